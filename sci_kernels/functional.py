@@ -1,0 +1,188 @@
+"""The public functions: documentation, validation from metadata only, choice of implementation."""
+
+import math
+import numbers
+
+import torch
+from torch import Tensor
+
+from . import ops, reference
+from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, SIGMA, SMOOTH_WEIGHT
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def smooth_loss(
+    input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference", impl: str = "auto"
+) -> Tensor:
+    """Edge-aware smoothness of an illumination map: each pixel against its 24 neighbours.
+
+        w_o(p) = exp(-|Y(p) - Y(p+o)|^2 / (2 sigma^2))      squared distance over input channels
+        d_o(p) = sum_c |L_c(p) - L_c(p+o)|                  over illumination channels
+        loss   = sum_o mean_{n, p} w_o(p) d_o(p)            24 offsets o of the 5x5 neighbourhood,
+                                                            over the p for which p and p+o are inside
+
+    Args:
+        input: `(N, C, H, W)`, C 1 or 3, nominally in [0, 1]; the image whose edges excuse a step in the
+            illumination. Its colour transform is Y. Gets a gradient.
+        illumination: `(N, C', H, W)`, C' 1 or 3, L above. Gets a gradient; d|x|/dx is 0 at 0.
+        sigma: scale of the colour distance, in units of Y; finite and positive.
+        color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
+            contiguous NCHW memory, the numbers of the official code (needs `input.numel() % 3 == 0`);
+            "ycbcr": YCbCr of each pixel; "rgb": none.
+        impl: "triton", "blocked", "reference", or "auto": triton on a CUDA or ROCm tensor, blocked elsewhere.
+
+    Both arguments may be float16, bfloat16, float32 or float64, with any strides; arithmetic is in the wider
+    of the two and at least float32.
+
+    Returns:
+        A scalar of the arithmetic's dtype. Gradients have the dtype of their argument.
+
+    Raises:
+        TypeError: an argument is not a floating point tensor, or not a number.
+        ValueError: a shape, device or option does not fit; H or W is below 3 (the official code returns NaN).
+        RuntimeError: "triton" was asked for where it cannot run.
+
+    Source: the official SCI implementation (CVPR 2022), whose default this is number for number.
+    """
+    _check_loss_arguments(input, illumination, sigma, color)
+    impl = _resolve_impl(impl, input)
+    if impl == "reference":
+        return reference.smooth_loss(input, illumination, sigma, color)
+    return ops.loss(input, illumination, float(sigma), color, 0.0, 1.0, impl)
+
+
+def illumination_loss(
+    input: Tensor,
+    illumination: Tensor,
+    fidelity_weight: float = FIDELITY_WEIGHT,
+    smooth_weight: float = SMOOTH_WEIGHT,
+    sigma: float = SIGMA,
+    color: str = "reference",
+    impl: str = "auto",
+) -> Tensor:
+    """The loss SCI trains on: fidelity to the input plus smoothness, in one pass.
+
+        fidelity_weight * mean((illumination - input)^2) + smooth_weight * smooth_loss(input, illumination)
+
+    Args:
+        input: `(N, C, H, W)`, C 1 or 3: what the stage saw. Gets a gradient.
+        illumination: same shape. Gets a gradient.
+        fidelity_weight: finite; public forks use 0.5, 1.0, 1.5 and 3.0.
+        smooth_weight: finite.
+        sigma, color, impl: as for `smooth_loss`, as are dtypes, result and errors.
+
+    Source: the official `LossFunction`.
+    """
+    _check_loss_arguments(input, illumination, sigma, color)
+    if input.shape != illumination.shape:
+        raise ValueError(
+            f"illumination: expected the shape of input, {tuple(input.shape)}, since the fidelity term compares "
+            f"them element by element; got {tuple(illumination.shape)}"
+        )
+    _check_number("fidelity_weight", fidelity_weight)
+    _check_number("smooth_weight", smooth_weight)
+    impl = _resolve_impl(impl, input)
+    if impl == "reference":
+        return reference.illumination_loss(input, illumination, fidelity_weight, smooth_weight, sigma, color)
+    return ops.loss(input, illumination, float(sigma), color, float(fidelity_weight), float(smooth_weight), impl)
+
+
+def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "auto") -> tuple[Tensor, Tensor]:
+    """Illumination from the network's residual, and the image divided by it.
+
+        illumination = clamp(residual + stage_input, 1e-4, 1)
+        reflectance  = clamp(image / illumination, 0, 1)
+
+    Args:
+        residual: any shape, output of the enhance network's sigmoid. Gets a gradient.
+        stage_input: same shape; what the enhance network saw. Gets a gradient.
+        image: same shape; the raw low-light image. Gets a gradient. May be the same tensor as `stage_input`.
+        impl: as for `smooth_loss`.
+
+    A clamp passes gradient where its argument lies in the closed interval; NaN stays NaN.
+
+    Returns:
+        `(illumination, reflectance)` in the promoted dtype of the arguments; arithmetic is at least float32.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as for `smooth_loss`.
+    """
+    for name, tensor in (("residual", residual), ("stage_input", stage_input), ("image", image)):
+        _check_tensor(name, tensor)
+        if tensor.shape != residual.shape:
+            raise ValueError(
+                f"{name}: expected the shape of residual, {tuple(residual.shape)}; got {tuple(tensor.shape)}"
+            )
+        _check_device(name, tensor, "residual", residual)
+    impl = _resolve_impl(impl, residual)
+    if impl == "reference":
+        return reference.retinex(residual, stage_input, image)
+    return ops.retinex(residual, stage_input, image, impl)
+
+
+def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, color: str) -> None:
+    for name, tensor in (("input", input), ("illumination", illumination)):
+        _check_tensor(name, tensor)
+        if tensor.dim() != 4:
+            raise ValueError(f"{name}: expected 4 dimensions (N, C, H, W); got shape {tuple(tensor.shape)}")
+        n, c, h, w = tensor.shape
+        if n < 1:
+            raise ValueError(f"{name}: expected at least one image; got an empty batch, shape {tuple(tensor.shape)}")
+        if c not in (1, 3):
+            raise ValueError(f"{name}: expected 1 or 3 channels; got {c}, shape {tuple(tensor.shape)}")
+        if h < MIN_SIDE or w < MIN_SIDE:
+            raise ValueError(
+                f"{name}: expected height and width of at least {MIN_SIDE}, the reach of the 5x5 neighbourhood; "
+                f"got {h}x{w}"
+            )
+    if input.shape[0] != illumination.shape[0] or input.shape[2:] != illumination.shape[2:]:
+        raise ValueError(
+            f"illumination: expected the batch, height and width of input, shape {tuple(input.shape)}; "
+            f"got {tuple(illumination.shape)}"
+        )
+    _check_device("illumination", illumination, "input", input)
+    _check_number("sigma", sigma)
+    if sigma <= 0:
+        raise ValueError(f"sigma: expected a positive number; got {sigma}")
+    if color not in COLORS:
+        raise ValueError(f"color: expected one of {', '.join(COLORS)}; got {color!r}")
+    if color == "ycbcr" and input.shape[1] != 3:
+        raise ValueError("color: 'ycbcr' needs 3 input channels, got 1; use color='rgb' for grey images")
+    if color == "reference" and input.numel() % 3 != 0:
+        raise ValueError(
+            f"input: color='reference' groups elements in threes and needs numel() % 3 == 0; got {input.numel()} "
+            f"elements, shape {tuple(input.shape)}; use color='rgb'"
+        )
+
+
+def _check_tensor(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor; got {type(tensor).__name__}")
+    if tensor.dtype not in _DTYPES:
+        raise TypeError(f"{name}: expected float16, bfloat16, float32 or float64; got {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor; got layout {tensor.layout}")
+
+
+def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    if tensor.device != other.device:
+        raise ValueError(f"{name}: expected the device of {other_name}, {other.device}; got {tensor.device}")
+
+
+def _check_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number; got {value}")
+
+
+def _resolve_impl(impl: str, tensor: Tensor) -> str:
+    """The implementation to run; one asked for by name is never exchanged for another."""
+    if impl not in IMPLS:
+        raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
+    if impl == "auto":
+        return "triton" if tensor.device.type == "cuda" else "blocked"
+    if impl == "triton":
+        ops.require_triton(tensor.device)
+    return impl

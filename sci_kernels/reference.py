@@ -1,0 +1,92 @@
+"""The definition of every operation in ordinary PyTorch: the oracle of the tests, the baseline of the benchmarks.
+
+Each of the 24 directions is computed on its own, as in the official implementation, so that autograd
+keeps what it would keep there. Works on any device; half precision is computed in float32.
+
+    w_o(p) = exp(-|Y(p) - Y(p+o)|^2 / (2 sigma^2))
+    d_o(p) = sum_c |L_c(p) - L_c(p+o)|
+    loss   = sum_o mean_p w_o(p) d_o(p)             over the p for which p and p+o are inside
+
+Y is the colour-transformed input, L the illumination.
+"""
+
+import torch
+from torch import Tensor
+
+from .constants import (
+    COLOR_BIAS,
+    COLOR_MATRIX,
+    FIDELITY_WEIGHT,
+    ILLUMINATION_MAX,
+    ILLUMINATION_MIN,
+    OFFSETS,
+    SIGMA,
+    SMOOTH_WEIGHT,
+)
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype arithmetic is done in: the widest of the arguments, and at least float32."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def transform_color(input: Tensor, color: str) -> Tensor:
+    """Y of the module docstring: `input` itself (rgb), per pixel (ycbcr), or per memory triple (reference)."""
+    if color == "rgb":
+        return input
+    matrix = input.new_tensor(COLOR_MATRIX)
+    bias = input.new_tensor(COLOR_BIAS)
+    if color == "ycbcr":
+        return torch.einsum("nkhw,kp->nphw", input, matrix) + bias.view(1, 3, 1, 1)
+    # The official code reads NCHW memory as rows of three: triples of consecutive elements, not of channels.
+    return (input.reshape(-1, 3) @ matrix + bias).view(input.shape)
+
+
+def smooth_loss(input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference") -> Tensor:
+    """The smoothness loss; see `sci_kernels.smooth_loss` for arguments."""
+    dtype = compute_dtype(input, illumination)
+    y = transform_color(input.to(dtype), color)
+    illumination = illumination.to(dtype)
+    scale = -1.0 / (2.0 * sigma * sigma)
+    loss = y.new_zeros(())
+    for offset in OFFSETS:
+        y_here, y_there = _overlap(y, offset)
+        l_here, l_there = _overlap(illumination, offset)
+        weight = torch.exp((y_here - y_there).pow(2).sum(dim=1, keepdim=True) * scale)
+        distance = torch.norm(l_here - l_there, p=1, dim=1, keepdim=True)
+        loss = loss + (weight * distance).mean()
+    return loss
+
+
+def illumination_loss(
+    input: Tensor,
+    illumination: Tensor,
+    fidelity_weight: float = FIDELITY_WEIGHT,
+    smooth_weight: float = SMOOTH_WEIGHT,
+    sigma: float = SIGMA,
+    color: str = "reference",
+) -> Tensor:
+    """Fidelity plus smoothness; see `sci_kernels.illumination_loss` for arguments."""
+    dtype = compute_dtype(input, illumination)
+    fidelity = torch.nn.functional.mse_loss(illumination.to(dtype), input.to(dtype))
+    return fidelity_weight * fidelity + smooth_weight * smooth_loss(input, illumination, sigma, color)
+
+
+def retinex(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Illumination and reflectance; see `sci_kernels.retinex` for arguments."""
+    dtype = compute_dtype(residual, stage_input, image)
+    out_dtype = torch.promote_types(torch.promote_types(residual.dtype, stage_input.dtype), image.dtype)
+    illumination = torch.clamp(residual.to(dtype) + stage_input.to(dtype), ILLUMINATION_MIN, ILLUMINATION_MAX)
+    reflectance = torch.clamp(image.to(dtype) / illumination, 0.0, 1.0)
+    return illumination.to(out_dtype), reflectance.to(out_dtype)
+
+
+def _overlap(x: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The pixels p and p+offset for every p with both inside, as two views."""
+    (dy, dx), (h, w) = offset, x.shape[-2:]
+    here = x[..., max(0, -dy) : h - max(0, dy), max(0, -dx) : w - max(0, dx)]
+    there = x[..., max(0, dy) : h - max(0, -dy), max(0, dx) : w - max(0, -dx)]
+    return here, there
