@@ -1,0 +1,52 @@
+# make PYTHON=python3.12 ...  another interpreter for .venv
+# make VENV= ...              the active environment, as it is: nothing is installed
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo
+DATA ?=
+
+ifeq ($(strip $(VENV)),)
+RUN := $(PYTHON)
+READY :=
+else
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.installed
+endif
+
+.PHONY: help demo test figures lint wheel clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo
+	@echo '  PYTHON=python3.12  another interpreter      VENV=  use the active environment, install nothing'
+
+demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR takes your own, OUT=DIR is where to (demo)
+	@$(RUN) -m bench.demo --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
+
+test: $(READY) ## all tests; those marked gpu skip where there is none
+	$(RUN) -m pytest
+
+figures: $(READY) ## measure every figure the project promises, here and now (about 3 minutes)
+	@$(RUN) -m bench figures
+
+lint: $(READY) ## ruff
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+wheel: $(READY) ## the pure-Python wheel, in dist/
+	rm -rf build
+	$(RUN) -m pip wheel . --no-deps --no-build-isolation --wheel-dir dist
+
+clean: ## remove build products and caches; keeps .venv, demo/ and runs/
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# The stamp comes last, so that an interrupted installation is taken up again. Build isolation is off so that the
+# pinned setuptools builds the project; pip asks the network only for what is missing.
+$(VENV)/.installed: constraints.txt setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -c constraints.txt setuptools
+	$(RUN) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -1,0 +1,35 @@
+"""Packaging of the library: only `sci_kernels*` is installed; `model`, `train` and `bench` run from a clone."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+# Read, not imported: importing would need torch where only a wheel is being built.
+VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "sci_kernels/__init__.py").read_text("utf-8"), re.M).group(1)
+README = ROOT / "README.md"
+
+# Triton publishes wheels for these platforms; everywhere else the library runs without it.
+HAS_TRITON = 'platform_system == "Linux" and (platform_machine == "x86_64" or platform_machine == "aarch64")'
+
+MODEL = ["pillow>=11", "safetensors>=0.5", "tqdm>=4.66"]
+TRAIN = [*MODEL, "tensorboard>=2.18"]
+BENCH = [*TRAIN, "matplotlib>=3.10", "scikit-image>=0.25"]
+DEV = [*BENCH, "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "ruff>=0.12"]
+
+setup(
+    name="sci-kernels",
+    version=VERSION,
+    description="Fused operators for self-calibrated illumination (SCI): low-light losses and the Retinex step",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["sci_kernels", "sci_kernels.*"]),
+    package_data={"sci_kernels": ["py.typed"]},
+    zip_safe=False,
+    install_requires=["torch>=2.11", "numpy>=1.26", f"triton>=3.6; {HAS_TRITON}"],
+    extras_require={"model": MODEL, "train": TRAIN, "bench": BENCH, "dev": DEV},
+)
