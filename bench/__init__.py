@@ -1,0 +1,1 @@
+"""Demonstration and measurements; run from a clone with `python -m bench`."""
