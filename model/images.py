@@ -1,0 +1,234 @@
+"""Pictures from files and back: every colour mode to RGB in, eight bits out, one clear line for what is no picture."""
+
+import io
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .files import write_atomically
+
+# Searched for in folders. A file named by itself is opened whatever its extension.
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm"),
+)
+# A short list on purpose: Pillow also opens formats that start other programs (EPS) or hold no photographs.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
+# What can be written: Pillow's format, its options, and whether it keeps transparency.
+_OUTPUTS = {
+    ".png": ("PNG", {}, True),
+    ".jpg": ("JPEG", {"quality": 95}, False),
+    ".jpeg": ("JPEG", {"quality": 95}, False),
+    ".webp": ("WEBP", {"lossless": True}, True),
+    ".tif": ("TIFF", {}, True),
+    ".tiff": ("TIFF", {}, True),
+    ".bmp": ("BMP", {}, False),
+}
+OUTPUT_EXTENSIONS = tuple(_OUTPUTS)
+
+
+class ImageError(ValueError):
+    """A file that cannot be read or written as a picture; the message is one line that says which and why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as read: upright, RGB, with what is needed to write its enhanced version."""
+
+    pixels: np.ndarray  # (H, W, 3), uint8, or uint16 where the file's 16 bits could be read
+    alpha: np.ndarray | None = None  # (H, W), uint8
+    grey: bool = False  # the file held one channel, repeated in `pixels`
+    icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()  # what could not be kept, for the user
+
+    def tensor(self) -> Tensor:
+        """The pixels as float32 `(3, H, W)` in [0, 1], without alpha."""
+        planes = np.ascontiguousarray(self.pixels.transpose(2, 0, 1), dtype=np.float32)
+        return torch.from_numpy(planes).div_(float(np.iinfo(self.pixels.dtype).max))
+
+
+def find_images(paths: str | Path | Iterable[str | Path]) -> list[tuple[Path, Path]]:
+    """Every picture under `paths`, each with the relative name its result should have.
+
+    A file stands for itself, by its name. A folder stands for the pictures below it at any depth, by their path
+    from it, sorted; hidden files and folders are passed over and links to folders are not followed. A file
+    reached twice is listed once. Two files may have the same relative name when they come from two folders.
+
+    Raises:
+        ImageError: a path does not exist, or a folder holds no picture.
+    """
+    if isinstance(paths, str | Path):
+        paths = [paths]
+    found: dict[str, tuple[Path, Path]] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            names = _walk(path)
+            if not names:
+                raise ImageError(f"{path}: no pictures in this folder or below it; looked for {' '.join(EXTENSIONS)}")
+        elif path.exists():
+            path, names = path.parent, [Path(path.name)]
+        else:
+            raise ImageError(f"{path}: no such file or folder; check the path")
+        for name in names:
+            found.setdefault(os.path.abspath(path / name), (path / name, name))
+    if not found:
+        raise ImageError("no pictures: expected at least one file or folder, got none")
+    return list(found.values())
+
+
+def read_image(path: str | Path) -> Picture:
+    """The picture in a file, turned upright by its EXIF orientation.
+
+    Grey, palette, CMYK and other colour modes become RGB; transparency is kept apart. 16-bit grey keeps its 16 bits.
+    16-bit colour is read at 8, all that Pillow gives; of several frames the first is read; both are in `notes`.
+
+    Raises:
+        ImageError: the file is missing, empty, no picture, truncated, of an unknown range, or too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; expected a picture")
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
+        with warnings.catch_warnings():
+            # Pillow warns at half the size at which it refuses; photographs lie between the two.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
+                notes = _notes(image)
+                image.load()
+                return _to_picture(path, _upright(image, notes), profile, tuple(notes))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        limit = 2 * Image.MAX_IMAGE_PIXELS
+        raise ImageError(f"{path}: more than {limit:,} pixels; scale the picture down or cut it up") from None
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"{path}: not a picture in a known format ({', '.join(_FORMATS)})") from None
+    except MemoryError:
+        raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
+    except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
+        raise ImageError(f"{path}: truncated or damaged ({_one_line(error)}); replace it with a whole copy") from None
+
+
+def quantize(values: Tensor) -> np.ndarray:
+    """Eight-bit pixels `(H, W, 3)` of a `(3, H, W)` tensor in [0, 1]: clip(255 x, 0, 255), truncated.
+
+    Raises:
+        ValueError: the shape is another, or a value is NaN.
+    """
+    if values.dim() != 3 or values.shape[0] != 3:
+        raise ValueError(f"values: expected shape (3, H, W); got {tuple(values.shape)}")
+    scaled = values.detach().cpu().numpy().transpose(1, 2, 0) * 255.0
+    if np.isnan(scaled).any():
+        raise ValueError("values: expected numbers in [0, 1]; got NaN")
+    return np.clip(scaled, 0.0, 255.0).astype(np.uint8)
+
+
+def write_image(
+    path: str | Path,
+    pixels: np.ndarray,
+    alpha: np.ndarray | None = None,
+    grey: bool = False,
+    icc_profile: bytes | None = None,
+) -> None:
+    """Write eight-bit `(H, W, 3)` pixels, whole or not at all; the extension chooses the format.
+
+    Args:
+        alpha: transparency, uint8 `(H, W)`.
+        grey: write the luminance as one channel.
+
+    Raises:
+        ImageError: the extension is unknown, the format holds no transparency, or not a picture of this size.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"pixels: expected uint8 (H, W, 3); got {pixels.dtype} {pixels.shape}")
+    if path.suffix.lower() not in _OUTPUTS:
+        raise ImageError(f"{path}: cannot write this format; use one of {' '.join(OUTPUT_EXTENSIONS)}")
+    name, options, keeps_alpha = _OUTPUTS[path.suffix.lower()]
+    if alpha is not None and not keeps_alpha:
+        raise ImageError(f"{path}: the picture has transparency, which {name} cannot hold; use .png")
+    image = Image.fromarray(pixels)
+    if grey:
+        image, icc_profile = image.convert("L"), None
+    if alpha is not None:
+        image.putalpha(Image.fromarray(alpha))
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, format=name, icc_profile=icc_profile, **options)
+    except Exception as error:  # for example a side longer than the format allows
+        raise ImageError(f"{path}: {name} cannot hold this picture ({_one_line(error)}); use .png") from None
+    write_atomically(path, encoded.getvalue())
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Relative paths of the pictures below a folder, sorted."""
+
+    def stop(error: OSError) -> None:
+        raise ImageError(f"{error.filename}: cannot list this folder ({error.strerror}); check its permissions")
+
+    names = []
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [
+            Path(parent, name).relative_to(folder)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+        ]
+    return sorted(names)
+
+
+def _notes(image: Image.Image) -> list[str]:
+    """What reading will lose. To be asked before the pixels are decoded: the raw mode is forgotten then."""
+    notes = []
+    args = image.tile[0][3] if image.tile else ""
+    raw_mode = args[0] if isinstance(args, tuple) and args else args
+    if ";16" in str(raw_mode) and not image.mode.startswith("I;16"):
+        notes.append("16-bit colour, read at 8 bits")
+    frames = getattr(image, "n_frames", 1)
+    # A second frame of a JPEG (MPO) is a preview or a gain map, not another photograph.
+    if frames > 1 and image.format != "MPO":
+        notes.append(f"{frames} frames, of which the first is read")
+    return notes
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The image turned as its EXIF orientation says; broken EXIF data is no reason to refuse good pixels."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the EXIF parser raises SyntaxError, struct.error, KeyError and others
+        notes.append("unreadable EXIF data, orientation not applied")
+        return image
+
+
+def _to_picture(path: Path, image: Image.Image, icc_profile: bytes | None, notes: tuple[str, ...]) -> Picture:
+    """RGB and alpha of a decoded image of any mode."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I;16"):
+        plane = np.asarray(image).astype(np.uint16)  # also from big-endian
+        alpha = None if key is None else np.where(plane == key, 0, 255).astype(np.uint8)
+        return Picture(np.repeat(plane[..., None], 3, axis=2), alpha, True, None, notes)
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"{path}: 32-bit pixels (mode {image.mode}), whose range is not known; convert it to 8 or 16 bits"
+        )
+    grey = image.mode in ("1", "L", "LA", "La")
+    if key is None and not image.mode.endswith(("A", "a")):
+        return Picture(np.array(image.convert("RGB")), None, grey, icc_profile, notes)
+    rgba = np.array(image.convert("RGBA"))
+    return Picture(np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].copy(), grey, icc_profile, notes)
+
+
+def _one_line(error: Exception) -> str:
+    """The message of an error, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
