@@ -1,0 +1,175 @@
+"""The networks of self-calibrated illumination, with the official state-dict keys.
+
+    enhance:    residual = sigmoid(conv(B(relu(conv(x))))),  B(f) = f + relu(bn(conv(f))), the same block each time
+    retinex:    illumination = clamp(residual + x, 1e-4, 1),  reflectance = clamp(image / illumination, 0, 1)
+    calibrate:  x - sigmoid(conv(B'(relu(bn(conv(x)))))),     B'(f) = f + (conv, bn, relu twice)(f), likewise shared
+    stages:     x_1 = image,  x_{k+1} = image + calibrate(reflectance_k)
+
+A shared block is registered under two names (`conv` and `blocks.0`, or `convs` and `blocks.{0,1,2}`) because the
+official checkpoints hold it under both.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sci_kernels import retinex
+
+_STD = 0.02
+
+
+class Stages(NamedTuple):
+    """What each stage of `Network` saw and made; one `(N, 3, H, W)` tensor a stage in every list."""
+
+    illuminations: list[Tensor]  # in [1e-4, 1]
+    reflectances: list[Tensor]  # in [0, 1]
+    inputs: list[Tensor]  # image, then image + calibration
+    calibrations: list[Tensor]  # absolute values
+
+
+class EnhanceNetwork(nn.Module):
+    """Illumination and reflectance of an image: 258 parameters as published.
+
+    Args:
+        layers: how many times the shared block is applied.
+        channels: width between the first and the last convolution.
+        impl: of `sci_kernels.retinex`: "auto", "triton", "blocked" or "reference".
+    """
+
+    def __init__(self, layers: int = 1, channels: int = 3, impl: str = "auto"):
+        super().__init__()
+        _check_counts(layers=layers, channels=channels)
+        self.impl = impl
+        self.in_conv = nn.Sequential(_conv(3, channels), nn.ReLU())
+        self.conv = nn.Sequential(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.blocks = nn.ModuleList([self.conv] * layers)
+        self.out_conv = nn.Sequential(_conv(channels, 3), nn.Sigmoid())
+        _initialise(self.in_conv, self.conv, self.out_conv)
+
+    def residual(self, stage_input: Tensor) -> Tensor:
+        """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
+        features = self.in_conv(stage_input)
+        for block in self.blocks:
+            features = features + block(features)
+        return self.out_conv(features)
+
+    def forward(self, stage_input: Tensor, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`(illumination, reflectance)` of `image` `(N, 3, H, W)`, by default the stage input itself."""
+        _check_image("stage_input", stage_input)
+        image = stage_input if image is None else image
+        return retinex(self.residual(stage_input), stage_input, image, impl=self.impl)
+
+
+class CalibrateNetwork(nn.Module):
+    """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published."""
+
+    def __init__(self, layers: int = 3, channels: int = 16):
+        super().__init__()
+        _check_counts(layers=layers, channels=channels)
+        self.in_conv = nn.Sequential(_conv(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.convs = nn.Sequential(
+            *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+            *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+        )
+        self.blocks = nn.ModuleList([self.convs] * layers)
+        self.out_conv = nn.Sequential(_conv(channels, 3), nn.Sigmoid())
+        _initialise(self.in_conv, self.convs, self.out_conv)
+
+    def forward(self, reflectance: Tensor) -> Tensor:
+        """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
+        _check_image("reflectance", reflectance)
+        features = self.in_conv(reflectance)
+        for block in self.blocks:
+            features = features + block(features)
+        return reflectance - self.out_conv(features)
+
+
+class Network(nn.Module):
+    """The training cascade: the same enhance and calibrate networks in every stage."""
+
+    def __init__(self, stage: int = 3, impl: str = "auto"):
+        super().__init__()
+        _check_counts(stage=stage)
+        self.stage = stage
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
+        self.calibrate = CalibrateNetwork(layers=3, channels=16)
+
+    def forward(self, image: Tensor) -> Stages:
+        """All stages of `image`, `(N, 3, H, W)` in [0, 1].
+
+        The last calibration feeds no stage; it is computed because it moves the BatchNorm statistics, as it does
+        in the official training.
+        """
+        stages = Stages([], [], [], [])
+        stage_input = image
+        for _ in range(self.stage):
+            illumination, reflectance = self.enhance(stage_input, image)
+            calibration = self.calibrate(reflectance)
+            stages.illuminations.append(illumination)
+            stages.reflectances.append(reflectance)
+            stages.inputs.append(stage_input)
+            stages.calibrations.append(calibration.abs())
+            stage_input = image + calibration
+        return stages
+
+
+class FinetuneNetwork(nn.Module):
+    """The enhance network alone, as it is fine-tuned and used."""
+
+    def __init__(self, impl: str = "auto"):
+        super().__init__()
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`(illumination, reflectance)` of `image`, `(N, 3, H, W)` in [0, 1]."""
+        return self.enhance(image)
+
+
+@torch.no_grad()
+def enhance_image(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
+    """One enhance pass in eval mode, without gradients: `(illumination, reflectance)`.
+
+    Args:
+        network: `Network`, `FinetuneNetwork` or `EnhanceNetwork`; left in the mode it was in.
+        image: `(N, 3, H, W)` in [0, 1], any size, of the network's dtype and device.
+
+    Raises:
+        ValueError: `image` has another shape.
+    """
+    enhance = network if isinstance(network, EnhanceNetwork) else network.enhance
+    modes = [(module, module.training) for module in enhance.modules()]
+    enhance.eval()
+    try:
+        return enhance(image)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
+
+
+def _initialise(*parts: nn.Module) -> None:
+    """The official start: convolutions N(0, 0.02) without bias, BatchNorm scales N(1, 0.02)."""
+    for part in parts:
+        for module in part:
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, _STD)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, _STD)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"{name}: expected an integer; got {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1; got {count}")
+
+
+def _check_image(name: str, image: Tensor) -> None:
+    if image.dim() != 4 or image.shape[1] != 3:
+        raise ValueError(f"{name}: expected shape (N, 3, H, W); got {tuple(image.shape)}")
