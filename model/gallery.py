@@ -4,13 +4,15 @@ import base64
 import html
 import io
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
+
+from .files import write_atomically
+from .images import read_image
 
 PAGE_SIDE = 1200  # longest side of an embedded picture, pixels
 JPEG_QUALITY = 90
@@ -40,26 +42,21 @@ def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before 
 
     Raises:
         ValueError: no items.
-        OSError: an image cannot be read, or the page cannot be written.
+        ImageError: a file cannot be read as a picture.
+        OSError: the page cannot be written.
     """
     if not items:
         raise ValueError("items: expected at least one picture; got none")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     heading = html.escape(title)
-    try:
-        # A name that is no valid UTF-8 reaches us with surrogates; as a character reference it can be written.
-        with open(partial, "w", encoding="utf-8", errors="xmlcharrefreplace") as page:
-            page.write(_HEAD.format(title=heading, style=_STYLE))
-            page.write(f"<h1>{heading}</h1>\n<p class=hint>Drag across a picture, or use the arrow keys: ")
-            page.write("low light on the left, enhanced on the right.</p>\n<main>\n")
-            for item in items:
-                page.write(_figure(item))
-            page.write(f"</main>\n<script>{_SCRIPT}</script>\n</html>\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    parts = [
+        _HEAD.format(title=heading, style=_STYLE),
+        f"<h1>{heading}</h1>\n<p class=hint>Drag across a picture, or use the arrow keys: ",
+        "low light on the left, enhanced on the right.</p>\n<main>\n",
+        *map(_figure, items),
+        f"</main>\n<script>{_SCRIPT}</script>\n</html>\n",
+    ]
+    # A file name that is no valid UTF-8 reaches us with surrogates; as a character reference it can be written.
+    _write(path, "".join(parts).encode("utf-8", "xmlcharrefreplace"))
 
 
 def write_contact_sheet(items: Sequence[Pair], path: str | Path) -> None:
@@ -71,24 +68,26 @@ def write_contact_sheet(items: Sequence[Pair], path: str | Path) -> None:
     """
     if not items:
         raise ValueError("items: expected at least one picture; got none")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = _draw_sheet(items[:SHEET_LIMIT], len(items) - SHEET_LIMIT)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        sheet.save(partial, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    data = io.BytesIO()
+    _draw_sheet(items[:SHEET_LIMIT], len(items) - SHEET_LIMIT).save(data, "PNG")
+    _write(path, data.getvalue())
+
+
+def _write(path: str | Path, data: bytes) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
 
 
 def _open(path: Path) -> Image.Image:
     """The picture as a viewer would show it: upright, 8 bits, RGB or RGBA."""
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or image.mode == "I":
-            image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    picture = read_image(path)
+    pixels = picture.pixels
+    if pixels.dtype == np.uint16:
+        pixels = np.round(pixels / 257.0).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
 
 
 def _brightness(image: Image.Image) -> float:
@@ -135,9 +134,7 @@ def _draw_sheet(items: Sequence[Pair], left_out: int) -> Image.Image:
     thumbs = []
     for item in items:
         before, after = _open(item.before), _open(item.after)
-        thumbs.append(
-            (item.name, _caption(before, after), *(ImageOps.contain(i, (CELL, CELL)) for i in (before, after)))
-        )
+        thumbs.append((item.name, _caption(before, after), _to_cell(before), _to_cell(after)))
     rows = [thumbs[start : start + columns] for start in range(0, len(thumbs), columns)]
     heights = [label + max(thumb[2].height for thumb in row) + gap for row in rows]
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from model.gallery import PAGE_SIDE, SHEET_LIMIT, Pair, write_contact_sheet, write_gallery
+from model.images import ImageError
 
 
 class Page(HTMLParser):
@@ -152,7 +153,7 @@ def test_failure_leaves_the_older_file_and_no_rest(tmp_path, write):
     before = out.read_bytes()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    with pytest.raises(OSError, match="broken"):
+    with pytest.raises(ImageError, match="broken"):
         write([pair(tmp_path), Pair("b", broken, broken)], out)
     assert out.read_bytes() == before
     assert list(out.parent.iterdir()) == [out]
