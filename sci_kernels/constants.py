@@ -19,10 +19,7 @@ COLORS = ("reference", "ycbcr", "rgb")
 
 RADIUS = 2
 OFFSETS = tuple(
-    (dy, dx)
-    for dy in range(-RADIUS, RADIUS + 1)
-    for dx in range(-RADIUS, RADIUS + 1)
-    if (dy, dx) != (0, 0)
+    (dy, dx) for dy in range(-RADIUS, RADIUS + 1) for dx in range(-RADIUS, RADIUS + 1) if (dy, dx) != (0, 0)
 )
 # One of each {o, -o}: both give the same number, so a pair counts twice.
 PAIRS = tuple((dy, dx) for dy, dx in OFFSETS if dy > 0 or (dy == 0 and dx > 0))

@@ -1,5 +1,6 @@
 """The public functions: documentation, validation from metadata only, choice of implementation."""
 
+import importlib.util
 import math
 import numbers
 
@@ -30,7 +31,8 @@ def smooth_loss(
         color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
             contiguous NCHW memory, the numbers of the official code (needs `input.numel() % 3 == 0`);
             "ycbcr": YCbCr of each pixel; "rgb": none.
-        impl: "triton", "blocked", "reference", or "auto": triton on a CUDA or ROCm tensor, blocked elsewhere.
+        impl: "triton", "blocked", "reference", or "auto": triton on a CUDA or ROCm tensor, blocked elsewhere
+            and where Triton is not installed.
 
     Both arguments may be float16, bfloat16, float32 or float64, with any strides; arithmetic is in the wider
     of the two and at least float32.
@@ -182,7 +184,15 @@ def _resolve_impl(impl: str, tensor: Tensor) -> str:
     if impl not in IMPLS:
         raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
     if impl == "auto":
-        return "triton" if tensor.device.type == "cuda" else "blocked"
-    if impl == "triton":
-        ops.require_triton(tensor.device)
+        return "triton" if tensor.device.type == "cuda" and _HAS_TRITON else "blocked"
     return impl
+
+
+def _has_triton() -> bool:
+    try:
+        return importlib.util.find_spec("triton") is not None
+    except ValueError:  # sys.modules["triton"] is None: its import has been blocked
+        return False
+
+
+_HAS_TRITON = _has_triton()

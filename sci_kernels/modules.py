@@ -22,8 +22,14 @@ class SmoothLoss(nn.Module):
 class LossFunction(nn.Module):
     """`illumination_loss` as a module."""
 
-    def __init__(self, fidelity_weight: float = FIDELITY_WEIGHT, smooth_weight: float = SMOOTH_WEIGHT,
-                 sigma: float = SIGMA, color: str = "reference", impl: str = "auto"):
+    def __init__(
+        self,
+        fidelity_weight: float = FIDELITY_WEIGHT,
+        smooth_weight: float = SMOOTH_WEIGHT,
+        sigma: float = SIGMA,
+        color: str = "reference",
+        impl: str = "auto",
+    ):
         super().__init__()
         self.fidelity_weight, self.smooth_weight = fidelity_weight, smooth_weight
         self.sigma, self.color, self.impl = sigma, color, impl

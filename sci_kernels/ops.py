@@ -1,17 +1,233 @@
-"""Stand-in until the operators are registered."""
-from . import reference
+"""The operators as torch.library sees them: schemas, fakes, autograd; launchers are imported when executed.
+
+`blocked` finds the gradients on its way to the loss, so its forward returns them and its backward only
+scales them. `triton` moves fewer bytes by computing them again in a backward of its own; its forward
+returns empty tensors in their place.
+"""
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from . import blocked
+from .reference import compute_dtype
 
 
-def loss(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl):
-    smooth = smooth_weight * reference.smooth_loss(input, illumination, sigma, color)
-    if fidelity_weight:
-        return smooth + fidelity_weight * (illumination - input).pow(2).mean()
-    return smooth
+def loss(
+    input: Tensor,
+    illumination: Tensor,
+    sigma: float,
+    color: str,
+    fidelity_weight: float,
+    smooth_weight: float,
+    impl: str,
+) -> Tensor:
+    """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
+    grad = torch.is_grad_enabled()
+    return _illumination_loss_fwd(
+        input,
+        illumination,
+        sigma,
+        color,
+        fidelity_weight,
+        smooth_weight,
+        impl,
+        grad and input.requires_grad,
+        grad and illumination.requires_grad,
+    )[0]
 
 
-def retinex(residual, stage_input, image, impl):
-    return reference.retinex(residual, stage_input, image)
+def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+    """Illumination and reflectance, differentiable once."""
+    return _retinex_fwd(residual, stage_input, image, impl)
 
 
-def require_triton(device):
-    raise RuntimeError("impl='triton': not yet")
+def _launchers(device: torch.device) -> ModuleType:
+    """The Triton launchers, or a RuntimeError that says why they cannot run on this device."""
+    try:
+        from . import triton as launchers
+    except ImportError as error:
+        raise RuntimeError(
+            f"impl='triton' needs the triton package, which cannot be imported here ({error}); "
+            "install triton or use impl='blocked'"
+        ) from error
+    if device.type != "cuda" and not launchers.INTERPRETED:
+        raise RuntimeError(
+            f"impl='triton' needs a tensor on a CUDA or ROCm device; got one on {device}; "
+            "move it, use impl='blocked', or set TRITON_INTERPRET=1 before starting Python to interpret the kernels"
+        )
+    return launchers
+
+
+@torch.library.custom_op("sci::illumination_loss_fwd", mutates_args=())
+def _illumination_loss_fwd(
+    input: Tensor,
+    illumination: Tensor,
+    sigma: float,
+    color: str,
+    fidelity_weight: float,
+    smooth_weight: float,
+    impl: str,
+    input_grad: bool,
+    illumination_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    options = (sigma, color, fidelity_weight, smooth_weight)
+    if impl == "triton":
+        value = _launchers(input.device).launch_loss_forward(input, illumination, *options)
+        return value, value.new_empty(0), value.new_empty(0)
+    value, grad_input, grad_illumination = blocked.loss(input, illumination, *options, input_grad, illumination_grad)
+    return (
+        value,
+        value.new_empty(0) if grad_input is None else grad_input,
+        value.new_empty(0) if grad_illumination is None else grad_illumination,
+    )
+
+
+@_illumination_loss_fwd.register_fake
+def _(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, input_grad, illumination_grad):
+    dtype = compute_dtype(input, illumination)
+    stored = impl == "blocked"
+    return (
+        input.new_empty((), dtype=dtype),
+        input.new_empty(input.shape if stored and input_grad else 0, dtype=dtype),
+        input.new_empty(illumination.shape if stored and illumination_grad else 0, dtype=dtype),
+    )
+
+
+@torch.library.custom_op("sci::illumination_loss_bwd", mutates_args=())
+def _illumination_loss_bwd(
+    grad_loss: Tensor,
+    input: Tensor,
+    illumination: Tensor,
+    sigma: float,
+    color: str,
+    fidelity_weight: float,
+    smooth_weight: float,
+    input_grad: bool,
+    illumination_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    return _launchers(input.device).launch_loss_backward(
+        grad_loss,
+        input,
+        illumination,
+        sigma,
+        color,
+        fidelity_weight,
+        smooth_weight,
+        input_grad,
+        illumination_grad,
+    )
+
+
+@_illumination_loss_bwd.register_fake
+def _(grad_loss, input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad):
+    return (
+        input.new_empty(input.shape if input_grad else 0),
+        illumination.new_empty(illumination.shape if illumination_grad else 0),
+    )
+
+
+# Opaque, rather than two multiplications, so that a double backward raises instead of taking the stored
+# gradients for constants.
+@torch.library.custom_op("sci::scale_gradients", mutates_args=())
+def _scale_gradients(
+    grad_loss: Tensor,
+    grad_input: Tensor,
+    grad_illumination: Tensor,
+    input_dtype: torch.dtype,
+    illumination_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    return (grad_input * grad_loss).to(input_dtype), (grad_illumination * grad_loss).to(illumination_dtype)
+
+
+@_scale_gradients.register_fake
+def _(grad_loss, grad_input, grad_illumination, input_dtype, illumination_dtype):
+    return (
+        grad_input.new_empty(grad_input.shape, dtype=input_dtype),
+        grad_illumination.new_empty(grad_illumination.shape, dtype=illumination_dtype),
+    )
+
+
+def _loss_setup(ctx, inputs, output) -> None:
+    input, illumination, *ctx.options = inputs
+    ctx.impl = ctx.options[4]
+    if ctx.impl == "blocked":
+        ctx.dtypes = (input.dtype, illumination.dtype)
+        ctx.save_for_backward(*output[1:])
+    else:
+        ctx.save_for_backward(input, illumination)
+
+
+def _loss_backward(ctx, grad_loss, *_):
+    *options, _, input_grad, illumination_grad = ctx.options
+    if ctx.impl == "blocked":
+        grads = _scale_gradients(grad_loss, *ctx.saved_tensors, *ctx.dtypes)
+    else:
+        grads = _illumination_loss_bwd(grad_loss, *ctx.saved_tensors, *options, input_grad, illumination_grad)
+    return grads[0] if input_grad else None, grads[1] if illumination_grad else None, *[None] * len(ctx.options)
+
+
+torch.library.register_autograd("sci::illumination_loss_fwd", _loss_backward, setup_context=_loss_setup)
+
+
+def _promoted(*tensors: Tensor) -> torch.dtype:
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+@torch.library.custom_op("sci::retinex_fwd", mutates_args=())
+def _retinex_fwd(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+    dtype = _promoted(residual, stage_input, image)
+    if impl == "triton":
+        return _launchers(residual.device).launch_retinex_forward(residual, stage_input, image, dtype)
+    illumination, reflectance = blocked.retinex(residual, stage_input, image)
+    return illumination.to(dtype), reflectance.to(dtype)
+
+
+@_retinex_fwd.register_fake
+def _(residual, stage_input, image, impl):
+    dtype = _promoted(residual, stage_input, image)
+    return residual.new_empty(residual.shape, dtype=dtype), residual.new_empty(residual.shape, dtype=dtype)
+
+
+@torch.library.custom_op("sci::retinex_bwd", mutates_args=())
+def _retinex_bwd(
+    grad_illumination: Tensor,
+    grad_reflectance: Tensor,
+    residual: Tensor,
+    stage_input: Tensor,
+    image: Tensor,
+    impl: str,
+) -> tuple[Tensor, Tensor]:
+    dtype = _promoted(residual, stage_input, image)
+    arguments = (grad_illumination, grad_reflectance, residual, stage_input, image)
+    if impl == "triton":
+        return _launchers(residual.device).launch_retinex_backward(*arguments, dtype)
+    grad_sum, grad_image = blocked.retinex_gradient(*arguments)
+    return grad_sum.to(dtype), grad_image.to(dtype)
+
+
+@_retinex_bwd.register_fake
+def _(grad_illumination, grad_reflectance, residual, stage_input, image, impl):
+    dtype = _promoted(residual, stage_input, image)
+    return residual.new_empty(residual.shape, dtype=dtype), residual.new_empty(residual.shape, dtype=dtype)
+
+
+def _retinex_setup(ctx, inputs, output) -> None:
+    *tensors, ctx.impl = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _retinex_backward(ctx, grad_illumination, grad_reflectance):
+    grad_sum, grad_image = _retinex_bwd(grad_illumination, grad_reflectance, *ctx.saved_tensors, ctx.impl)
+    grads = (grad_sum, grad_sum, grad_image)
+    return *(
+        grad.to(tensor.dtype) if needed else None
+        for grad, tensor, needed in zip(grads, ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
+    ), None
+
+
+torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_context=_retinex_setup)
