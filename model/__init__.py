@@ -1,5 +1,24 @@
 """SCI's networks, their weights, and pictures from files and back."""
 
 from .images import ImageError, Picture, find_images, quantize, read_image, write_image
+from .networks import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_image
+from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, save_weights
 
-__all__ = ["ImageError", "Picture", "find_images", "quantize", "read_image", "write_image"]
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "CalibrateNetwork",
+    "EnhanceNetwork",
+    "FinetuneNetwork",
+    "ImageError",
+    "Network",
+    "Picture",
+    "Stages",
+    "WeightsError",
+    "enhance_image",
+    "find_images",
+    "load_weights",
+    "quantize",
+    "read_image",
+    "save_weights",
+    "write_image",
+]
