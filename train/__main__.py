@@ -1,0 +1,41 @@
+"""`python -m train --data DIR --out DIR`."""
+
+import sys
+from pathlib import Path
+
+from model.images import ImageError
+from model.weights import WeightsError
+
+from .checkpoint import CONFIG
+from .config import new_settings, parse, read_json, resumed_settings
+from .errors import TrainError
+from .loop import train, warn
+from .stop import Stopped
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
+    given, resume, overwrite = parse(argv)
+    try:
+        saved = read_json(Path(given["out"]) / CONFIG) if resume else None
+        settings = resumed_settings(saved, given) if saved else new_settings(given)
+        train(settings, resume, overwrite)
+    except (TrainError, ImageError, WeightsError) as error:
+        warn(f"error: {error}")
+        return 1
+    except OSError as error:
+        warn(
+            f"error: {error.filename or given['out']}: {error.strerror or error}; what was saved before is still there"
+        )
+        return 1
+    except Stopped as stopped:
+        warn(str(stopped))
+        return 128 + stopped.number
+    except KeyboardInterrupt:
+        warn("interrupted; what was saved before is still there")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

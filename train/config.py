@@ -1,0 +1,190 @@
+"""Settings of a run: defaults, command line, the JSON kept beside the results.
+
+Defaults are those of the published method: Adam(lr 3e-4, betas (0.9, 0.999), weight decay 3e-4), gradients
+clipped at norm 5, full-size photographs one at a time, 3 stages, 1000 epochs, seed 2; fine-tuning takes 100
+steps at lr 5e-4.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, SIGMA
+
+from .errors import TrainError
+
+BETAS = (0.9, 0.999)
+WEIGHT_DECAY = 3e-4
+CLIP_NORM = 5.0
+FINETUNE_LR = 5e-4
+FINETUNE_STEPS = 100
+
+# What may differ between a run and its resumption: none of these changes what a step computes from the
+# steps before it (another device rounds differently). `data` may move as long as it holds the same photographs.
+MAY_CHANGE = ("data", "out", "epochs", "steps", "workers", "device", "save_every", "sample_every")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run. `steps`, where given, overrides `epochs`; `crop` is (height, width)."""
+
+    data: str
+    out: str
+    finetune: str | None = None
+    stage: int = 3
+    epochs: int = 1000
+    steps: int | None = None
+    lr: float = 3e-4
+    batch_size: int = 1
+    crop: tuple[int, int] | None = None
+    seed: int = 2
+    device: str = "auto"
+    workers: int = 0
+    amp: str = "off"
+    impl: str = "auto"
+    fidelity_weight: float = FIDELITY_WEIGHT
+    sigma: float = SIGMA
+    color: str = "reference"
+    save_every: int = 0
+    sample_every: int = 20
+
+    def __post_init__(self):
+        for name in ("stage", "epochs", "batch_size"):
+            _require(name, self, lambda value: value >= 1, "1 or more")
+        for name in ("seed", "workers", "save_every", "sample_every"):
+            _require(name, self, lambda value: value >= 0, "0 or more")
+        for name in ("lr", "sigma"):
+            _require(name, self, lambda value: math.isfinite(value) and value > 0, "a positive number")
+        _require("fidelity_weight", self, math.isfinite, "a finite number")
+        _require("steps", self, lambda value: value is None or value >= 1, "1 or more")
+        _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
+        for name, choices in (("amp", ("off", "bf16")), ("impl", IMPLS), ("color", COLORS)):
+            _require(name, self, choices.__contains__, f"one of {', '.join(choices)}")
+
+    def fixed(self) -> dict:
+        """The settings that a resumed run must share with the run it continues."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in MAY_CHANGE}
+
+
+def _require(name: str, settings: Settings, accepts, expected: str) -> None:
+    value = getattr(settings, name)
+    try:
+        accepted = accepts(value)
+    except TypeError:
+        accepted = False
+    if not accepted:
+        raise TrainError(f"{flag(name)}: expected {expected}; got {value!r}")
+
+
+def flag(name: str) -> str:
+    """The command-line name of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def new_settings(given: dict) -> Settings:
+    """Settings of a run that begins, from what the command line gave."""
+    if "data" not in given:
+        raise TrainError("--data: expected a folder of photographs; none was given")
+    if given.get("finetune"):
+        given = {"lr": FINETUNE_LR} | given
+        if "epochs" not in given:
+            given = {"steps": FINETUNE_STEPS} | given
+    return Settings(**given)
+
+
+def resumed_settings(saved: Settings, given: dict) -> Settings:
+    """The saved settings with what the command line gave; refuses a change that would make another run of it."""
+    if "epochs" in given and "steps" not in given:
+        given = given | {"steps": None}
+    settings = dataclasses.replace(saved, **given)
+    refuse_changes(saved.fixed(), settings.fixed(), f"the run in {saved.out}")
+    return settings
+
+
+def refuse_changes(before: dict, now: dict, where: str) -> None:
+    """Raise TrainError naming every setting that differs."""
+    changes = [f"{flag(name)} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
+    if changes:
+        raise TrainError(
+            f"--resume: expected the settings of {where}; got {', '.join(changes)}; give the same, or start a new "
+            f"run in another --out (only {', '.join(flag(name) for name in MAY_CHANGE)} may change)"
+        )
+
+
+def to_json(settings: Settings, versions: dict[str, str]) -> str:
+    """The text of config.json."""
+    return json.dumps({"settings": dataclasses.asdict(settings), "versions": versions}, indent=2) + "\n"
+
+
+def from_dict(values: dict) -> Settings:
+    """Settings from their saved form, in which a tuple has become a list."""
+    crop = values.get("crop")
+    return Settings(**(values | {"crop": None if crop is None else tuple(crop)}))
+
+
+def read_json(path: Path) -> Settings:
+    """Settings from a config.json."""
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    except FileNotFoundError:
+        raise TrainError(
+            f"{path.parent}: expected a run to resume (config.json); found none; leave --resume out to start one"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainError(
+            f"{path}: expected the settings of a run; got {type(error).__name__}: {error}; "
+            "restore the file, or start a new run in another --out"
+        ) from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"train: error: {message}; see python -m train --help\n")
+
+
+def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
+    """What the command line gave (nothing it did not give), and whether to resume or to overwrite."""
+    parser = _Parser(
+        prog="python -m train",
+        description="Train SCI on a folder of dark photographs; no bright counterparts are needed.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", "--data_path", metavar="DIR", help="folder of photographs, searched recursively")
+    add("--out", "--save", "--save_path", metavar="DIR", required=True, help="folder for everything the run makes")
+    add("--finetune", "--model", metavar="FILE", help="start from these weights, training the enhance network alone")
+    add("--stage", type=int, metavar="N", help="stages of the network (3); not used when fine-tuning")
+    add("--epochs", type=int, metavar="N", help="times over the photographs (1000)")
+    add("--steps", type=int, metavar="N", help="optimisation steps in all; overrides --epochs (fine-tuning: 100)")
+    add("--lr", type=float, help="learning rate of Adam (3e-4; fine-tuning 5e-4)")
+    add("--batch-size", "--batch_size", type=int, metavar="N", help="photographs a step (1); more need --crop")
+    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="train on random crops of this size")
+    add("--seed", type=int, help="of the initial weights, the order and the crops (2)")
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--device", help="auto, cpu, cuda or cuda:N (auto: a GPU if there is one)")
+    device.add_argument("--gpu", type=int, metavar="N", help="GPU number; without a GPU, the CPU")
+    add("--workers", type=int, metavar="N", help="processes that load photographs (0: this one)")
+    add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
+    add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, blocked elsewhere)")
+    add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
+    add("--sigma", type=float, help="colour scale of the smoothness loss (10)")
+    add("--color", choices=COLORS, help="colour transform of the smoothness loss (reference)")
+    add("--save-every", "--save_every", type=int, metavar="N", help="steps between checkpoints, besides each epoch's")
+    add("--sample-every", "--sample_every", type=int, metavar="N", help="epochs between sample pictures (20; 0: none)")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue the run in --out; its settings are kept")
+    existing.add_argument("--overwrite", action="store_true", help="delete the run in --out and start anew")
+    given = vars(parser.parse_args(argv))
+    resume, overwrite = given.pop("resume", False), given.pop("overwrite", False)
+    if "crop" in given:
+        given["crop"] = tuple(given["crop"])
+    for name in ("data", "out", "finetune"):
+        if name in given:
+            given[name] = str(Path(given[name]).absolute())
+    if "gpu" in given:
+        given["device"] = f"gpu:{given.pop('gpu')}"
+    return given, resume, overwrite

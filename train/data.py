@@ -1,0 +1,200 @@
+"""Photographs of a folder, and which of them, cropped where, each step sees.
+
+Order and crops are a pure function of (seed, epoch, index): a resumed run has no generator to wind forward, and
+the number of worker processes changes nothing.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from model.images import ImageError, Picture, find_images, read_image
+from sci_kernels.constants import MIN_SIDE
+
+from .errors import TrainError
+
+# Decoded pixels are kept up to this size, then files are read again each time they are needed. What is kept stays:
+# every epoch asks for every photograph once, and throwing out the least recent would then always miss.
+CACHE_BYTES = 1 << 30
+
+_ORDER, _CROP = 0, 1  # separate streams of random numbers
+
+Key = tuple[int, int]  # epoch, index of the photograph
+Sample = tuple[str, Tensor | TrainError]
+
+
+def order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order in which an epoch goes through `count` photographs."""
+    return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
+
+
+def crop_corner(seed: int, epoch: int, index: int, size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """Top and left of a photograph's crop in an epoch; every position is equally likely."""
+    random = np.random.default_rng((_CROP, seed, epoch, index))
+    return tuple(int(random.integers(side - part + 1)) for side, part in zip(size, crop, strict=True))
+
+
+class Photos(Dataset):
+    """The readable photographs of a folder; item `(epoch, index)` is `(name, float32 (3, h, w) in [0, 1])`.
+
+    Every file is decoded once at the start, so that a damaged one is known by name before hours of work.
+
+    Args:
+        folder: searched recursively.
+        crop: height and width, or None for the whole photograph.
+        seed: of the crops.
+        warn: called with one line for each file left out: unreadable, or below 3 pixels a side.
+
+    Raises:
+        TrainError: no photograph is left, or one is smaller than the crop.
+        ImageError: the folder is missing or holds no picture.
+    """
+
+    def __init__(self, folder: str, crop: tuple[int, int] | None, seed: int, warn: Callable[[str], None]):
+        self.crop, self.seed = crop, seed
+        self.files: list[Path] = []
+        self.names: list[str] = []
+        self.sizes: list[tuple[int, int]] = []  # (height, width)
+        self._pixels: dict[int, np.ndarray] = {}
+        self._scan(folder, find_images([folder]), warn)
+        self._check_crop()
+
+    def _scan(self, folder: str, found: list[tuple[Path, Path]], warn: Callable[[str], None]) -> None:
+        cached = 0
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            read = pool.map(_read_or_error, (file for file, _ in found))
+            progress = tqdm(read, "reading", len(found), leave=False, disable=not sys.stderr.isatty())
+            for (file, name), pixels in zip(found, progress, strict=True):
+                if isinstance(pixels, TrainError):
+                    warn(f"left out: {pixels}")
+                    continue
+                if cached + pixels.nbytes <= CACHE_BYTES:
+                    cached += pixels.nbytes
+                    self._pixels[len(self.files)] = pixels
+                self.files.append(file)
+                self.names.append(name.as_posix())
+                self.sizes.append(pixels.shape[:2])
+        if not self.files:
+            raise TrainError(f"--data: expected a readable photograph in {folder}; all {len(found)} were left out")
+
+    def _check_crop(self) -> None:
+        for file, (h, w) in zip(self.files, self.sizes, strict=True):
+            if self.crop and (h < self.crop[0] or w < self.crop[1]):
+                raise TrainError(
+                    f"{file}: expected at least --crop {self.crop[0]} {self.crop[1]} (height width); got {h} {w}; "
+                    "choose a smaller --crop, or take the file out of --data"
+                )
+
+    def check_batches(self, batch_size: int) -> None:
+        """Raise TrainError where photographs of different sizes would have to share a batch."""
+        if batch_size == 1 or self.crop:
+            return
+        for file, size in zip(self.files, self.sizes, strict=True):
+            if size != self.sizes[0]:
+                (h0, w0), (h, w) = self.sizes[0], size
+                raise TrainError(
+                    f"--batch-size {batch_size}: expected photographs of one size; got {self.files[0]} of {h0}x{w0} "
+                    f"and {file} of {h}x{w} (height x width); use --crop H W, or --batch-size 1"
+                )
+
+    def identity(self) -> list[list]:
+        """What a resumed run must find again: `[name, height, width]` of each photograph."""
+        return [[name, h, w] for name, (h, w) in zip(self.names, self.sizes, strict=True)]
+
+    def image(self, index: int) -> Tensor:
+        """The whole photograph, float32 `(3, H, W)`."""
+        return Picture(self._read(index)).tensor()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        try:
+            pixels = self._read(index)
+        except TrainError as error:
+            # Raised by `stack` in the training process: from a worker it would arrive as a traceback.
+            return self.names[index], error
+        if self.crop:
+            top, left = crop_corner(self.seed, epoch, index, self.sizes[index], self.crop)
+            pixels = pixels[top : top + self.crop[0], left : left + self.crop[1]]
+        return self.names[index], Picture(pixels).tensor()
+
+    def _read(self, index: int) -> np.ndarray:
+        pixels = self._pixels.get(index)
+        if pixels is None:
+            pixels = _read_or_error(self.files[index])
+            if isinstance(pixels, TrainError):
+                raise pixels
+            if pixels.shape[:2] != self.sizes[index]:
+                raise TrainError(f"{self.files[index]}: the file changed its size while training; put it back")
+        return pixels
+
+
+def _read_or_error(file: Path) -> np.ndarray | TrainError:
+    try:
+        pixels = read_image(file).pixels
+    except (ImageError, OSError) as error:
+        return TrainError(str(error))
+    h, w = pixels.shape[:2]
+    if min(h, w) < MIN_SIDE:
+        return TrainError(f"{file}: expected sides of {MIN_SIDE} pixels or more; got {h}x{w}")
+    return pixels
+
+
+class Schedule(Sampler[list[Key]]):
+    """The batches of steps `start` to `stop`, counted from the beginning of the run; its last batch may be short."""
+
+    def __init__(self, count: int, batch_size: int, seed: int, start: int, stop: int):
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.start, self.stop = start, stop
+        self.steps_an_epoch = -(-count // batch_size)
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step in range(self.start, self.stop):
+            epoch, batch = divmod(step, self.steps_an_epoch)
+            if batch == 0 or step == self.start:
+                indices = order(self.seed, epoch, self.count).tolist()
+            yield [(epoch, index) for index in indices[batch * self.batch_size : (batch + 1) * self.batch_size]]
+
+
+def load(photos: Photos, schedule: Schedule, workers: int, device: torch.device) -> DataLoader:
+    """The batches of a schedule, each a list of samples, in order; workers run on across epochs."""
+    return DataLoader(
+        photos,
+        batch_sampler=schedule,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_leave_signals_to_parent,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the parent still needs this one to finish its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def stack(samples: list[Sample], device: torch.device) -> tuple[list[str], Tensor]:
+    """Names and one `(N, 3, h, w)` tensor on the device. Raises TrainError where a sample could not be read."""
+    names, images = [], []
+    for name, image in samples:
+        if isinstance(image, TrainError):
+            raise image
+        names.append(name)
+        images.append(image)
+    return names, torch.stack(images).to(device, non_blocking=True)

@@ -1,0 +1,245 @@
+"""The run: one loop over the steps."""
+
+import json
+import platform
+import shlex
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import sci_kernels
+from model.files import write_atomically
+from model.networks import FinetuneNetwork, Network
+from model.weights import load_weights, save_weights
+
+from . import checkpoint
+from .config import Settings, from_dict, refuse_changes, to_json
+from .data import Photos, Schedule, load, stack
+from .errors import TrainError
+from .report import SAMPLE_COUNT, Report, preview
+from .step import NotFinite, make_optimizer, training_step
+from .stop import Stopped, StopSignal
+
+
+@dataclass
+class Run:
+    """Everything the loop needs, checked."""
+
+    settings: Settings
+    out: Path
+    device: torch.device
+    photos: Photos
+    model: nn.Module
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    start: int  # steps already done
+    total: int  # steps in all
+    steps_an_epoch: int
+    saved: int | None  # the step of the checkpoint in `out`, if there is one
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint of `step`; never over a good one with weights that are not finite."""
+        if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
+            raise TrainError(
+                f"step {step}: the weights are NaN or infinite; training has stopped, {self.kept()}; try a smaller --lr"
+            )
+        checkpoint.save_checkpoint(self.out, step, self.model, self.optimizer, self.settings, self.photos.identity())
+        self.saved = step
+
+    def kept(self) -> str:
+        """What there is to go back to."""
+        return "nothing had been saved" if self.saved is None else f"{checkpoint.CHECKPOINT} keeps step {self.saved}"
+
+
+def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train from the beginning, or from the checkpoint in `settings.out`, to the last step.
+
+    The weights after a given step follow from the settings, the photographs, the device and, on a CPU, the number
+    of threads; where the run was interrupted and resumed, and the number of workers, change no bit of them.
+
+    Args:
+        settings: where resuming, already merged with those saved.
+        resume: continue the run in `settings.out`; one that was stopped before its first checkpoint begins again.
+        overwrite: delete the run in `settings.out`, once everything else has been found in order.
+
+    Returns:
+        The weight file.
+
+    Raises:
+        TrainError, model.images.ImageError, model.weights.WeightsError: a mistake to be mended, told in one line.
+        OSError: the folder cannot be written; what was saved before stays.
+        Stopped: a signal arrived; the run has been saved.
+    """
+    run = prepare(settings, resume, overwrite)
+    report = Report(run.out, run.start, run.total)
+    try:
+        _announce(run, report)
+        with StopSignal() as stop:
+            loss = _steps(run, report, stop)
+    finally:
+        report.close()
+    weights = run.out / checkpoint.WEIGHTS
+    save_weights(run.model, weights, _metadata(run))
+    seconds = round(statistics.median(report.seconds), 6) if report.seconds else None
+    summary = {"weights": str(weights), "step": max(run.start, run.total), "loss": loss, "seconds_a_step": seconds}
+    print(json.dumps(summary | {"device": str(run.device), "impl": settings.impl}), flush=True)
+    return weights
+
+
+def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
+    """The steps that are left; returns the mean loss of the last epoch."""
+    settings, loss = run.settings, None
+    epochs = -(-run.total // run.steps_an_epoch)
+    schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total)
+    samples = _samples(run) if settings.sample_every else []
+    clock = time.perf_counter()
+    for step, batch in enumerate(load(run.photos, schedule, settings.workers, run.device), run.start + 1):
+        names, images = stack(batch, run.device)
+        result = _step_or_error(run, step, names, images)
+        report.step(step, result, time.perf_counter() - clock, len(names), settings.lr)
+        epoch = -(-step // run.steps_an_epoch)
+        epoch_ended = step % run.steps_an_epoch == 0 or step == run.total
+        if epoch_ended or stop.number or (settings.save_every and step % settings.save_every == 0):
+            run.save(step)
+        if epoch_ended:
+            loss = report.epoch(epoch, epochs, step, run.total)
+            if samples and (epoch in (1, epochs) or epoch % settings.sample_every == 0):
+                report.samples(run.model, samples, epoch, step)
+        if stop.number and step < run.total:
+            raise Stopped(stop.number, f"saved at step {step} of {run.total}; to resume: {resume_command(run.out)}")
+        clock = time.perf_counter()
+    return loss
+
+
+def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
+    where = f"step {step} ({', '.join(names)})"
+    try:
+        return training_step(run.model, run.criterion, run.optimizer, images, run.settings.amp)
+    except NotFinite as error:
+        raise TrainError(
+            f"{where}: {error}; training has stopped, {run.kept()}; try a smaller --lr, or look at the photograph"
+        ) from None
+    except torch.OutOfMemoryError:
+        h, w = images.shape[2:]
+        raise TrainError(
+            f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w}; {run.kept()}; use --crop H W, "
+            "a smaller --batch-size, or --amp bf16"
+        ) from None
+
+
+def prepare(settings: Settings, resume: bool, overwrite: bool) -> Run:
+    """Check everything, then claim the folder; until then no file of an earlier run is touched."""
+    out = Path(settings.out)
+    if out.resolve().is_relative_to(Path(settings.data).resolve()):
+        raise TrainError(
+            f"--out: expected a folder outside --data, or its sample pictures would be trained on; got {out} "
+            f"in {settings.data}; choose another"
+        )
+    if not resume and not overwrite:
+        checkpoint.refuse_existing_run(out)
+    device = pick_device(settings.device)
+    state = checkpoint.load_checkpoint(out) if resume else None
+    photos = Photos(settings.data, settings.crop, settings.seed, warn)
+    photos.check_batches(settings.batch_size)
+    model, criterion, optimizer = build(settings, device, settings.finetune if state is None else None)
+    start = 0
+    if state is not None:
+        checkpoint.refuse_other_photographs(state["photographs"], photos.identity(), settings.data)
+        refuse_changes(from_dict(state["settings"]).fixed(), settings.fixed(), str(out / checkpoint.CHECKPOINT))
+        start = checkpoint.restore(state, out, model, optimizer)
+    checkpoint.prepare_folder(out, overwrite)
+    write_atomically(out / checkpoint.CONFIG, to_json(settings, _versions(device)).encode())
+    steps_an_epoch = -(-len(photos) // settings.batch_size)
+    total = settings.steps or settings.epochs * steps_an_epoch
+    saved = None if state is None else start
+    return Run(settings, out, device, photos, model, criterion, optimizer, start, total, steps_an_epoch, saved)
+
+
+def build(settings: Settings, device: torch.device, finetune: str | None):
+    """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts alike."""
+    torch.manual_seed(settings.seed)
+    model = FinetuneNetwork(settings.impl) if settings.finetune else Network(settings.stage, settings.impl)
+    if finetune:
+        load_weights(model, finetune)
+    model.to(device)
+    criterion = sci_kernels.LossFunction(
+        fidelity_weight=settings.fidelity_weight, sigma=settings.sigma, color=settings.color, impl=settings.impl
+    )
+    try:
+        probe = torch.zeros(1, 3, 3, 3, device=device)
+        criterion(probe, probe)
+    except (RuntimeError, ValueError) as error:
+        raise TrainError(f"--impl {settings.impl}: cannot run on {device}: {' '.join(str(error).split())}") from None
+    return model, criterion, make_optimizer(model, settings.lr)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name: auto, cpu, cuda, cuda:N, or gpu:N, which is the CPU where there is no GPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("gpu:"):
+        if not torch.cuda.is_available():
+            warn("--gpu: there is no GPU that PyTorch can use; training on the CPU")
+            return torch.device("cpu")
+        name = "cuda:" + name.removeprefix("gpu:")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:  # what an absent device raises depends on its kind and on how PyTorch was built
+        reason = " ".join(str(error).split())[:120]
+        raise TrainError(
+            f"--device: expected auto, cpu, cuda or cuda:N that is present; got {name} ({reason})"
+        ) from None
+    return device
+
+
+def resume_command(out: Path) -> str:
+    """The command that continues the run in `out`."""
+    return shlex.join([sys.executable, "-m", "train", "--out", str(out), "--resume"])
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"train: {text}", file=sys.stderr, flush=True)
+
+
+def _announce(run: Run, report: Report) -> None:
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    kind = "fine-tuning" if run.settings.finetune else f"{run.settings.stage} stages"
+    report.line(
+        f"{len(run.photos)} photographs, {kind}, {parameters} parameters, {run.device}, impl {run.settings.impl}, "
+        f"results in {run.out}"
+    )
+    if run.start >= run.total:
+        report.line(f"already at step {run.start} of {run.total}; give more --epochs or --steps to go on")
+    elif run.start:
+        report.line(f"resuming after step {run.start} of {run.total}")
+
+
+def _samples(run: Run) -> list[tuple[str, torch.Tensor]]:
+    return [
+        (run.photos.names[index], preview(run.photos.image(index)).to(run.device))
+        for index in range(min(SAMPLE_COUNT, len(run.photos)))
+    ]
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    """What a run's numbers depend on besides its settings."""
+    return {
+        "sci_kernels": sci_kernels.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _metadata(run: Run) -> dict[str, str]:
+    """Kept inside the weight file: how it was made."""
+    fixed = {name: str(value) for name, value in run.settings.fixed().items()}
+    return fixed | {"step": str(max(run.start, run.total)), "photographs": str(len(run.photos))} | _versions(run.device)

@@ -1,0 +1,107 @@
+"""What a run shows of itself: progress bar, a line an epoch, TensorBoard scalars, sample pictures."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from model.images import quantize, write_image
+from model.networks import enhance_image
+
+from .checkpoint import LOG, SAMPLES, TENSORBOARD
+from .step import StepResult
+
+SAMPLE_COUNT = 4
+SAMPLE_SIDE = 640  # samples are previews: a longer photograph is scaled down before it is enhanced
+
+
+class Report:
+    """The outputs of a run that are for people; nothing here changes a weight."""
+
+    def __init__(self, out: Path, step: int, total: int):
+        self.out = out
+        self.seconds: list[float] = []  # of every step of this process
+        self.losses: list[float] = []  # of this process's steps of the epoch
+        self._images = 0
+        self._bar = tqdm(initial=step, total=total, unit="step", disable=not sys.stderr.isatty())
+        self._board = _open_board(out / TENSORBOARD, step, self.line)
+
+    def line(self, text: str) -> None:
+        """One line on stdout, beside the progress bar, and in log.txt."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+        with open(self.out / LOG, "a", encoding="utf-8") as log:
+            log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+
+    def step(self, step: int, result: StepResult, seconds: float, images: int, lr: float) -> None:
+        """After each step; `step` counts from 1."""
+        self.seconds.append(seconds)
+        self.losses.append(result.loss)
+        self._images += images
+        self._bar.set_postfix(loss=f"{result.loss:.4f}", refresh=False)
+        self._bar.update()
+        if self._board:
+            scalars = {"loss/total": result.loss, "gradient_norm": result.gradient_norm}
+            scalars |= {f"loss/stage_{k}": loss for k, loss in enumerate(result.stage_losses, 1)}
+            scalars |= {"learning_rate": lr, "seconds_a_step": seconds}
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+
+    def epoch(self, epoch: int, epochs: int, step: int, total: int) -> float:
+        """The line of an epoch, over the steps this process made in it; returns their mean loss."""
+        steps, seconds = len(self.losses), sum(self.seconds[-len(self.losses) :])
+        loss = sum(self.losses) / steps
+        self.line(
+            f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss:.6f}  "
+            f"{seconds / steps:.3f} s/step  {self._images / seconds:.2f} images/s"
+        )
+        self.losses, self._images = [], 0
+        if self._board:
+            self._board.flush()
+        return loss
+
+    def samples(self, model: nn.Module, images: list[tuple[str, Tensor]], epoch: int, step: int) -> None:
+        """Enhance a few photographs: PNG files, and input | illumination | enhanced for TensorBoard."""
+        for name, image in images:
+            illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image))
+            # The whole name is kept where it is no .png: a.jpg and a.bmp may lie side by side.
+            file = name if name.lower().endswith(".png") else f"{name}.png"
+            target = self.out / SAMPLES / f"epoch_{epoch:04d}" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_image(target, quantize(reflectance))
+            if self._board:
+                strip = torch.cat([image[0].float().cpu(), illumination, reflectance], dim=2)
+                self._board.add_image(f"samples/{name}", strip, step)
+
+    def close(self) -> None:
+        """Flush and close. A full disk has been told of by then, and must not hide the line that says so."""
+        self._bar.close()
+        if self._board:
+            try:
+                self._board.close()
+            except OSError as error:
+                print(f"train: warning: the TensorBoard log in {self.out} is incomplete: {error}", file=sys.stderr)
+
+
+def preview(image: Tensor) -> Tensor:
+    """`(3, H, W)` as `(1, 3, h, w)` with no side longer than SAMPLE_SIDE."""
+    h, w = image.shape[1:]
+    scale = max(h, w) / SAMPLE_SIDE
+    if scale <= 1:
+        return image[None]
+    size = max(1, round(h / scale)), max(1, round(w / scale))
+    return torch.nn.functional.interpolate(image[None], size=size, mode="area")
+
+
+def _open_board(folder: Path, step: int, line):
+    """A TensorBoard writer, or None, with a line that says so."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        line("TensorBoard is not installed: no scalars are written (pip install tensorboard)")
+        return None
+    # A run that was killed has logged steps after its last checkpoint; they are about to be made again.
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM: finish the step, save, say how to go on."""
+
+import os
+import signal
+import sys
+
+
+class Stopped(Exception):
+    """A signal ended the run after it was saved; the message says how to resume."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.number = number
+
+
+class StopSignal:
+    """Within this context, the first SIGINT or SIGTERM is remembered in `number`; a second one interrupts at once."""
+
+    number: int | None = None
+
+    def __enter__(self) -> "StopSignal":
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+        # Not print: the signal may have come in the middle of one.
+        os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
