@@ -68,14 +68,15 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[tuple[Path, Pa
         paths = [paths]
     found: dict[str, tuple[Path, Path]] = {}
     for path in map(Path, paths):
-        if path.is_dir():
+        # os.path, since the methods of Path raise where a parent may not be entered or a name is too long.
+        if os.path.isdir(path):
             names = _walk(path)
             if not names:
                 raise ImageError(f"{path}: no pictures in this folder or below it; looked for {' '.join(EXTENSIONS)}")
-        elif path.exists():
+        elif os.path.exists(path):
             path, names = path.parent, [Path(path.name)]
         else:
-            raise ImageError(f"{path}: no such file or folder; check the path")
+            raise ImageError(f"{path}: no such file or folder, or not readable; check the path")
         for name in names:
             found.setdefault(os.path.abspath(path / name), (path / name, name))
     if not found:
@@ -93,15 +94,16 @@ def read_image(path: str | Path) -> Picture:
         ImageError: the file is missing, empty, no picture, truncated, of an unknown range, or too large.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; expected a picture")
+    if not os.path.isfile(path):
+        reason = "not a file" if os.path.exists(path) else "no such file, or not readable"
+        raise ImageError(f"{path}: {reason}; expected a picture")
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
         with warnings.catch_warnings():
             # Pillow warns at half the size at which it refuses; photographs lie between the two.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=_formats()) as image:
                 profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
                 notes = _notes(image)
                 image.load()
@@ -112,7 +114,7 @@ def read_image(path: str | Path) -> Picture:
         limit = 2 * Image.MAX_IMAGE_PIXELS
         raise ImageError(f"{path}: more than {limit:,} pixels; scale the picture down or cut it up") from None
     except Image.UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture in a known format ({', '.join(_FORMATS)})") from None
+        raise ImageError(f"{path}: not a picture in a known format ({', '.join(_formats())})") from None
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
@@ -186,6 +188,12 @@ def _walk(folder: Path) -> list[Path]:
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
         ]
     return sorted(names)
+
+
+def _formats() -> list[str]:
+    """Those of `_FORMATS` that this Pillow was built with; it raises KeyError for others."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _notes(image: Image.Image) -> list[str]:
