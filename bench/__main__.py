@@ -1,0 +1,29 @@
+"""`python -m bench COMMAND ...`"""
+
+import sys
+
+COMMANDS = {
+    "demo": "train on low-light photographs, enhance them, show them",
+    "figures": "measure every figure the project promises, beside its bound",
+}
+
+
+def main() -> int:
+    """Dispatch; a command's module is imported only when it is called."""
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help"):
+        print("python -m bench COMMAND ...; each takes --help\n")
+        print("\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
+        return 0
+    if command == "demo":
+        from .demo import main as run
+    elif command == "figures":
+        from .figures import main as run
+    else:
+        print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

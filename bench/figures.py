@@ -1,0 +1,203 @@
+"""The project's figures, measured here and now, each beside the bound it must keep.
+
+    python -m bench figures [--json FILE]
+
+The official weights and photographs are looked for where SCI_OFFICIAL points (default: shared/sci-official beside
+the repository); their row is skipped, aloud, where they are absent. Exits with status 1 if a figure misses its
+bound. The times are those of the CPU, whatever else the machine has.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import FinetuneNetwork, Network, enhance_image, load_weights, quantize, read_image
+from model.files import write_atomically
+from sci_kernels import LossFunction, smooth_loss
+from train.config import FINETUNE_LR
+from train.step import make_optimizer, training_step
+
+from . import parity
+from .measure import ROOT, environment, extra_memory, interleave
+
+OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
+LR = 3e-4
+LOSS_SIZE = (1080, 1920)
+STEP_SIZE = (400, 600)
+
+
+class Row(NamedTuple):
+    """One figure. `passed` is None where it could not be measured."""
+
+    what: str
+    bound: str
+    measured: str
+    passed: bool | None
+
+
+def golden_rows(dtype: torch.dtype) -> Iterator[Row]:
+    """The golden losses and both gradients, one row an implementation."""
+    limits = (1e-10, 1e-10, 1e-10) if dtype == torch.float64 else (2e-6, 2e-6, 1e-5)
+    name = str(dtype).removeprefix("torch.")
+    bound = "loss {:.0e}, gradients {:.0e} in norm, {:.0e} an element".format(*limits)
+    for impl in ("reference", "blocked", "triton"):
+        if impl == "triton" and importlib.util.find_spec("triton") is None:
+            yield Row(f"golden losses, {name}, {impl}", bound, "skipped: Triton is not installed", None)
+            continue
+        try:
+            how, errors = parity.triton_errors(dtype) if impl == "triton" else (impl, parity.golden_errors(impl, dtype))
+        except RuntimeError as error:
+            yield Row(f"golden losses, {name}, {impl}", bound, f"did not run: {error}", False)
+            continue
+        passed = all(error <= limit for error, limit in zip(errors, limits, strict=False))
+        measured = f"{errors.loss:.1e}, {errors.norm:.1e}, {errors.element:.1e} ({errors.compared} losses)"
+        yield Row(f"golden losses, {name}, {how}", bound, measured, passed)
+
+
+def trajectory_row(name: str, model: Network | FinetuneNetwork, lr: float) -> Row:
+    """A golden training run, repeated in float64 with the trainer's own step."""
+    golden = parity.load_golden(parity.GOLDEN / f"{name}.npz")
+    model.double().train()
+    model.load_state_dict({key.removeprefix("init/"): golden[key] for key in golden if key.startswith("init/")})
+    optimizer, criterion = make_optimizer(model, lr), LossFunction()
+    images = golden["images"].double().unsqueeze(1)
+    losses = [
+        training_step(model, criterion, optimizer, images[step % len(images)]).loss
+        for step in range(len(golden["losses"]))
+    ]
+    error = float((torch.tensor(losses, dtype=torch.float64) / golden["losses"] - 1).abs().max())
+    return Row(f"golden run {name}, float64", f"{len(losses)} losses within 1e-9", f"{error:.1e}", error <= 1e-9)
+
+
+def official_row() -> Row:
+    """Official weights on the official photographs, against the published outputs, in float32 on the CPU."""
+    what, bound = "official weights, every picture", "1 grey level, on 2 in 100,000 values"
+    if not OFFICIAL.is_dir():
+        return Row(what, bound, f"skipped: no folder {OFFICIAL}; set SCI_OFFICIAL", None)
+    pictures = worst_level = 0
+    worst_share = 0.0
+    for weights in sorted((OFFICIAL / "weights").glob("*.pt")):
+        model = FinetuneNetwork()
+        load_weights(model, weights)
+        for path in sorted((OFFICIAL / "images" / weights.stem).glob("*.png")):
+            _, reflectance = enhance_image(model, read_image(path).tensor()[None])
+            expected = read_image(OFFICIAL / "expected" / weights.stem / path.name).pixels
+            level = np.abs(quantize(reflectance[0]).astype(int) - expected)
+            pictures += 1
+            worst_level = max(worst_level, int(level.max()))
+            worst_share = max(worst_share, float((level > 0).mean()))
+    if not pictures:
+        return Row(what, bound, f"skipped: no photographs below {OFFICIAL / 'images'}", None)
+    measured = f"{worst_level} level(s), on {worst_share * 1e5:.2f} in 100,000, worst of {pictures} pictures"
+    return Row(what, bound, measured, worst_level <= 1 and worst_share <= 2e-5)
+
+
+def loss_inputs(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """A dark picture and an illumination, float32, both asking for gradients."""
+    generator = torch.Generator().manual_seed(2)
+    picture = torch.rand(1, 3, height, width, generator=generator) * 0.3
+    illumination = picture + torch.rand(1, 3, height, width, generator=generator) * 0.5
+    return picture.requires_grad_(), illumination.requires_grad_()
+
+
+def loss_call(impl: str, height: int, width: int) -> Callable[[], list[Tensor]]:
+    """A call that computes the smoothness loss and both gradients; what PyTorch sets up once is set up here."""
+    smooth_loss(*loss_inputs(8, 8), impl=impl).backward()
+    leaves = loss_inputs(height, width)
+
+    def call() -> list[Tensor]:
+        for leaf in leaves:
+            leaf.grad = None
+        loss = smooth_loss(*leaves, impl=impl)
+        loss.backward()
+        return [loss.detach(), *(leaf.grad for leaf in leaves)]
+
+    return call
+
+
+def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[Row]:
+    """The fused loss against the reference: parity first, then time, then memory."""
+    name = f"loss, forward and backward, {size[1]}x{size[0]}, CPU"
+    calls = {impl: loss_call(impl, *size) for impl in ("blocked", "reference")}
+    errors = parity.compare(calls["blocked"](), calls["reference"]())
+    if max(errors) > 1e-5:
+        yield Row(f"{name}: time", ">= 40x faster", f"not timed: parity {max(errors):.1e}", False)
+        return
+    times = interleave(calls, repeats, warmup=0)  # the parity check was the warm-up
+    fused, reference = times["blocked"].median, times["reference"].median
+    measured = f"{reference / fused:.1f}x ({fused * 1e3:.0f} ms, {reference:.2f} s; parity {max(errors):.0e})"
+    yield Row(f"{name}: time", ">= 40x faster", measured, reference >= 40 * fused)
+    memory = {impl: extra_memory("bench.figures:loss_call", impl, *size) for impl in calls}
+    share = memory["blocked"] / memory["reference"]
+    measured = f"{share:.1%} ({memory['blocked'] / 1e6:.0f} MB, {memory['reference'] / 1e6:.0f} MB)"
+    yield Row(f"{name}: extra memory", "at most 25 %", measured, share <= 0.25)
+
+
+def step_call(impl: str, size: tuple[int, int]) -> Callable[[], float]:
+    """A call that makes one training step of three stages and returns its loss; the same start for every `impl`."""
+    torch.manual_seed(2)
+    model = Network(stage=3, impl=impl).train()
+    optimizer, criterion = make_optimizer(model, LR), LossFunction(impl=impl)
+    image = loss_inputs(*size)[0].detach()
+    return lambda: training_step(model, criterion, optimizer, image).loss
+
+
+def step_times(size: tuple[int, int], repeats: int) -> tuple[float, float, float]:
+    """(seconds a step fused, seconds a step reference, relative difference of the first losses), on the CPU."""
+    calls = {impl: step_call(impl, size) for impl in ("blocked", "reference")}
+    fused, reference = calls["blocked"](), calls["reference"]()
+    difference = abs(fused - reference) / abs(reference)
+    times = interleave(calls, repeats, warmup=0)
+    return times["blocked"].median, times["reference"].median, difference
+
+
+def step_row(size: tuple[int, int] = STEP_SIZE, repeats: int = 5) -> Row:
+    fused, reference, difference = step_times(size, repeats)
+    what = f"training step, 3 stages, {size[1]}x{size[0]}, CPU"
+    if difference > 1e-5:
+        return Row(what, ">= 3x faster", f"not compared: first losses differ by {difference:.1e}", False)
+    measured = f"{reference / fused:.1f}x ({fused:.3f} s, {reference:.3f} s; first losses within {difference:.0e})"
+    return Row(what, ">= 3x faster", measured, reference >= 3 * fused)
+
+
+def all_rows() -> Iterator[Row]:
+    """Every figure, cheap ones first."""
+    yield from golden_rows(torch.float64)
+    yield from golden_rows(torch.float32)
+    yield trajectory_row("train_3stage", Network(stage=3), LR)
+    yield trajectory_row("finetune", FinetuneNetwork(), FINETUNE_LR)
+    yield official_row()
+    yield step_row()
+    yield from loss_rows()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench figures", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
+    args = parser.parse_args(argv)
+    facts = environment()
+    print(", ".join(f"{key} {value}" for key, value in facts.items() if value is not None))
+    rows = []
+    for row in all_rows():
+        rows.append(row)
+        verdict = {True: "pass", False: "FAIL", None: "skip"}[row.passed]
+        print(f"{verdict}  {row.what}\n      must: {row.bound}\n      got:  {row.measured}", flush=True)
+    if args.json:
+        content = {"environment": facts, "figures": [row._asdict() for row in rows]}
+        try:
+            write_atomically(args.json, (json.dumps(content, indent=2) + "\n").encode())
+        except OSError as error:
+            print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
+            return 2
+    counts = [sum(row.passed is passed for row in rows) for passed in (True, False, None)]
+    print("{} pass, {} fail, {} skipped".format(*counts))
+    return 1 if counts[1] else 0
