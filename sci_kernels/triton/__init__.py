@@ -1,0 +1,17 @@
+"""Launchers of the Triton kernels; importing this package imports Triton."""
+
+import triton
+
+from .retinex import launch_retinex_backward, launch_retinex_forward
+from .smoothness import launch_loss_backward, launch_loss_forward
+
+# Decided when the kernels above were decorated: later changes of TRITON_INTERPRET have no effect on them.
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+
+__all__ = [
+    "INTERPRETED",
+    "launch_loss_backward",
+    "launch_loss_forward",
+    "launch_retinex_backward",
+    "launch_retinex_forward",
+]
