@@ -109,7 +109,9 @@ def enhance_files(
                 if error.errno in _FULL:
                     left = len(jobs) - done - len(failures)
                     return Outcome(
-                        done, failures, f"{job.result.parent}: {error.strerror}; {left} not tried; make room"
+                        done,
+                        failures,
+                        f"{job.result.parent}: {error.strerror}; {left} not tried; make room and run again",
                     )
             except ImageError as error:
                 failures.append(str(error))

@@ -101,8 +101,8 @@ def read_image(path: str | Path) -> Picture:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
         with warnings.catch_warnings():
-            # Pillow warns at half the size at which it refuses; photographs lie between the two.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns at half the size at which it refuses, where photographs lie, and before most of its errors.
+            warnings.simplefilter("ignore")
             with Image.open(path, formats=_formats()) as image:
                 profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
                 notes = _notes(image)

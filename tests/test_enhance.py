@@ -1,0 +1,302 @@
+"""`python -m model.enhance` as a user runs it: names, formats, failures in one line, nothing lost."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model import FinetuneNetwork, enhance_image, quantize, read_image, save_weights
+from model.enhance import main
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    """Every test works in its own folder, with weights in w.pt: relative paths, as typed."""
+    torch.manual_seed(3)
+    monkeypatch.chdir(tmp_path)
+    save_weights(FinetuneNetwork(), tmp_path / "w.pt")
+
+
+def make_picture(name: str, size=(8, 6), mode="RGB", **options) -> str:
+    os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    pixels = np.random.default_rng(len(name)).integers(0, 100, (size[1], size[0], 4), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(name, **options)
+    return name
+
+
+def files_below(folder: str) -> list[str]:
+    return sorted(
+        os.path.relpath(os.path.join(top, name), folder) for top, _, names in os.walk(folder) for name in names
+    )
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:
+    """Exit status, standard output, lines of standard error."""
+    try:
+        status = main([*arguments, "-n", "w.pt", "--device", "cpu"])
+    except SystemExit as stop:  # argparse
+        status = stop.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err.splitlines()
+
+
+def test_folder_and_file_with_relative_names(capsys):
+    for name in ("in/a.png", "in/b.v2.jpg", "in/deep/a.png", "single.bmp"):
+        make_picture(name)
+    assert run(capsys, "-i", "in", "single.bmp", "-o", "out/new") == (0, "4 of 4 pictures enhanced, in out/new\n", [])
+    assert files_below("out/new") == ["a.png", "b.v2.png", "deep/a.png", "single.png"]
+
+
+def test_the_result_is_the_truncated_reflectance(capsys):
+    make_picture("a.png", (40, 30))
+    network = FinetuneNetwork()
+    network.load_state_dict(torch.load("w.pt", weights_only=True))
+    illumination, reflectance = enhance_image(network, read_image("a.png").tensor()[None])
+    assert run(capsys, "-i", "a.png", "-o", "out", "--illumination")[0] == 0
+    assert np.array_equal(read_image("out/a.png").pixels, quantize(reflectance[0]))
+    assert np.array_equal(read_image("out/a_illumination.png").pixels, quantize(illumination[0]))
+    assert files_below("out") == ["a.png", "a_illumination.png"]
+
+
+def test_modes_are_kept(capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    make_picture("grey.png", mode="L")
+    make_picture("alpha.png", mode="RGBA")
+    make_picture("cmyk.jpg", mode="CMYK")
+    make_picture("palette.png", mode="P", transparency=3)
+    make_picture("turned.jpg", exif=exif)
+    make_picture("profile.png", icc_profile=b"profile")
+    Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 99).save("deep.png")
+    assert run(capsys, "-i", ".", "-o", "out")[0] == 0
+    assert read_image("out/grey.png").grey and read_image("out/deep.png").grey
+    for name in ("alpha.png", "palette.png"):
+        assert np.array_equal(read_image(f"out/{name}").alpha, read_image(name).alpha)
+    assert read_image("out/turned.png").pixels.shape == (8, 6, 3)
+    assert read_image("out/profile.png").icc_profile == b"profile"
+    assert read_image("out/cmyk.png").pixels.shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 7)])
+def test_tiny_pictures(capsys, size):
+    make_picture("a.png", size)
+    assert run(capsys, "-i", "a.png", "-o", "out")[0] == 0
+    assert read_image("out/a.png").pixels.shape == (size[1], size[0], 3)
+
+
+def test_suffix_and_extensions(capsys):
+    for name in ("in/a.png", "in/b.jpg", "in/c.gif"):
+        make_picture(name)
+    assert run(capsys, "-i", "in", "-o", "one", "--suffix", "_sci", "--ext", ".JPG")[0] == 0
+    assert files_below("one") == ["a_sci.jpg", "b_sci.jpg", "c_sci.jpg"]
+    assert run(capsys, "-i", "in", "-o", "two", "--ext", "auto")[0] == 0
+    assert files_below("two") == ["a.png", "b.jpg", "c.png"]
+
+
+def test_the_official_flags(capsys):
+    make_picture("in/a.png")
+    assert run(capsys, "--data_path", "in", "--save_path", "out", "--model", "w.pt")[0] == 0
+    assert run(capsys, "--input", "in", "--output", "out", "--model_path", "w.pt", "--overwrite")[0] == 0
+
+
+def test_existing_results_are_left_alone(capsys):
+    make_picture("in/a.png")
+    make_picture("in/b.png")
+    os.makedirs("out")
+    with open("out/a.png", "w") as file:
+        file.write("precious")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out == "1 of 2 pictures enhanced, in out\n"
+    assert lines == [
+        "1 failed:",
+        "  out/a.png: exists and was left alone; use --overwrite, or --suffix for another name",
+    ]
+    with open("out/a.png") as file:
+        assert file.read() == "precious"
+    assert run(capsys, "-i", "in", "-o", "out", "--overwrite")[0] == 0
+    assert read_image("out/a.png").pixels.shape == (6, 8, 3)
+
+
+def test_bad_files_do_not_keep_the_others_from_being_done(capsys):
+    make_picture("in/good1.png")
+    make_picture("in/good2.png")
+    with open(make_picture("in/cut.png", (64, 64)), "rb+") as file:
+        file.truncate(900)
+    open("in/empty.jpg", "w").close()
+    with open("in/text.png", "w") as file:
+        file.write("no picture")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out == "2 of 5 pictures enhanced, in out\n"
+    assert [line.split(":")[0].strip() for line in lines] == ["3 failed", "in/cut.png", "in/empty.jpg", "in/text.png"]
+    assert files_below("out") == ["good1.png", "good2.png"]
+
+
+def test_transparency_in_a_format_without_it(capsys):
+    make_picture("a.png", mode="RGBA")
+    status, _, lines = run(capsys, "-i", "a.png", "-o", "out", "--ext", "jpg")
+    assert status == 1 and lines[1] == "  out/a.jpg: the picture has transparency, which JPEG cannot hold; use .png"
+
+
+def test_notes_name_the_file(capsys):
+    Image.new("RGB", (4, 4)).save("a.tif", save_all=True, append_images=[Image.new("RGB", (4, 4), "red")])
+    status, _, lines = run(capsys, "-i", "a.tif", "-o", "out")
+    assert status == 0 and lines == ["note: a.tif: 2 frames, of which the first is read"]
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (["-i", "missing", "-o", "out"], "error: missing: no such file or folder, or not readable; check the path"),
+        (["-i", "empty", "-o", "out"], "error: empty: no pictures in this folder or below it; looked for .png"),
+        (["-i", "a.png", "-o", "w.pt"], "error: w.pt: cannot write there (it is a file); choose another folder"),
+        (["-i", "a.png", "-o", "w.pt/sub"], "error: w.pt/sub: cannot write there (Not a directory)"),
+        (["-i", "a.png", "-o", "out", "--weights", "none.pt"], "error: none.pt: no such file; name a weight file"),
+        (["-i", "a.png", "-o", "out", "--weights", "a.png"], "error: a.png: truncated, or no weight file at all"),
+        (["-i", "a.png", "-o", "out", "--ext", "gif"], "error: argument --ext: expected auto or one of png jpg"),
+        (["-i", "a.png", "-o", "out", "--suffix", "a/b"], "error: argument --suffix: expected part of a file name"),
+        (
+            ["-i", "a.png", "-o", "out", "--device", "tpu"],
+            "error: argument --device: expected auto, cpu, cuda or cuda:N",
+        ),
+        (["-i", "a.png", "-o", "out", "--device", "cuda:99"], "error: --device cuda:99: this PyTorch finds"),
+        (["-i", "a.png"], "error: the following arguments are required: -o"),
+    ],
+)
+def test_mistakes_end_in_one_line_before_anything_is_done(capsys, arguments, line):
+    make_picture("a.png")
+    os.makedirs("empty")
+    # Ahead of those that `run` would add, which must not win over the ones under test.
+    arguments = [*arguments, *([] if "--device" in arguments else ["--device", "cpu"])]
+    try:
+        status = main(arguments if "--weights" in arguments else [*arguments, "-n", "w.pt"])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == ""
+    assert captured.err.startswith(line) and captured.err.count("\n") == 1
+    assert not os.path.exists("out") or not os.listdir("out")
+
+
+def test_two_sources_with_one_result(capsys):
+    make_picture("in/a.png")
+    make_picture("in/a.jpg")
+    status, _, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 2 and len(lines) == 1 and not os.path.exists("out")
+    assert lines[0].startswith("error: in/a.jpg and in/a.png would both be written to out/a.png; use --ext auto")
+    assert run(capsys, "-i", "in", "-o", "out", "--ext", "auto")[0] == 0
+    assert files_below("out") == ["a.jpg", "a.png"]
+    make_picture("other/a.png")
+    assert run(capsys, "-i", "in/a.png", "other/a.png", "-o", "new")[0] == 2
+    assert run(capsys, "-i", "in/a.png", "in/a.png", "in/../in/a.png", "-o", "new")[0] == 0
+
+
+def test_an_illumination_map_counts_as_a_result(capsys):
+    make_picture("in/a.png")
+    make_picture("in/a_illumination.png")
+    status, _, lines = run(capsys, "-i", "in", "-o", "out", "--illumination")
+    assert status == 2 and "would both be written to out/a_illumination.png" in lines[0]
+
+
+@pytest.mark.parametrize("folder", ["in", "in/../in", "link"])
+def test_inputs_are_never_replaced(capsys, folder):
+    make_picture("in/a.png")
+    os.symlink("in", "link")
+    with open("in/a.png", "rb") as file:
+        before = file.read()
+    status, _, lines = run(capsys, "-i", "in", "-o", folder, "--overwrite")
+    assert status == 2 and "is one of the inputs and would be replaced" in lines[0]
+    with open("in/a.png", "rb") as file:
+        assert file.read() == before
+    assert run(capsys, "-i", "in", "-o", folder, "--suffix", "_sci")[0] == 0
+    assert files_below("in") == ["a.png", "a_sci.png"]
+
+
+def test_results_inside_the_input_are_not_enhanced_again(capsys):
+    make_picture("in/a.png")
+    for _ in range(2):
+        assert run(capsys, "-i", "in", "-o", "in/out", "--overwrite")[0] == 0
+    assert files_below("in") == ["a.png", "out/a.png"]
+    os.remove("in/a.png")
+    status, _, lines = run(capsys, "-i", "in", "-o", "in/out", "--overwrite")
+    assert status == 2 and "no pictures here but those in the output folder" in lines[0]
+
+
+def test_a_full_disk_stops_the_run_and_leaves_whole_files(capsys, monkeypatch):
+    for k in range(4):
+        make_picture(f"in/{k}.png")
+    synced, fsync = [], os.fsync
+
+    def filling(descriptor):
+        synced.append(descriptor)
+        if len(synced) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", filling)
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out == "1 of 4 pictures enhanced, in out\n"
+    assert lines == [
+        "1 failed:",
+        "  out/1.png: cannot be written (No space left on device)",
+        "error: out: No space left on device; 2 not tried; make room and run again",
+    ]
+    assert files_below("out") == ["0.png"] and len(synced) == 2
+
+
+def test_a_folder_in_the_way_fails_one_picture(capsys):
+    make_picture("in/a.png")
+    make_picture("in/deep/b.png")
+    os.makedirs("out")
+    open("out/deep", "w").close()
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out.startswith("1 of 2") and "out/deep: cannot be written" in lines[1]
+
+
+def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
+    make_picture("in/a.png")
+    make_picture("in/b.png", (9, 9))
+
+    def greedy(network, image):
+        if image.shape[-1] == 9:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried to allocate 9 bytes"
+            )
+        return enhance_image(network, image)
+
+    monkeypatch.setattr("model.enhance.enhance_image", greedy)
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out.startswith("1 of 2")
+    assert lines[1].startswith("  in/b.png: not enough memory to enhance it; scale the picture down")
+
+
+def test_interrupted(capsys, monkeypatch):
+    for k in range(3):
+        make_picture(f"in/{'x' * k}a.png", (8 + k, 6))
+
+    def impatient(network, image):
+        if image.shape[-1] == 9:
+            raise KeyboardInterrupt
+        return enhance_image(network, image)
+
+    monkeypatch.setattr("model.enhance.enhance_image", impatient)
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out.startswith("1 of 3") and lines == ["error: interrupted; 2 pictures not tried"]
+
+
+def test_as_a_user_runs_it():
+    make_picture("in/deep/a.png")
+    open("in/broken.png", "w").close()
+    command = [sys.executable, "-m", "model.enhance", "-i", "in", "-o", "out", "--weights", "w.pt"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert result.returncode == 1
+    assert result.stdout == "1 of 2 pictures enhanced, in out\n"
+    assert result.stderr == "1 failed:\n  in/broken.png: the file is empty (0 bytes); replace it with a whole copy\n"
+    assert files_below("out") == ["deep/a.png"]
