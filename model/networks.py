@@ -135,9 +135,12 @@ def enhance_image(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
         image: `(N, 3, H, W)` in [0, 1], any size, of the network's dtype and device.
 
     Raises:
+        TypeError: `network` is another module, or `image` no floating point tensor.
         ValueError: `image` has another shape.
     """
-    enhance = network if isinstance(network, EnhanceNetwork) else network.enhance
+    enhance = getattr(network, "enhance", network)
+    if not isinstance(enhance, EnhanceNetwork):
+        raise TypeError(f"network: expected Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}")
     modes = [(module, module.training) for module in enhance.modules()]
     enhance.eval()
     try:
@@ -171,5 +174,8 @@ def _check_counts(**counts: int) -> None:
 
 
 def _check_image(name: str, image: Tensor) -> None:
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        found = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"{name}: expected a floating point tensor, values in [0, 1]; got {found}")
     if image.dim() != 4 or image.shape[1] != 3:
         raise ValueError(f"{name}: expected shape (N, 3, H, W); got {tuple(image.shape)}")

@@ -280,6 +280,14 @@ def test_what_cannot_be_written(tmp_path, rgb):
     assert not os.listdir(tmp_path)
 
 
+def test_a_picture_is_replaced_in_one_step(tmp_path, rgb):
+    write_image(tmp_path / "a.png", rgb)
+    os.link(tmp_path / "a.png", tmp_path / "same file.png")  # sees what is written into the old file
+    write_image(tmp_path / "a.png", 255 - rgb)
+    assert np.array_equal(read_image(tmp_path / "same file.png").pixels, rgb)
+    assert np.array_equal(read_image(tmp_path / "a.png").pixels, 255 - rgb)
+
+
 def test_a_failed_write_leaves_the_old_picture(tmp_path, rgb, monkeypatch):
     write_image(tmp_path / "a.png", rgb)
     before = (tmp_path / "a.png").read_bytes()

@@ -118,6 +118,13 @@ def test_wrong_shapes_are_named(network, shape):
         network()(torch.rand(*shape))
 
 
+def test_wrong_types_are_named():
+    with pytest.raises(TypeError, match="stage_input: expected a floating point tensor.*got torch.uint8"):
+        EnhanceNetwork()(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    with pytest.raises(TypeError, match="network: expected Network, .*got CalibrateNetwork"):
+        enhance_image(CalibrateNetwork(), torch.zeros(1, 3, 4, 4))
+
+
 @pytest.mark.parametrize("make", [lambda n: Network(stage=n), lambda n: EnhanceNetwork(layers=n)])
 def test_wrong_counts_are_named(make):
     with pytest.raises(ValueError, match="(stage|layers): expected at least 1; got 0"):
