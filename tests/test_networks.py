@@ -17,6 +17,7 @@ from model import (
     quantize,
     read_image,
 )
+from sci_kernels import illumination_loss
 from tests.conftest import OFFICIAL
 
 GOLDEN_RUNS = [("train_3stage", Network), ("finetune", FinetuneNetwork)]
@@ -65,6 +66,27 @@ def test_stages_chain_as_specified(golden):
         torch.testing.assert_close(stages.calibrations[k], calibration.abs(), rtol=0, atol=1e-12)
         if k < 2:
             torch.testing.assert_close(stages.inputs[k + 1], image + calibration, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, network", GOLDEN_RUNS)
+def test_first_loss_and_gradients_of_the_golden_run(golden, name, network):
+    vectors = golden(name)
+    module = network().double()
+    module.load_state_dict(state_of(vectors, "init/"))
+    image = vectors["images"][:1].double()
+    if network is Network:
+        stages = module(image)
+        loss = sum(map(illumination_loss, stages.inputs, stages.illuminations))
+    else:
+        loss = illumination_loss(image, module(image)[0])
+    torch.testing.assert_close(loss, vectors["losses"][0], rtol=1e-12, atol=0)
+    loss.backward()
+    expected = state_of(vectors, "grad0/")
+    gradients = {key: parameter.grad for key, parameter in module.named_parameters() if parameter.grad is not None}
+    assert gradients.keys() == expected.keys()
+    for key, gradient in gradients.items():
+        # Rounding noise alone is left of the gradient of a bias that a BatchNorm takes away again.
+        torch.testing.assert_close(gradient, expected[key], rtol=1e-9, atol=1e-12, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_last_calibration_moves_the_batchnorm_statistics():
