@@ -24,9 +24,8 @@ def main(argv: list[str] | None = None) -> int:
         warn(f"error: {error}")
         return 1
     except OSError as error:
-        warn(
-            f"error: {error.filename or given['out']}: {error.strerror or error}; what was saved before is still there"
-        )
+        where, reason = error.filename or given["out"], error.strerror or error
+        warn(f"error: {where}: expected a folder that can be written, with room; got: {reason}; what was saved stays")
         return 1
     except Stopped as stopped:
         warn(str(stopped))

@@ -1,6 +1,7 @@
 """What a run shows of itself: progress bar, a line an epoch, TensorBoard scalars, sample pictures."""
 
 import sys
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Report:
         self.losses: list[float] = []  # of this process's steps of the epoch
         self._images = 0
         self._bar = tqdm(initial=step, total=total, unit="step", disable=not sys.stderr.isatty())
+        self._excepthook, threading.excepthook = threading.excepthook, _hide_oserror
         self._board = _open_board(out / TENSORBOARD, step, self.line)
 
     def line(self, text: str) -> None:
@@ -43,12 +45,11 @@ class Report:
         self._images += images
         self._bar.set_postfix(loss=f"{result.loss:.4f}", refresh=False)
         self._bar.update()
-        if self._board:
-            scalars = {"loss/total": result.loss, "gradient_norm": result.gradient_norm}
-            scalars |= {f"loss/stage_{k}": loss for k, loss in enumerate(result.stage_losses, 1)}
-            scalars |= {"learning_rate": lr, "seconds_a_step": seconds}
-            for name, value in scalars.items():
-                self._board.add_scalar(name, value, step)
+        scalars = {"loss/total": result.loss, "gradient_norm": result.gradient_norm}
+        scalars |= {f"loss/stage_{k}": loss for k, loss in enumerate(result.stage_losses, 1)}
+        scalars |= {"learning_rate": lr, "seconds_a_step": seconds}
+        for name, value in scalars.items():
+            self._log("add_scalar", name, value, step)
 
     def epoch(self, epoch: int, epochs: int, step: int, total: int) -> float:
         """The line of an epoch, over the steps this process made in it; returns their mean loss."""
@@ -59,8 +60,7 @@ class Report:
             f"{seconds / steps:.3f} s/step  {self._images / seconds:.2f} images/s"
         )
         self.losses, self._images = [], 0
-        if self._board:
-            self._board.flush()
+        self._log("flush")
         return loss
 
     def samples(self, model: nn.Module, images: list[tuple[str, Tensor]], epoch: int, step: int) -> None:
@@ -72,18 +72,24 @@ class Report:
             target = self.out / SAMPLES / f"epoch_{epoch:04d}" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             write_image(target, quantize(reflectance))
-            if self._board:
-                strip = torch.cat([image[0].float().cpu(), illumination, reflectance], dim=2)
-                self._board.add_image(f"samples/{name}", strip, step)
+            strip = torch.cat([image[0].float().cpu(), illumination, reflectance], dim=2)
+            self._log("add_image", f"samples/{name}", strip, step)
 
     def close(self) -> None:
-        """Flush and close. A full disk has been told of by then, and must not hide the line that says so."""
+        """Flush and close."""
         self._bar.close()
-        if self._board:
-            try:
-                self._board.close()
-            except OSError as error:
-                print(f"train: warning: the TensorBoard log in {self.out} is incomplete: {error}", file=sys.stderr)
+        self._log("close")
+        threading.excepthook = self._excepthook
+
+    def _log(self, method: str, *arguments) -> None:
+        """Write to TensorBoard; where that fails, say so once and train on: the checkpoint is what matters."""
+        if self._board is None:
+            return
+        try:
+            getattr(self._board, method)(*arguments)
+        except OSError as error:
+            self._board = None
+            print(f"train: warning: the TensorBoard log of {self.out} ends here: {error}", file=sys.stderr)
 
 
 def preview(image: Tensor) -> Tensor:
@@ -97,11 +103,20 @@ def preview(image: Tensor) -> Tensor:
 
 
 def _open_board(folder: Path, step: int, line):
-    """A TensorBoard writer, or None, with a line that says so."""
+    """A TensorBoard writer, or None, with a line that says why."""
     try:
         from torch.utils.tensorboard import SummaryWriter
+
+        # A run that was killed has logged steps after its last checkpoint; they are about to be made again.
+        return SummaryWriter(str(folder), purge_step=step + 1)
     except ImportError:
         line("TensorBoard is not installed: no scalars are written (pip install tensorboard)")
-        return None
-    # A run that was killed has logged steps after its last checkpoint; they are about to be made again.
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    except OSError as error:
+        print(f"train: warning: no TensorBoard log in {folder}: {error}", file=sys.stderr)
+    return None
+
+
+def _hide_oserror(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writing thread hands its error to the main thread; a traceback besides would tell it twice."""
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
