@@ -88,8 +88,8 @@ def test_transparent_colour_of_rgb(tmp_path, rgb):
 
 def test_cmyk(tmp_path):
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    image.save(tmp_path / "a.jpg", quality=100)
-    image.save(tmp_path / "a.tif")
+    image.save(tmp_path / "a.jpg", quality=100, icc_profile=b"of inks, wrong for RGB")
+    image.save(tmp_path / "a.tif", icc_profile=b"of inks, wrong for RGB")
     for name in ("a.jpg", "a.tif"):
         picture = read_image(tmp_path / name)
         assert picture.pixels.shape == (16, 16, 3) and picture.icc_profile is None
