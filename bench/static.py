@@ -151,7 +151,8 @@ def _number(pattern: str, text: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.static", description=__doc__.splitlines()[0])
-    parser.add_argument("--target", nargs="+", choices=TARGETS, default=["sm_90"], metavar="GPU", help=" ".join(TARGETS))
+    parser.add_argument("--target", nargs="+", choices=TARGETS, default=["sm_90"], help="GPUs (sm_90)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="of the cases, those it is found in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     if launchers.INTERPRETED:
@@ -160,6 +161,8 @@ def main(argv: list[str] | None = None) -> int:
     rows, seen = [], set()
     print(f"{'target':8} {'kernel':12} {'case':34} registers  stack  shared")
     for case, call in cases():
+        if not re.search(args.only, case):
+            continue
         for launch in record(case, call):
             key = repr((launch.kernel, launch.signature, launch.constants))
             if key in seen:
@@ -168,7 +171,8 @@ def main(argv: list[str] | None = None) -> int:
             for target in args.target:
                 row = compile_for(launch, target)
                 rows.append(row)
-                print(f"{target:8} {row['kernel']:12} {case:34} {row['registers']:9} {row['stack']:6} {row['shared']:7}")
+                sizes = f"{row['registers']:9} {row['stack']:6} {row['shared']:7}"
+                print(f"{target:8} {row['kernel']:12} {case:34} {sizes}", flush=True)
     if args.json:
         write_atomically(args.json, json.dumps(rows, indent=1).encode())
     spilled = [row for row in rows if row["stack"]]

@@ -73,33 +73,33 @@ def loss(
     """The loss and, where asked for, its gradients, all in the arithmetic's dtype."""
     dtype = compute_dtype(input, illumination)
     x = input.to(dtype).contiguous()
-    l = illumination.to(dtype).contiguous()  # noqa: E741
+    light = illumination.to(dtype).contiguous()
     y = _to_color(x, color)
     grad_y = torch.zeros_like(y) if input_grad else None
-    grad_l = torch.zeros_like(l) if illumination_grad else None
-    value = _smooth_pass(y, l, grad_y, grad_l, sigma, smooth_weight)
+    grad_l = torch.zeros_like(light) if illumination_grad else None
+    value = _smooth_pass(y, light, grad_y, grad_l, sigma, smooth_weight)
     grad_x = _from_color_gradient(grad_y, y, color) if input_grad else None
     if fidelity_weight != 0.0:
-        value = value + _fidelity_pass(x, l, grad_x, grad_l, fidelity_weight)
+        value = value + _fidelity_pass(x, light, grad_x, grad_l, fidelity_weight)
     return value, grad_x, grad_l
 
 
 def _smooth_pass(
     y: Tensor,
-    l: Tensor,
+    light: Tensor,
     grad_y: Tensor | None,
     grad_l: Tensor | None,
     sigma: float,
-    smooth_weight: float,  # noqa: E741
+    smooth_weight: float,
 ) -> Tensor:
     n, _, h, w = y.shape
     rows = max(1, min(h, _band_pixels(y) // w))
     bands = -(-h // rows)
-    scratch = _Workspace(y, y.shape[1], l.shape[1], rows * w)
+    scratch = _Workspace(y, y.shape[1], light.shape[1], rows * w)
     partial = y.new_zeros(n, bands, len(PAIRS))
     factors = [2.0 * smooth_weight / (n * (h - dy) * (w - abs(dx))) for dy, dx in PAIRS]
     for image in range(n):
-        planes = [None if t is None else t[image] for t in (y, l, grad_y, grad_l)]
+        planes = [None if t is None else t[image] for t in (y, light, grad_y, grad_l)]
         pairs = [list(_bands(planes, offset, rows)) for offset in PAIRS]
         for band in range(bands):
             for index, (pair, factor) in enumerate(zip(pairs, factors, strict=True)):
@@ -150,15 +150,15 @@ def _pair_pass(band: tuple, workspace: _Workspace, sigma: float, factor: float, 
 
 def _fidelity_pass(
     x: Tensor,
-    l: Tensor,
+    light: Tensor,
     grad_x: Tensor | None,
     grad_l: Tensor | None,
-    fidelity_weight: float,  # noqa: E741
+    fidelity_weight: float,
 ) -> Tensor:
     """fidelity_weight * mean((l - x)^2), adding its gradients."""
     factor = fidelity_weight / x.numel()
     chunk = 3 * _band_pixels(x)
-    flats = [None if t is None else t.view(-1).split(chunk) for t in (x, l, grad_x, grad_l)]
+    flats = [None if t is None else t.view(-1).split(chunk) for t in (x, light, grad_x, grad_l)]
     partial = x.new_empty(len(flats[0]))
     for index in range(len(flats[0])):
         x_part, l_part, grad_x_part, grad_l_part = (None if flat is None else flat[index] for flat in flats)

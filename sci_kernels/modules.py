@@ -1,4 +1,4 @@
-"""Drop-in modules."""
+"""The functions as modules, with the signatures of the official classes."""
 
 from torch import Tensor, nn
 
@@ -7,20 +7,38 @@ from .constants import FIDELITY_WEIGHT, SIGMA, SMOOTH_WEIGHT
 
 
 class SmoothLoss(nn.Module):
-    """`smooth_loss` as a module."""
+    """`smooth_loss` as a module: a drop-in for the class of this name in SCI, ZERO-IG, STEPS and their forks.
 
-    def __init__(self, sigma: float = SIGMA, color: str = "reference", impl: str = "auto", detach_input: bool = False):
+    Args:
+        sigma, color, impl: as for `smooth_loss`.
+        detach_input: give `input` no gradient, as ZERO-IG does; its part of the work is then skipped.
+    """
+
+    def __init__(
+        self, sigma: float = SIGMA, color: str = "reference", impl: str = "auto", detach_input: bool = False
+    ) -> None:
         super().__init__()
-        self.sigma, self.color, self.impl, self.detach_input = sigma, color, impl, detach_input
+        self.sigma = sigma
+        self.color = color
+        self.impl = impl
+        self.detach_input = detach_input
 
     def forward(self, input: Tensor, output: Tensor) -> Tensor:
-        if self.detach_input:
-            input = input.detach()
+        """The smoothness of `output`, the illumination `(N, C, H, W)`, given `input`, the image."""
+        input = input.detach() if self.detach_input else input
         return functional.smooth_loss(input, output, self.sigma, self.color, self.impl)
+
+    def extra_repr(self) -> str:
+        return f"sigma={self.sigma}, color={self.color!r}, impl={self.impl!r}, detach_input={self.detach_input}"
 
 
 class LossFunction(nn.Module):
-    """`illumination_loss` as a module."""
+    """`illumination_loss` as a module: a drop-in for the official class of this name.
+
+    Args:
+        fidelity_weight, smooth_weight, sigma, color, impl: as for `illumination_loss`.
+        detach_input: give `input` no gradient.
+    """
 
     def __init__(
         self,
@@ -29,23 +47,44 @@ class LossFunction(nn.Module):
         sigma: float = SIGMA,
         color: str = "reference",
         impl: str = "auto",
-    ):
+        detach_input: bool = False,
+    ) -> None:
         super().__init__()
-        self.fidelity_weight, self.smooth_weight = fidelity_weight, smooth_weight
-        self.sigma, self.color, self.impl = sigma, color, impl
+        self.fidelity_weight = fidelity_weight
+        self.smooth_weight = smooth_weight
+        self.sigma = sigma
+        self.color = color
+        self.impl = impl
+        self.detach_input = detach_input
 
     def forward(self, input: Tensor, illu: Tensor) -> Tensor:
+        """The loss of `illu`, the illumination `(N, C, H, W)`, given `input`, what the stage saw."""
+        input = input.detach() if self.detach_input else input
         return functional.illumination_loss(
             input, illu, self.fidelity_weight, self.smooth_weight, self.sigma, self.color, self.impl
         )
 
+    def extra_repr(self) -> str:
+        return (
+            f"fidelity_weight={self.fidelity_weight}, smooth_weight={self.smooth_weight}, sigma={self.sigma}, "
+            f"color={self.color!r}, impl={self.impl!r}, detach_input={self.detach_input}"
+        )
+
 
 class Retinex(nn.Module):
-    """`retinex` as a module."""
+    """`retinex` as a module.
 
-    def __init__(self, impl: str = "auto"):
+    Args:
+        impl: as for `retinex`.
+    """
+
+    def __init__(self, impl: str = "auto") -> None:
         super().__init__()
         self.impl = impl
 
     def forward(self, residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`(illumination, reflectance)`."""
         return functional.retinex(residual, stage_input, image, self.impl)
+
+    def extra_repr(self) -> str:
+        return f"impl={self.impl!r}"

@@ -42,7 +42,7 @@ def _color_bwd_kernel(
     x_ptr,
     l_ptr,
     grad_x_ptr,
-    fidelity_factor: "fp64",
+    fidelity_factor: tl.float64,
     count,
     MATRIX: tl.constexpr,
     FIDELITY: tl.constexpr,
@@ -58,8 +58,8 @@ def _color_bwd_kernel(
         grad = MATRIX[3 * k] * g0 + MATRIX[3 * k + 1] * g1 + MATRIX[3 * k + 2] * g2
         if FIDELITY:
             x = tl.load(x_ptr + first + k, mask=mask, other=0.0).to(ACC)
-            l = tl.load(l_ptr + first + k, mask=mask, other=0.0).to(ACC)  # noqa: E741
-            grad -= scale * (l - x)
+            light = tl.load(l_ptr + first + k, mask=mask, other=0.0).to(ACC)
+            grad -= scale * (light - x)
         tl.store(grad_x_ptr + first + k, grad, mask=mask)
 
 
@@ -77,13 +77,15 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     return y
 
 
-def launch_color_gradient(grad_loss: Tensor, grad_y: Tensor, x: Tensor, l: Tensor, fidelity_factor: float) -> Tensor:  # noqa: E741
+def launch_color_gradient(
+    grad_loss: Tensor, grad_y: Tensor, x: Tensor, light: Tensor, fidelity_factor: float
+) -> Tensor:
     """The input's gradient, in its dtype, from that of Y; `fidelity_factor` is 2 fidelity_weight / numel."""
     grad_x = torch.empty_like(x)
     count = x.numel() // 3
     with torch.cuda.device_of(x):
         _color_bwd_kernel[(triton.cdiv(count, ELEMENTWISE.block_w),)](
-            grad_loss, grad_y, x, l, grad_x, fidelity_factor, count, _MATRIX, fidelity_factor != 0.0,
+            grad_loss, grad_y, x, light, grad_x, fidelity_factor, count, _MATRIX, fidelity_factor != 0.0,
             _acc(grad_y.dtype), ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps,
         )  # fmt: skip
     return grad_x

@@ -1,4 +1,8 @@
-"""Device functions with more than one caller."""
+"""Device functions with more than one caller.
+
+Scalar arguments of kernels are annotated float64: Triton would round a Python float to float32 otherwise. Inside,
+`tl.full([], scalar, ACC)` brings them to the arithmetic's dtype, compiled or interpreted.
+"""
 
 import triton
 import triton.language as tl

@@ -75,9 +75,9 @@ def _loss_fwd_kernel(
     y_ptr,  # what colour differences are taken of: the input, or its transform in reference mode
     l_ptr,
     partial_ptr,
-    exponent: "fp64",
-    pair_factor: "fp64",  # 2 smooth_weight / N
-    fidelity_factor: "fp64",  # fidelity_weight / numel
+    exponent: tl.float64,
+    pair_factor: tl.float64,  # 2 smooth_weight / N
+    fidelity_factor: tl.float64,  # fidelity_weight / numel
     H,
     W,
     Y_CHANNELS: tl.constexpr,
@@ -132,10 +132,10 @@ def _loss_bwd_kernel(
     l_ptr,
     grad_y_ptr,
     grad_l_ptr,
-    exponent: "fp64",
-    pair_factor: "fp64",  # 2 smooth_weight / N
-    color_factor: "fp64",  # -1 / sigma^2
-    fidelity_factor: "fp64",  # 2 fidelity_weight / numel
+    exponent: tl.float64,
+    pair_factor: tl.float64,  # 2 smooth_weight / N
+    color_factor: tl.float64,  # -1 / sigma^2
+    fidelity_factor: tl.float64,  # 2 fidelity_weight / numel
     H,
     W,
     Y_CHANNELS: tl.constexpr,
@@ -220,16 +220,16 @@ def launch_loss_forward(
     input: Tensor, illumination: Tensor, sigma: float, color: str, fidelity_weight: float, smooth_weight: float
 ) -> Tensor:
     """The loss as a scalar of the arithmetic's dtype."""
-    x, l = input.contiguous(), illumination.contiguous()  # noqa: E741
-    dtype = compute_dtype(x, l)
+    x, light = input.contiguous(), illumination.contiguous()
+    dtype = compute_dtype(x, light)
     y = launch_color_forward(x, dtype) if color == "reference" else x
     launch = _launch(LOSS_FORWARD, x)
     n, _, h, w = x.shape
     partial = torch.empty(_grid(x, launch), dtype=dtype, device=x.device)
     with torch.cuda.device_of(x):
         _loss_fwd_kernel[partial.shape](
-            x, y, l, partial, _exponent(sigma), 2.0 * smooth_weight / n, fidelity_weight / x.numel(), h, w,
-            x.shape[1], l.shape[1], YCBCR_FACTOR if color == "ycbcr" else None, fidelity_weight != 0.0, _ACC[dtype],
+            x, y, light, partial, _exponent(sigma), 2.0 * smooth_weight / n, fidelity_weight / x.numel(), h, w,
+            x.shape[1], light.shape[1], YCBCR_FACTOR if color == "ycbcr" else None, fidelity_weight != 0.0, _ACC[dtype],
             launch.block_h, launch.block_w, num_warps=launch.num_warps,
         )  # fmt: skip
     return partial.sum(dtype=torch.float64).to(dtype)
@@ -247,24 +247,24 @@ def launch_loss_backward(
     illumination_grad: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients in their argument's dtype; an empty tensor for one that was not asked for."""
-    x, l = input.contiguous(), illumination.contiguous()  # noqa: E741
-    dtype = compute_dtype(x, l)
+    x, light = input.contiguous(), illumination.contiguous()
+    dtype = compute_dtype(x, light)
     reference, ycbcr = color == "reference", color == "ycbcr"
     y = launch_color_forward(x, dtype) if reference else x
     grad_y = torch.empty_like(y) if input_grad else y.new_empty(0)
-    grad_l = torch.empty_like(l) if illumination_grad else l.new_empty(0)
+    grad_l = torch.empty_like(light) if illumination_grad else light.new_empty(0)
     launch = _launch(LOSS_BACKWARD, x)
     n, _, h, w = x.shape
     fidelity = fidelity_weight != 0.0
     with torch.cuda.device_of(x):
         _loss_bwd_kernel[_grid(x, launch)](
-            grad_loss, x, y, l, grad_y, grad_l, _exponent(sigma), 2.0 * smooth_weight / n, -1.0 / (sigma * sigma),
-            2.0 * fidelity_weight / x.numel(), h, w, x.shape[1], l.shape[1], YCBCR_FACTOR if ycbcr else None,
+            grad_loss, x, y, light, grad_y, grad_l, _exponent(sigma), 2.0 * smooth_weight / n, -1.0 / (sigma * sigma),
+            2.0 * fidelity_weight / x.numel(), h, w, x.shape[1], light.shape[1], YCBCR_FACTOR if ycbcr else None,
             YCBCR_GRAM if ycbcr else None, fidelity, fidelity and not reference, input_grad, illumination_grad,
             _ACC[dtype], launch.block_h, launch.block_w, num_warps=launch.num_warps,
         )  # fmt: skip
     if reference and input_grad:
-        grad_y = launch_color_gradient(grad_loss, grad_y, x, l, 2.0 * fidelity_weight / x.numel())
+        grad_y = launch_color_gradient(grad_loss, grad_y, x, light, 2.0 * fidelity_weight / x.numel())
     return grad_y, grad_l
 
 
