@@ -82,3 +82,12 @@ def test_first_gradients(golden, name):
         # Biases without a true gradient are rounding noise of sums as large as the largest gradient.
         bound = 1e-12 * scale * (largest if key in DRIFTING else expected[key].abs().max().item())
         assert error <= bound, f"{key}: {error} > {bound}"
+
+
+def test_a_step_trains_a_model_left_in_eval_mode(golden):
+    """The official scripts call eval() after the first epoch and never go back: BatchNorm is then frozen."""
+    arrays = golden("finetune")
+    model, criterion, optimizer = build("finetune", arrays, "blocked")
+    model.eval()
+    loss = training_step(model, criterion, optimizer, arrays["images"].double()).loss
+    assert model.training and loss == pytest.approx(arrays["losses"][0].item(), rel=1e-12)

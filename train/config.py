@@ -53,13 +53,19 @@ class Settings:
 
     def __post_init__(self):
         for name in ("stage", "epochs", "batch_size"):
-            _require(name, self, lambda value: value >= 1, "1 or more")
-        for name in ("seed", "workers", "save_every", "sample_every"):
-            _require(name, self, lambda value: value >= 0, "0 or more")
-        for name in ("lr", "sigma"):
-            _require(name, self, lambda value: math.isfinite(value) and value > 0, "a positive number")
+            _require(name, self, lambda value: _whole(value) and value >= 1, "a whole number, 1 or more")
+        for name in ("workers", "save_every", "sample_every"):
+            _require(name, self, lambda value: _whole(value) and value >= 0, "a whole number, 0 or more")
+        _require(
+            "seed", self, lambda value: _whole(value) and 0 <= value < 1 << 63, "a whole number from 0 to 2**63 - 1"
+        )
+        # Far beyond any use; larger ones overflow inside the optimizer.
+        _require("lr", self, lambda value: 0 < value <= 1e6, "a positive number, at most 1e6")
+        _require("sigma", self, lambda value: math.isfinite(value) and value > 0, "a positive number")
         _require("fidelity_weight", self, math.isfinite, "a finite number")
-        _require("steps", self, lambda value: value is None or value >= 1, "1 or more")
+        _require(
+            "steps", self, lambda value: value is None or (_whole(value) and value >= 1), "a whole number, 1 or more"
+        )
         _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
         for name, choices in (("amp", ("off", "bf16")), ("impl", IMPLS), ("color", COLORS)):
             _require(name, self, choices.__contains__, f"one of {', '.join(choices)}")
@@ -67,6 +73,10 @@ class Settings:
     def fixed(self) -> dict:
         """The settings that a resumed run must share with the run it continues."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in MAY_CHANGE}
+
+
+def _whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require(name: str, settings: Settings, accepts, expected: str) -> None:
