@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .constants import COLOR_BIAS, COLOR_MATRIX, ILLUMINATION_MAX, ILLUMINATION_MIN, PAIRS
+from .constants import CENTERED_COLOR_BIAS, COLOR_MATRIX, ILLUMINATION_MAX, ILLUMINATION_MIN, PAIRS
 from .reference import compute_dtype
 
 # Found by timing 1920x1080 on 2 cores: 25 float32 values a pixel are live, and a call costs about 2 us.
@@ -181,7 +181,7 @@ def _to_color(x: Tensor, color: str) -> Tensor:
     if color == "rgb":
         return x
     # In ycbcr mode the bias cancels in every difference; leaving it out keeps the differences sharper.
-    bias = COLOR_BIAS if color == "reference" else (0.0, 0.0, 0.0)
+    bias = CENTERED_COLOR_BIAS if color == "reference" else (0.0, 0.0, 0.0)
     y = torch.empty_like(x)
     sources = _components(x, color)
     for p, target in enumerate(_components(y, color)):

@@ -1,4 +1,4 @@
-"""Golden vectors and the optional folder of official photographs and weights."""
+"""Golden vectors, implementations under test, and the optional folder of official photographs and weights."""
 
 import os
 from pathlib import Path
@@ -7,20 +7,51 @@ import numpy as np
 import pytest
 import torch
 
+# Before anything imports Triton: without a GPU its kernels are interpreted.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
 
 
-def load_golden(name: str) -> dict[str, torch.Tensor]:
+def load_golden(name: str, folder: Path = GOLDEN) -> dict[str, torch.Tensor]:
     """The arrays of one golden file as tensors."""
-    with np.load(GOLDEN / f"{name}.npz") as arrays:
+    with np.load(folder / f"{name}.npz") as arrays:
         return {key: torch.from_numpy(arrays[key].copy()) for key in arrays.files}
 
 
 @pytest.fixture
 def golden():
     return load_golden
+
+
+@pytest.fixture(
+    params=[
+        ("blocked", "cpu"),
+        ("triton", "cpu"),
+        pytest.param(("blocked", "cuda"), marks=pytest.mark.gpu),
+        pytest.param(("triton", "cuda"), marks=pytest.mark.gpu),
+    ],
+    ids="-".join,
+)
+def fused(request) -> tuple[str, str]:
+    """(implementation, device) of everything that has to agree with the reference."""
+    impl, device = request.param
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU that PyTorch can use")
+    if (impl, device) == ("triton", "cpu") and torch.cuda.is_available():
+        pytest.skip("with a GPU present, Triton compiles its kernels instead of interpreting them")
+    return impl, device
+
+
+@pytest.fixture
+def poisoned():
+    """Memory from torch.empty is filled with NaN, so that an element nobody writes shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

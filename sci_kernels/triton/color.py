@@ -1,6 +1,6 @@
 """The reference colour mode: a matrix over triples of consecutive elements of NCHW memory.
 
-    Y[3t + p]  = sum_k M[k][p] X[3t + k] + bias[p]
+    Y[3t + p]  = sum_k M[k][p] X[3t + k] + bias[p]          up to a constant, which cancels
     dX[3t + k] = sum_p M[k][p] dY[3t + p]  -  g 2 f (L - X)[3t + k] / numel
 
 The second line is the gradient of the whole loss: the fidelity term acts on X itself, so it joins here.
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..constants import COLOR_BIAS, COLOR_MATRIX
+from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
 from .config import ELEMENTWISE
 
 
@@ -72,7 +72,7 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     count = x.numel() // 3
     with torch.cuda.device_of(x):
         _color_fwd_kernel[(triton.cdiv(count, ELEMENTWISE.block_w),)](
-            x, y, count, _MATRIX, COLOR_BIAS, _acc(dtype), ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps
+            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, _acc(dtype), ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps
         )
     return y
 

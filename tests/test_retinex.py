@@ -1,0 +1,102 @@
+"""Illumination, divide, clamp: golden vectors, the closed interval, NaN."""
+
+import pytest
+import torch
+
+import sci_kernels
+from tests.conftest import load_golden
+
+
+def evaluate(impl, tensors, cotangents):
+    tensors = [t.detach().requires_grad_() for t in tensors]
+    outputs = sci_kernels.retinex(*tensors, impl=impl)
+    grads = torch.autograd.grad(outputs, tensors, cotangents)
+    return [t.detach() for t in outputs] + list(grads)
+
+
+@pytest.mark.parametrize("name", ["retinex_a", "retinex_b"])
+@pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-12), (torch.float32, 2e-6)], ids=["float64", "float32"])
+def test_golden(fused, name, dtype, bound, poisoned):
+    impl, device = fused
+    arrays = {key: value.to(device, dtype) for key, value in load_golden(name).items()}
+    exact = load_golden(name)
+    residual, image = arrays["residual"].requires_grad_(), arrays["input"].requires_grad_()
+    # The image is also the stage's input: its gradient is the sum of both roles.
+    outputs = sci_kernels.retinex(residual, image, image, impl=impl)
+    cotangents = (arrays["cotangent_illumination"], arrays["cotangent_reflectance"])
+    grads = torch.autograd.grad(outputs, (residual, image), cotangents)
+    keys = ("illumination", "reflectance", "grad_residual", "grad_input")
+    for key, actual in zip(keys, (*outputs, *grads), strict=True):
+        torch.testing.assert_close(actual.detach().double().cpu(), exact[key], rtol=bound, atol=bound, msg=key)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_three_different_inputs(fused, dtype, poisoned):
+    impl, device = fused
+    generator = torch.Generator().manual_seed(3)
+    tensors = [(1.6 * torch.rand(2, 3, 5, 31, generator=generator) - 0.3).to(dtype) for _ in range(3)]
+    cotangents = [torch.randn(2, 3, 5, 31, generator=generator).to(dtype) for _ in range(2)]
+    eager = evaluate("reference", tensors, cotangents)
+    actual = evaluate(impl, [t.to(device) for t in tensors], [t.to(device) for t in cotangents])
+    # Near the lower clamp the division amplifies by 1e4: compare relative to each element.
+    tolerance = {torch.float64: 1e-13, torch.float32: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    for a, b in zip(actual, eager, strict=True):
+        assert a.dtype == dtype
+        finite = b.isfinite()  # float16 overflows where the division amplifies most
+        torch.testing.assert_close(a.cpu()[finite], b[finite], rtol=tolerance, atol=tolerance)
+
+
+def test_clamps_pass_gradient_on_the_closed_interval(fused):
+    impl, device = fused
+    residual = torch.tensor([1e-4, 1.0, 0.5, 0.5, 0.5, 1.5, -1.0], dtype=torch.float64, device=device)
+    image = torch.tensor([5e-5, 0.5, 0.0, 0.5, 0.75, 0.5, 5e-5], dtype=torch.float64, device=device)
+    tensors = [residual, torch.zeros_like(residual), image]
+    cotangents = [torch.ones_like(residual), torch.ones_like(residual)]
+    actual = evaluate(impl, tensors, cotangents)
+    for a, b in zip(actual, evaluate("reference", tensors, cotangents), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-14, atol=0.0)
+    # Sums at both bounds pass gradient, those beyond them none; so do quotients 0 and 1, but not 1.5.
+    assert [bool(g) for g in actual[2]] == [True, True, True, True, True, False, False]
+    assert [bool(g) for g in actual[4]] == [True, True, True, True, False, True, True]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_nan_is_never_clamped_away(fused, which):
+    impl, device = fused
+    tensors = [torch.full((1, 3, 4, 4), 0.4, device=device) for _ in range(3)]
+    tensors[which][0, 0, 1, 2] = float("nan")
+    illumination, reflectance = sci_kernels.retinex(*tensors, impl=impl)
+    assert reflectance.isnan().sum() == 1 and reflectance[0, 0, 1, 2].isnan()
+    assert illumination.isnan().sum() == (0 if which == 2 else 1)
+
+
+def test_mixed_dtypes_as_under_autocast(fused):
+    impl, device = fused
+    residual = torch.rand(1, 3, 4, 5, device=device).bfloat16().requires_grad_()
+    image = torch.rand(1, 3, 4, 5, device=device, requires_grad=True)
+    illumination, reflectance = sci_kernels.retinex(residual, image, image, impl=impl)
+    assert illumination.dtype == reflectance.dtype == torch.float32
+    (illumination.sum() + reflectance.sum()).backward()
+    assert residual.grad.dtype == torch.bfloat16 and image.grad.dtype == torch.float32
+
+
+def test_strides_and_empty_tensors(fused):
+    impl, device = fused
+    tensors = [torch.rand(1, 3, 6, 8, device=device) for _ in range(3)]
+    strided = [t.contiguous(memory_format=torch.channels_last) for t in tensors]
+    dense, other = sci_kernels.retinex(*tensors, impl=impl), sci_kernels.retinex(*strided, impl=impl)
+    assert all(torch.equal(a, b) for a, b in zip(dense, other, strict=True))
+    empty = torch.empty(0, 3, 4, 4, device=device)
+    assert sci_kernels.retinex(empty, empty, empty, impl=impl)[0].shape == empty.shape
+
+
+def test_wrong_arguments_are_named():
+    x = torch.rand(1, 3, 4, 4)
+    with pytest.raises(ValueError, match="image: expected the shape of residual"):
+        sci_kernels.retinex(x, x, x[..., :3])
+    with pytest.raises(TypeError, match="stage_input: expected a torch.Tensor; got int"):
+        sci_kernels.retinex(x, 3, x)
+    with pytest.raises(TypeError, match="residual: expected float16.*got torch.uint8"):
+        sci_kernels.retinex(x.to(torch.uint8), x, x)
+    with pytest.raises(ValueError, match="impl: expected one of"):
+        sci_kernels.retinex(x, x, x, impl="cuda")
