@@ -175,7 +175,8 @@ def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> 
 def _check_number(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
-    if not math.isfinite(value):
+    # Comparisons rather than math.isfinite: torch.compile traces a module's numbers as symbols.
+    if not -math.inf < value < math.inf:
         raise ValueError(f"{name}: expected a finite number; got {value}")
 
 
