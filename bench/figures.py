@@ -142,22 +142,21 @@ def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[R
     yield Row(f"{name}: extra memory", "at most 25 %", measured, share <= 0.25)
 
 
-def step_call(impl: str, size: tuple[int, int]) -> Callable[[], float]:
+def step_call(impl: str, size: tuple[int, int], device: str = "cpu") -> Callable[[], float]:
     """A call that makes one training step of three stages and returns its loss; the same start for every `impl`."""
     torch.manual_seed(2)
-    model = Network(stage=3, impl=impl).train()
+    model = Network(stage=3, impl=impl).train().to(device)
     optimizer, criterion = make_optimizer(model, LR), LossFunction(impl=impl)
-    image = loss_inputs(*size)[0].detach()
+    image = loss_inputs(*size)[0].detach().to(device)
     return lambda: training_step(model, criterion, optimizer, image).loss
 
 
-def step_times(size: tuple[int, int], repeats: int) -> tuple[float, float, float]:
-    """(seconds a step fused, seconds a step reference, relative difference of the first losses), on the CPU."""
-    calls = {impl: step_call(impl, size) for impl in ("blocked", "reference")}
-    fused, reference = calls["blocked"](), calls["reference"]()
-    difference = abs(fused - reference) / abs(reference)
-    times = interleave(calls, repeats, warmup=0)
-    return times["blocked"].median, times["reference"].median, difference
+def step_times(size: tuple[int, int], repeats: int, device: str = "cpu") -> tuple[float, float, float]:
+    """Seconds a step fused and by the reference, taken in turn, and the relative difference of their first losses."""
+    calls = {impl: step_call(impl, size, device) for impl in ("triton" if device != "cpu" else "blocked", "reference")}
+    fused, reference = (call() for call in calls.values())
+    times = interleave(calls, repeats, warmup=0, device=device)  # the first steps were the warm-up
+    return *(timing.median for timing in times.values()), abs(fused - reference) / abs(reference)
 
 
 def step_row(size: tuple[int, int] = STEP_SIZE, repeats: int = 5) -> Row:

@@ -1,0 +1,197 @@
+"""The whole way on a few photographs: train, enhance, show, and compare with the reference.
+
+    python -m bench.demo --out DIR [--data DIR]
+
+Without --data it makes its own low-light photographs (see `lowlight`). The output folder is the demo's own: results
+that an earlier demo left there move to DIR/earlier-N, and a folder with anything else in it is refused.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import model.enhance
+import train.__main__
+from model import EnhanceNetwork, ImageError, enhance_image, load_weights
+from model.files import make_output_folder, write_atomically
+from model.gallery import Pair, write_contact_sheet, write_gallery
+from sci_kernels import illumination_loss
+from train.data import Photos
+from train.errors import TrainError
+
+from . import parity
+from .figures import step_times
+from .lowlight import write_photographs
+from .measure import environment
+
+MARKER = "demo.json"
+EARLIER = "earlier-"
+MIN_SIDE = 32  # of a photograph, pixels
+
+
+class DemoError(Exception):
+    """A mistake the user can mend, in one line; None where that line has already been printed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes the demo quick; chosen so that it stays below 3 minutes on 2 CPU cores."""
+
+    steps: int = 300
+    crop: int = 96
+    lr: float = 3e-3
+    seed: int = 2
+    photographs: int | None = None  # how many of those made here; all of them where None
+    max_side: int | None = None  # of those made here
+    timed_size: tuple[int, int] = (400, 600)
+    timed_steps: int = 3
+
+
+def run(out: Path, data: Path | None = None, settings: Settings | None = None) -> dict:
+    """Make, train, enhance, show and measure; everything lies in `out`. Returns what demo.json holds.
+
+    Raises DemoError, TrainError, ImageError, OSError, each with one line for the user.
+    """
+    settings = settings or Settings()
+    start = time.perf_counter()
+    photos = _scan(data) if data else None  # before an earlier demo is moved out of the way
+    claim(out, data)
+    if photos is None:
+        data = out / "photographs"
+        write_photographs(data, settings.photographs, settings.max_side, settings.seed)
+        photos = _scan(data)
+    print(f"photographs    {len(photos)} in {data}\n", flush=True)
+    weights = _train(data, out, photos, settings)
+    pairs = _enhance(data, out, weights)
+    title = "Low-light photographs, enhanced"
+    write_gallery(pairs, out / "index.html", title)
+    write_contact_sheet(pairs, out / "contact_sheet.png")
+    results = _compare(photos, weights, settings)
+    results |= {"seconds": round(time.perf_counter() - start, 1), "settings": vars(settings)}
+    write_atomically(out / MARKER, (json.dumps(results | environment(), indent=2, default=str) + "\n").encode())
+    print(f"\nphotographs    {data}")
+    print(f"weights        {weights}")
+    print(f"enhanced       {out / 'enhanced'}")
+    print(f"contact sheet  {out / 'contact_sheet.png'}")
+    print(f"page           {out / 'index.html'}, to be opened in a browser")
+    print(f"done in {results['seconds']:.0f} s", flush=True)
+    return results
+
+
+def claim(out: Path, data: Path | None) -> None:
+    """Make `out` ours: new, empty, or an earlier demo's, whose results then move to `out`/earlier-N."""
+    if data:
+        here, there = out.resolve(), data.resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise DemoError(f"--out {out}: expected a folder apart from --data {data}; choose another --out")
+    try:
+        make_output_folder(out)
+    except OSError as error:
+        reason = "a file has that name" if out.is_file() else error.strerror
+        raise DemoError(f"--out {out}: cannot be written ({reason}); choose another folder") from None
+    found = [path for path in out.iterdir() if not path.name.startswith(EARLIER)]
+    if found and not (out / MARKER).is_file():
+        raise DemoError(
+            f"--out {out}: expected a new or empty folder, or an earlier demo's; it holds {found[0].name} and no "
+            f"{MARKER}; choose another folder"
+        )
+    if found:
+        numbers = [0, *(int(n) for p in out.iterdir() if (n := p.name.removeprefix(EARLIER)).isdecimal())]
+        earlier = out / f"{EARLIER}{max(numbers) + 1}"
+        earlier.mkdir()
+        # The marker last: a move that is interrupted is then still known as a demo's folder.
+        for path in sorted(found, key=lambda path: path.name == MARKER):
+            path.rename(earlier / path.name)
+        print(f"earlier results moved to {earlier}")
+    write_atomically(out / MARKER, b"{}\n")
+
+
+def _scan(data: Path) -> Photos:
+    photos = Photos(str(data), None, 0, lambda line: print(f"demo: {line}", file=sys.stderr))
+    smallest = min(range(len(photos)), key=lambda index: min(photos.sizes[index]))
+    if min(photos.sizes[smallest]) < MIN_SIDE:
+        h, w = photos.sizes[smallest]
+        raise DemoError(
+            f"{photos.files[smallest]}: expected at least {MIN_SIDE} pixels a side; got {w}x{h}; take it out of --data"
+        )
+    return photos
+
+
+def _train(data: Path, out: Path, photos: Photos, settings: Settings) -> Path:
+    """The trainer's own command; returns the weight file."""
+    crop = str(min(settings.crop, *map(min, photos.sizes)))
+    argv = ["--data", str(data), "--out", str(out / "run"), "--steps", str(settings.steps), "--crop", crop, crop]
+    argv += ["--batch-size", "1", "--lr", str(settings.lr), "--seed", str(settings.seed)]
+    if status := train.__main__.main(argv):
+        sys.exit(status)  # it has said why
+    return out / "run" / "weights.safetensors"
+
+
+def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
+    """The enhancer's own command, and the pictures it wrote; one that failed has been named by it."""
+    folder = out / "enhanced"
+    status = model.enhance.main(["-i", str(data), "-o", str(folder), "--weights", str(weights)])
+    jobs = model.enhance.plan_jobs([data], folder)
+    pairs = [Pair(str(job.result.relative_to(folder)), job.source, job.result) for job in jobs if job.result.is_file()]
+    if not pairs:
+        sys.exit(status or 1)
+    return pairs
+
+
+def _compare(photos: Photos, weights: Path, settings: Settings) -> dict:
+    """The fused loss against the reference, on a photograph and its illumination; then the time of a step."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fused = "triton" if device == "cuda" else "blocked"
+    network = EnhanceNetwork()
+    load_weights(network, weights)
+    image = photos.image(0)[None, :, :256, :256]
+    illumination, _ = enhance_image(network, image)
+
+    def loss_and_gradients(impl: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [tensor.to(device, dtype, copy=True).requires_grad_() for tensor in (image, illumination)]
+        loss = illumination_loss(*leaves, impl=impl)
+        loss.backward()
+        return [loss, *(leaf.grad for leaf in leaves)]
+
+    oracle = loss_and_gradients("reference", torch.float64)
+    results = {}
+    print(f"\nthe fused loss ({fused}) against the reference in float64, relative error:")
+    for dtype in (torch.float64, torch.float32):
+        name = str(dtype).removeprefix("torch.")
+        loss, norm, element = parity.compare(loss_and_gradients(fused, dtype), oracle)
+        results[f"parity_{name}"] = {"loss": loss, "gradient_norm": norm, "gradient_element": element}
+        print(f"  {name}      loss {loss:.1e}, gradients {norm:.1e} in norm, {element:.1e} an element")
+    seconds, reference, difference = step_times(settings.timed_size, settings.timed_steps, device)
+    results |= {"step_seconds": seconds, "reference_step_seconds": reference, "first_loss_difference": difference}
+    h, w = settings.timed_size
+    print(f"a training step, 3 stages, {w}x{h}, {device}, taken in turn:")
+    print(f"  fused {seconds:.3f} s, reference {reference:.3f} s: {reference / seconds:.1f} times faster", flush=True)
+    return results
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the demo makes")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="your own dark photographs, instead of made ones")
+    args = parser.parse_args(argv)
+    try:
+        run(args.out, args.data)
+    except (DemoError, TrainError, ImageError) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"demo: error: {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
