@@ -239,7 +239,13 @@ def test_a_damaged_run_is_refused_by_name(unharmed, tmp_path, capsys, damage):
 def start_process(command):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -261,10 +267,12 @@ def test_ctrl_c_then_kill_9_then_resume(folder, tmp_path):
     steps = ["--steps", "180", "--sample-every", "30"]
     whole, out = tmp_path / "whole", tmp_path / "out with a space"
 
-    process = start_process([sys.executable, "-m", "train", "--data", str(folder), "--out", str(out), *RUN, *steps])
+    process = start_process(
+        [sys.executable, "-m", "train", "--data", str(folder), "--out", str(out), *RUN, *steps, "--workers", "2"]
+    )
     wait_for((out / "checkpoint.pt").exists, process)
     time.sleep(moments.uniform(0, 0.2))
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers' group too
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
@@ -277,6 +285,6 @@ def test_ctrl_c_then_kill_9_then_resume(folder, tmp_path):
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL and not (out / "weights.safetensors").exists()
 
-    assert resume(out) == 0
+    assert resume(out, "--workers", 0) == 0
     assert begin(folder, whole, *steps) == 0
     assert_same_weights(out, whole)

@@ -5,7 +5,6 @@ the number of worker processes changes nothing.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,9 +182,12 @@ def load(photos: Photos, schedule: Schedule, workers: int, device: torch.device)
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the parent still needs this one to finish its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ctrl-C reaches every process of the terminal's group; the parent still needs this one to finish its step.
+
+    Leaving the group, rather than ignoring signals, lets the parent end a worker that hangs.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()
     torch.set_num_threads(1)
 
 
