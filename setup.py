@@ -24,7 +24,7 @@ setup(
     description="Fused operators for self-calibrated illumination (SCI): low-light losses and the Retinex step",
     long_description=README.read_text("utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
-    license="MIT",
+    license_expression="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["sci_kernels", "sci_kernels.*"]),
