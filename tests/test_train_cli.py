@@ -17,7 +17,7 @@ from model.networks import FinetuneNetwork, Network, enhance_image
 from model.weights import load_weights, save_weights
 from sci_kernels import illumination_loss
 from train.__main__ import main
-from train.config import Settings, from_dict, new_settings, parse, read_json, to_json
+from train.config import Settings, from_dict, new_settings, parse, read_json, resumed_settings, to_json
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,23 @@ def test_official_names_are_understood():
     for save in ("--save", "--save_path"):
         assert parse(ours) == parse(["--data_path", "d", save, "o", "--model", "w.pt", "--batch_size", "4", *same])
     assert parse(["--data", "d", "--out", "o", "--gpu", "0"])[0]["device"] == "gpu:0"
+
+
+def test_epochs_and_steps_when_resuming():
+    saved = Settings(data="d", out="o", epochs=5, steps=12)
+    assert (resumed_settings(saved, {}).epochs, resumed_settings(saved, {}).steps) == (5, 12)
+    assert resumed_settings(saved, {"epochs": 9}).steps is None
+    assert resumed_settings(saved, {"epochs": 9, "steps": 20}).steps == 20
+
+
+def test_an_implementation_that_cannot_run_here_is_refused(command, monkeypatch, tmp_path):
+    def forward(self, input, illumination):
+        raise RuntimeError("impl='triton': needs\na GPU")
+
+    monkeypatch.setattr(train.loop.sci_kernels.LossFunction, "forward", forward)
+    status, _, errors = command("--impl", "triton", "--steps", 1)
+    assert status == 1 and len(errors) == 1 and "--impl triton" in errors[0] and "needs a GPU" in errors[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_settings_survive_their_file(tmp_path):
@@ -129,9 +146,14 @@ def test_training_goes_on_without_tensorboard(command, tmp_path, monkeypatch):
 
 
 def test_batches_of_crops_bf16_and_workers(command, tmp_path):
-    status, lines, _ = command("--steps", 3, "--batch-size", 2, "--crop", 8, 9, "--amp", "bf16", "--workers", 1)
-    assert status == 0 and "step 3/3" in lines[-2]
-    load_weights(Network(), tmp_path / "out" / "weights.safetensors")
+    losses = []
+    for amp in ("off", "bf16"):
+        arguments = ("--steps", 3, "--batch-size", 2, "--crop", 8, 9, "--workers", 1, "--amp", amp)
+        status, lines, _ = command(*arguments, out=tmp_path / amp)
+        assert status == 0 and "step 3/3" in lines[-2]
+        load_weights(Network(), tmp_path / amp / "weights.safetensors")
+        losses.append(json.loads(lines[-1])["loss"])
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_loss_options_reach_the_loss(command, folder, tmp_path):
@@ -169,8 +191,9 @@ def test_an_earlier_run_is_not_touched_unasked(command, tmp_path):
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     status, _, errors = command("--steps", 4)
     assert status == 1 and len(errors) == 1 and "--resume" in errors[0] and str(out) in errors[0]
-    status, _, errors = command("--steps", 4, "--overwrite", "--impl", "triton")  # found out before it deletes
-    assert status == 1 and len(errors) == 1 and "--impl triton" in errors[0]
+    # A mistake is found out before anything is deleted.
+    status, _, errors = command("--steps", 4, "--overwrite", "--finetune", tmp_path / "nowhere.pt")
+    assert status == 1 and len(errors) == 1 and "nowhere.pt" in errors[0]
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     status, _, _ = command("--steps", 1, "--overwrite", "--sample-every", 0)
     assert status == 0 and (out / "notes.txt").read_text() == "mine" and not (out / "samples").exists()

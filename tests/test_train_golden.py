@@ -19,6 +19,15 @@ DRIFTING = ("enhance.conv.0.bias", "enhance.blocks.0.0.bias", "calibrate.in_conv
 )
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Pictures this small are slower on several threads, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def build(name, arrays, impl):
     model = Network(stage=3, impl=impl) if name == "train_3stage" else FinetuneNetwork(impl=impl)
     model.double()
