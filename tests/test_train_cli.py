@@ -138,6 +138,24 @@ def test_tensorboard_scalars_and_pictures(command, tmp_path):
     assert set(log.Tags()["images"]) == {"samples/a.png", "samples/b.png", "samples/c.jpg"}
 
 
+def test_steps_made_again_are_logged_once(command, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    original, calls = train.loop.training_step, []
+
+    def step(*arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise SystemExit("killed")
+        return original(*arguments)
+
+    monkeypatch.setattr(train.loop, "training_step", step)
+    command("--epochs", 3)  # logs 5 steps, saves 3
+    assert command("--resume")[0] == 0
+    log = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert [event.step for event in log.Scalars("loss/total")] == list(range(1, 10))
+
+
 def test_training_goes_on_without_tensorboard(command, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     status, lines, _ = command("--steps", 2)
@@ -290,7 +308,8 @@ def test_nan_stops_and_the_last_good_checkpoint_stays(command, folder, tmp_path,
     status, _, errors = command("--stage", 1, "--epochs", 9)
     assert status == 1 and len(errors) == 1
     name = train.data.order(2, 1, 3)[1]
-    assert f"step 5 ({sorted(path.name for path in folder.iterdir())[name]})" in errors[0] and "nan" in errors[0]
+    assert f"step 5 ({sorted(path.name for path in folder.iterdir())[name]})" in errors[0]
+    assert {"loss": "the loss is nan", "gradient": "gradient is nan"}[broken] in errors[0]
     assert "keeps step 3" in errors[0]
     state = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 3 and all(torch.isfinite(value).all() for value in state["model"].values())
