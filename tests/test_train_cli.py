@@ -334,9 +334,17 @@ def test_weights_that_are_not_finite_are_never_saved(command, tmp_path, monkeypa
     assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 4
 
 
-def test_out_of_memory_names_the_photograph_and_the_way_out(command, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n many lines"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_out_of_memory_names_the_photograph_and_the_way_out(command, monkeypatch, error):
     def step(*arguments):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n many lines")
+        raise error
 
     monkeypatch.setattr(train.loop, "training_step", step)
     status, _, errors = command("--epochs", 1)

@@ -124,7 +124,9 @@ def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
         raise TrainError(
             f"{where}: {error}; training has stopped, {run.kept()}; try a smaller --lr, or look at the photograph"
         ) from None
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
         h, w = images.shape[2:]
         raise TrainError(
             f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w}; {run.kept()}; use --crop H W, "
