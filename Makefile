@@ -1,4 +1,4 @@
-# make PYTHON=python3.12 ...  another interpreter for .venv
+# make PYTHON=python3.12 ...  the interpreter that .venv is made with
 # make VENV= ...              the active environment, as it is: nothing is installed
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,13 +13,17 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 endif
 
+# Threads that wait without spinning: on cores shared with other programs, spinning can cost a factor of thirty.
+demo test: export OMP_WAIT_POLICY ?= passive
+
 .PHONY: help demo test figures lint wheel clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
-	@echo '  PYTHON=python3.12  another interpreter      VENV=  use the active environment, install nothing'
+	@echo '  PYTHON=python3.12  the interpreter .venv is made with; to change it later, remove .venv first'
+	@echo '  VENV=              use the active environment as it is, install nothing'
 
 demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR takes your own, OUT=DIR is where to (demo)
 	@$(RUN) -m bench.demo --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
@@ -46,7 +50,7 @@ clean: ## remove build products and caches; keeps .venv, demo/ and runs/
 # pinned setuptools builds the project; pip asks the network only for what is missing.
 $(VENV)/.installed: constraints.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -c constraints.txt setuptools
 	$(RUN) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@

@@ -19,7 +19,7 @@ from PIL import Image
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 GAMMA = 2.2
-LOW, HIGH = 0.01, 0.12
+LOW, HIGH = 0.02, 0.2
 FULL_WELL = 8000.0
 READ_NOISE = 0.0005
 POOL_WIDTH = 0.35
