@@ -54,6 +54,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
                     # Half precision differs only in its loads and stores: one set of gradients shows that.
                     if dtype == torch.float32 or grads == (True, True):
                         yield _name("loss", dtype, color, c, *grads), _loss_case(dtype, color, c, grads)
+        yield _name("loss", dtype, "ycbcr 3 unaligned"), _loss_case(dtype, "ycbcr", 3, (True, True), width=639)
         yield _name("retinex", dtype), _retinex_case(dtype)
 
 
@@ -62,13 +63,15 @@ def _name(*parts: object) -> str:
     return " ".join(_DTYPES.get(p) or (words[p] if isinstance(p, bool) else str(p)) for p in parts)
 
 
-def _fake(dtype: torch.dtype, channels: int = 3) -> torch.Tensor:
-    return torch.empty(2, channels, 480, 640, dtype=dtype, device="cuda")
+def _fake(dtype: torch.dtype, channels: int = 3, width: int = 640) -> torch.Tensor:
+    return torch.empty(2, channels, 480, width, dtype=dtype, device="cuda")
 
 
-def _loss_case(dtype: torch.dtype, color: str, channels: int, grads: tuple[bool, bool]) -> Callable[[], None]:
+def _loss_case(
+    dtype: torch.dtype, color: str, channels: int, grads: tuple[bool, bool], width: int = 640
+) -> Callable[[], None]:
     def call() -> None:
-        x, light = _fake(dtype, channels), _fake(dtype, channels)
+        x, light = _fake(dtype, channels, width), _fake(dtype, channels, width)
         grad = torch.empty((), dtype=torch.promote_types(dtype, torch.float32), device="cuda")
         launchers.launch_loss_forward(x, light, 10.0, color, 1.5, 1.0)
         launchers.launch_loss_backward(grad, x, light, 10.0, color, 1.5, 1.0, *grads)
@@ -85,15 +88,19 @@ def _retinex_case(dtype: torch.dtype) -> Callable[[], None]:
     return call
 
 
-def record(case: str, call: Callable[[], None]) -> list[RecordedLaunch]:
-    """The launches that `call` makes, none of them executed."""
+def record(case: str, call: Callable[[], None], target: str) -> list[RecordedLaunch]:
+    """The launches that `call` would make on `target`, none of them executed."""
     launches: list[RecordedLaunch] = []
 
     def run(kernel: triton.JITFunction, *args: object, **options: object) -> None:
         launches.append(_recorded(case, kernel, args, options))
 
+    is_amd = target.startswith("gfx")
+    capability = None if is_amd else divmod(int(target.removeprefix("sm_")), 10)
     with (
         unittest.mock.patch.object(triton.JITFunction, "run", run),
+        unittest.mock.patch.object(torch.version, "hip", "any" if is_amd else None),
+        unittest.mock.patch.object(torch.cuda, "get_device_capability", lambda device: capability),
         unittest.mock.patch.object(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext()),
         FakeTensorMode(),
     ):
@@ -160,15 +167,15 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     rows, seen = [], set()
     print(f"{'target':8} {'kernel':12} {'case':34} registers  stack  shared")
-    for case, call in cases():
-        if not re.search(args.only, case):
-            continue
-        for launch in record(case, call):
-            key = repr((launch.kernel, launch.signature, launch.constants))
-            if key in seen:
+    for target in args.target:
+        for case, call in cases():
+            if not re.search(args.only, case):
                 continue
-            seen.add(key)
-            for target in args.target:
+            for launch in record(case, call, target):
+                key = repr((target, launch.kernel, launch.signature, launch.constants))
+                if key in seen:
+                    continue
+                seen.add(key)
                 row = compile_for(launch, target)
                 rows.append(row)
                 sizes = f"{row['registers']:9} {row['stack']:6} {row['shared']:7}"

@@ -5,7 +5,7 @@ that differ by v = (r, g, b) is the quadratic form
 
     |M^T v|^2 = v^T (M M^T) v = |U v|^2         U the upper triangular Cholesky factor of M M^T
 
-which takes 6 multiplications where the matrix takes 9; its gradient is 2 (M M^T) v.
+which takes 6 multiplications where the matrix takes 9; its gradient is 2 U^T U v.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,11 @@ class Launch:
     num_warps: int
 
 
-# Rows are contiguous: 32 lanes side by side make whole 128-byte transactions.
-LOSS_FORWARD = Launch(block_h=4, block_w=64, num_warps=4)
-LOSS_BACKWARD = Launch(block_h=4, block_w=64, num_warps=4)
+# A thread takes 4 pixels of a row, so a warp takes 128. Backward programs of one warp are where ptxas spills on no
+# target. In float64, which is there to be exact, a thread takes one pixel: registers are twice as wide.
+LOSS_FORWARD = Launch(block_h=4, block_w=128, num_warps=4)
+LOSS_BACKWARD = Launch(block_h=1, block_w=128, num_warps=1)
+LOSS_FP64 = Launch(block_h=2, block_w=128, num_warps=8)
 ELEMENTWISE = Launch(block_h=1, block_w=1024, num_warps=4)
 
 # An interpreted program costs milliseconds whatever its size: few and large ones.
@@ -38,6 +40,4 @@ def _upper(matrix: np.ndarray) -> tuple[float, ...]:
     return tuple(float(matrix[i, j]) for i in range(3) for j in range(i, 3))
 
 
-_GRAM = np.asarray(COLOR_MATRIX) @ np.asarray(COLOR_MATRIX).T
-YCBCR_GRAM = _upper(_GRAM)
-YCBCR_FACTOR = _upper(np.linalg.cholesky(_GRAM).T)
+YCBCR_FACTOR = _upper(np.linalg.cholesky(np.asarray(COLOR_MATRIX) @ np.asarray(COLOR_MATRIX).T).T)

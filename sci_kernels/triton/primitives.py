@@ -1,44 +1,49 @@
-"""Device functions with more than one caller.
+"""Device functions of the kernels, and the level of PTX they may use.
 
 Scalar arguments of kernels are annotated float64: Triton would round a Python float to float32 otherwise. Inside,
 `tl.full([], scalar, ACC)` brings them to the arithmetic's dtype, compiled or interpreted.
 """
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
+# Scales a weight below any difference of illuminations worth the name (1e-18), exactly; see `signed`.
+TINY = tl.constexpr(2.0**-60)
+
+
+def ptx_level(x: Tensor, dtype: torch.dtype) -> int:
+    """0: plain Triton (float64, ROCm, interpreted); 1: NVIDIA; 2: NVIDIA from sm_86 on."""
+    if dtype != torch.float32 or not x.is_cuda or torch.version.hip:
+        return 0
+    return 2 if torch.cuda.get_device_capability(x.device) >= (8, 6) else 1
 
 
 @triton.jit
-def load_pixel(ptr, offsets, mask, plane, CHANNELS: tl.constexpr, ACC: tl.constexpr):
-    """The three channels at `offsets`, in ACC; zeros stand for the channels of a grey image."""
-    c0 = tl.load(ptr + offsets, mask=mask, other=0.0).to(ACC)
-    if CHANNELS == 3:
-        c1 = tl.load(ptr + plane + offsets, mask=mask, other=0.0).to(ACC)
-        c2 = tl.load(ptr + 2 * plane + offsets, mask=mask, other=0.0).to(ACC)
+def exp2(x, PTX: tl.constexpr):
+    """2^x; one instruction on NVIDIA, where the general one guards results below 2^-126, which are 0 here."""
+    if PTX >= 1:
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
     else:
-        c1 = tl.zeros_like(c0)
-        c2 = tl.zeros_like(c0)
-    return c0, c1, c2
+        return tl.exp2(x)
 
 
 @triton.jit
-def store_pixel(ptr, offsets, mask, plane, c0, c1, c2, CHANNELS: tl.constexpr):
-    """Writes the three channels, or the first of a grey image, in the pointer's dtype."""
-    tl.store(ptr + offsets, c0, mask=mask)
-    if CHANNELS == 3:
-        tl.store(ptr + plane + offsets, c1, mask=mask)
-        tl.store(ptr + 2 * plane + offsets, c2, mask=mask)
+def signed(magnitude, x, PTX: tl.constexpr):
+    """magnitude * sign(x) with sign(0) = 0, for a magnitude >= 0; NaN where either is NaN.
 
-
-@triton.jit
-def tile(H, W, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
-    """This program's image, top row and left column on a one-dimensional grid over images and tiles."""
-    tiles_w = tl.cdiv(W, BLOCK_W)
-    tiles_h = tl.cdiv(H, BLOCK_H)
-    pid = tl.program_id(0)
-    image = pid // (tiles_h * tiles_w)
-    rest = pid % (tiles_h * tiles_w)
-    return image.to(tl.int64), (rest // tiles_w) * BLOCK_H, (rest % tiles_w) * BLOCK_W
+    At level 2 it is the smaller of magnitude and |x| with the sign of x: two instructions fewer, and the same as
+    long as 0 < |x| < magnitude does not occur. The caller sees to that by scaling the magnitude by TINY.
+    """
+    if PTX >= 2:
+        return tl.inline_asm_elementwise(
+            "min.NaN.xorsign.abs.f32 $0, $1, $2;", "=f,f,f", [x, magnitude], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, x))
 
 
 @triton.jit
@@ -48,9 +53,3 @@ def divide(a, b):
         return tl.div_rn(a, b)
     else:
         return a / b
-
-
-@triton.jit
-def signed(magnitude, x):
-    """magnitude * sign(x), with sign(0) = 0."""
-    return tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, 0.0))
