@@ -8,6 +8,7 @@ bound. The times are those of the CPU, whatever else the machine has.
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -27,6 +28,7 @@ from train.config import FINETUNE_LR
 from train.step import make_optimizer, training_step
 
 from . import parity
+from .baselines import twelve_pairs
 from .measure import ROOT, environment, extra_memory, interleave
 
 OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
@@ -110,14 +112,18 @@ def loss_inputs(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def loss_call(impl: str, height: int, width: int) -> Callable[[], list[Tensor]]:
-    """A call that computes the smoothness loss and both gradients; what PyTorch sets up once is set up here."""
-    smooth_loss(*loss_inputs(8, 8), impl=impl).backward()
+    """A call that computes the smoothness loss and both gradients; what PyTorch sets up once is set up here.
+
+    impl: of `smooth_loss`, or "12 pairs" for the eager rewrite.
+    """
+    function = twelve_pairs if impl == "12 pairs" else functools.partial(smooth_loss, impl=impl)
+    function(*loss_inputs(8, 8)).backward()
     leaves = loss_inputs(height, width)
 
     def call() -> list[Tensor]:
         for leaf in leaves:
             leaf.grad = None
-        loss = smooth_loss(*leaves, impl=impl)
+        loss = function(*leaves)
         loss.backward()
         return [loss.detach(), *(leaf.grad for leaf in leaves)]
 
@@ -125,18 +131,24 @@ def loss_call(impl: str, height: int, width: int) -> Callable[[], list[Tensor]]:
 
 
 def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[Row]:
-    """The fused loss against the reference: parity first, then time, then memory."""
+    """The fused loss against the reference: parity first, then time, then memory.
+
+    Most of the reference's time on a CPU is `torch.norm`, as in the official code; the eager rewrite beside it, which
+    has no bound to keep, says what is left without that.
+    """
     name = f"loss, forward and backward, {size[1]}x{size[0]}, CPU"
-    calls = {impl: loss_call(impl, *size) for impl in ("blocked", "reference")}
-    errors = parity.compare(calls["blocked"](), calls["reference"]())
-    if max(errors) > 1e-5:
-        yield Row(f"{name}: time", ">= 40x faster", f"not timed: parity {max(errors):.1e}", False)
+    calls = {impl: loss_call(impl, *size) for impl in ("blocked", "reference", "12 pairs")}
+    expected = calls["reference"]()
+    error = max(max(parity.compare(calls[impl](), expected)) for impl in ("blocked", "12 pairs"))
+    if error > 1e-5:
+        yield Row(f"{name}: time", ">= 40x faster", f"not timed: parity {error:.1e}", False)
         return
     times = interleave(calls, repeats, warmup=0)  # the parity check was the warm-up
-    fused, reference = times["blocked"].median, times["reference"].median
-    measured = f"{reference / fused:.1f}x ({fused * 1e3:.0f} ms, {reference:.2f} s; parity {max(errors):.0e})"
+    fused, reference, rewrite = (times[impl].median for impl in calls)
+    measured = f"{reference / fused:.1f}x ({fused * 1e3:.0f} ms, {reference:.2f} s; parity {error:.0e})"
+    measured += f"; {rewrite / fused:.1f}x a 12-pair eager rewrite"
     yield Row(f"{name}: time", ">= 40x faster", measured, reference >= 40 * fused)
-    memory = {impl: extra_memory("bench.figures:loss_call", impl, *size) for impl in calls}
+    memory = {impl: extra_memory("bench.figures:loss_call", impl, *size) for impl in ("blocked", "reference")}
     share = memory["blocked"] / memory["reference"]
     measured = f"{share:.1%} ({memory['blocked'] / 1e6:.0f} MB, {memory['reference'] / 1e6:.0f} MB)"
     yield Row(f"{name}: extra memory", "at most 25 %", measured, share <= 0.25)

@@ -89,7 +89,7 @@ def test_the_loss_row_compares_before_it_times(monkeypatch):
 def test_speed_rows_measure_both_sides():
     """Whether they pass is a matter of size and machine; that they compare, time and weigh is not."""
     time_row, memory_row = figures.loss_rows((60, 80), repeats=1)
-    assert "parity" in time_row.measured and " ms, " in time_row.measured
+    assert "parity" in time_row.measured and " ms, " in time_row.measured and "12-pair" in time_row.measured
     assert memory_row.measured.endswith(" MB)") and isinstance(memory_row.passed, bool)
     step = figures.step_row((20, 24), repeats=1)
     assert "first losses within" in step.measured and isinstance(step.passed, bool)
