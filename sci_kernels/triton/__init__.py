@@ -2,8 +2,9 @@
 
 import triton
 
+from .loss_backward import launch_loss_backward
+from .loss_forward import launch_loss_forward
 from .retinex import launch_retinex_backward, launch_retinex_forward
-from .smoothness import launch_loss_backward, launch_loss_forward
 
 # Decided when the kernels above were decorated: later changes of TRITON_INTERPRET have no effect on them.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
