@@ -5,6 +5,7 @@ import sys
 COMMANDS = {
     "demo": "train on low-light photographs, enhance them, show them",
     "figures": "measure every figure the project promises, beside its bound",
+    "static": "compile the kernels for GPUs that need not be present: registers, spills",
 }
 
 
@@ -19,6 +20,8 @@ def main() -> int:
         from .demo import main as run
     elif command == "figures":
         from .figures import main as run
+    elif command == "static":
+        from .static import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """Compiles the kernels, as they are launched, for GPUs that need not be present.
 
-    python -m bench.static [--target sm_80 ...] [--json FILE]
+    python -m bench static [--target sm_80 ...] [--json FILE]
 
 The launchers run on fake CUDA tensors while the launches are recorded, so what is compiled is what ships:
 the same specialisations, tiles and warps. Registers, stack and spills come from the compiled code.
@@ -157,13 +157,13 @@ def _number(pattern: str, text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.static", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench static", description=__doc__.splitlines()[0])
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=["sm_90"], help="GPUs (sm_90)")
     parser.add_argument("--only", default="", metavar="REGEX", help="of the cases, those it is found in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     if launchers.INTERPRETED:
-        print("bench.static: TRITON_INTERPRET is set, which leaves nothing to compile; unset it", file=sys.stderr)
+        print("bench static: TRITON_INTERPRET is set, which leaves nothing to compile; unset it", file=sys.stderr)
         return 2
     rows, seen = [], set()
     print(f"{'target':8} {'kernel':12} {'case':34} registers  stack  shared")

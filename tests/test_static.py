@@ -18,7 +18,7 @@ def test_kernels_compile_and_do_not_spill(target, tmp_path):
     # In a process of its own: where the tests interpret kernels, nothing can be compiled.
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     cases = "fp32 (ycbcr 3 (grad grad|unal)|reference 3 - grad)|fp16 ycbcr 3 grad|bf16 rgb|fp64 ref|retinex"
-    command = [sys.executable, "-m", "bench.static", "--target", target, "--only", cases, "--json", str(report)]
+    command = [sys.executable, "-m", "bench", "static", "--target", target, "--only", cases, "--json", str(report)]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     rows = json.loads(report.read_text())
