@@ -9,7 +9,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from model import EnhanceNetwork, FinetuneNetwork, Network, WeightsError, load_weights, save_weights
+from bench.lowlight import write_photographs
+from model import (
+    EnhanceNetwork,
+    FinetuneNetwork,
+    Network,
+    WeightsError,
+    enhance_image,
+    load_weights,
+    read_image,
+    save_weights,
+)
 from model.networks import CalibrateNetwork
 from model.weights import DEFAULT_WEIGHTS
 
@@ -205,3 +215,15 @@ def test_safetensors_holds_both_names(tmp_path, network):
     state = load_file(tmp_path / "w.safetensors")
     assert len(state) == 83
     assert torch.equal(state["enhance.conv.0.weight"], state["enhance.blocks.0.0.weight"])
+
+
+def test_the_default_weights_brighten_without_a_cast(tmp_path):
+    load_weights(Network())  # whole, so that they can be fine-tuned
+    network = EnhanceNetwork()
+    load_weights(network)
+    for path in write_photographs(tmp_path, max_side=200):
+        image = read_image(path).tensor()[None]
+        _, bright = enhance_image(network, image)
+        gain = bright.mean((0, 2, 3)) / image.mean((0, 2, 3))
+        assert 1.5 < gain.mean() < 3.5
+        assert (gain / gain.mean()).log().abs().max() < 0.15, path
