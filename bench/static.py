@@ -119,7 +119,14 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
             attributes[(index,)] = [["tt.divisibility", 16]]
         else:
             signature[param.name] = "i32" if isinstance(value, int) else param.annotation_type
-    return RecordedLaunch(case, kernel, signature, constants, attributes, {"num_warps": options["num_warps"]})
+    return RecordedLaunch(
+        case,
+        kernel,
+        signature,
+        constants,
+        attributes,
+        {name: value for name, value in options.items() if name not in ("grid", "warmup")},
+    )
 
 
 def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:

@@ -232,9 +232,13 @@ def retinex_gradient(
         total = r + s
         light = total.clamp(ILLUMINATION_MIN, ILLUMINATION_MAX)
         quotient = x / light
-        torch.mul(g_result, (quotient >= 0.0) & (quotient <= 1.0), out=g_image).div_(light)
-        torch.addcmul(g_light, g_image, quotient, value=-1.0, out=g_sum)
-        g_sum.mul_((total >= ILLUMINATION_MIN) & (total <= ILLUMINATION_MAX))
+        # Selected, not multiplied by 0: what a clamp stops may be infinite.
+        zero = total.new_zeros(())
+        inside = (quotient >= 0.0).logical_and_(quotient <= 1.0)
+        torch.where(inside, g_result / light, zero, out=g_image)
+        g_sum.copy_(g_light).addcmul_(g_image, quotient.clamp_(0.0, 1.0), value=-1.0)
+        inside = (total >= ILLUMINATION_MIN).logical_and_(total <= ILLUMINATION_MAX)
+        torch.where(inside, g_sum, zero, out=g_sum)
     return grad_sum, grad_image
 
 

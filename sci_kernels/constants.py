@@ -5,6 +5,7 @@ implementation.
 """
 
 SIGMA = 10.0
+MIN_SIGMA = 1e-18  # below it 1 / sigma^2 overflows float32
 FIDELITY_WEIGHT = 1.5
 SMOOTH_WEIGHT = 1.0
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import ops, reference
-from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, SIGMA, SMOOTH_WEIGHT
+from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA, SMOOTH_WEIGHT
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -26,8 +26,9 @@ def smooth_loss(
     Args:
         input: `(N, C, H, W)`, C 1 or 3, nominally in [0, 1]; the image whose edges excuse a step in the
             illumination. Its colour transform is Y. Gets a gradient.
-        illumination: `(N, C', H, W)`, C' 1 or 3, L above. Gets a gradient; d|x|/dx is 0 at 0.
-        sigma: scale of the colour distance, in units of Y; finite and positive.
+        illumination: `(N, C', H, W)`, C' 1 or 3, L above. Gets a gradient; d|x|/dx is 0 at 0. On
+            NVIDIA GPUs a difference below 1e-18 counts as a fraction of a step.
+        sigma: scale of the colour distance, in units of Y; finite, at least 1e-18.
         color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
             contiguous NCHW memory, the numbers of the official code (needs `input.numel() % 3 == 0`);
             "ycbcr": YCbCr of each pixel; "rgb": none.
@@ -43,7 +44,8 @@ def smooth_loss(
     Raises:
         TypeError: an argument is not a floating point tensor, or not a number.
         ValueError: a shape, device or option does not fit; H or W is below 3 (the official code returns NaN).
-        RuntimeError: "triton" was asked for where it cannot run.
+        RuntimeError: "triton" was asked for where it cannot run; forward-mode or second derivatives were asked for,
+            which only "reference" has.
 
     Source: the official SCI implementation (CVPR 2022), whose default this is number for number.
     """
@@ -145,8 +147,8 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
         )
     _check_device("illumination", illumination, "input", input)
     _check_number("sigma", sigma)
-    if sigma <= 0:
-        raise ValueError(f"sigma: expected a positive number; got {sigma}")
+    if sigma < MIN_SIGMA:
+        raise ValueError(f"sigma: expected a positive number, at least {MIN_SIGMA:g}; got {sigma}")
     if color not in COLORS:
         raise ValueError(f"color: expected one of {', '.join(COLORS)}; got {color!r}")
     if color == "ycbcr" and input.shape[1] != 3:

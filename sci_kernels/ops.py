@@ -9,6 +9,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import blocked
 from .reference import compute_dtype
@@ -24,6 +25,7 @@ def loss(
     impl: str,
 ) -> Tensor:
     """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
+    _refuse_forward_mode(input, illumination)
     grad = torch.is_grad_enabled()
     return _illumination_loss_fwd(
         input,
@@ -40,7 +42,16 @@ def loss(
 
 def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance, differentiable once."""
+    _refuse_forward_mode(residual, stage_input, image)
     return _retinex_fwd(residual, stage_input, image, impl)
+
+
+def _refuse_forward_mode(*tensors: Tensor) -> None:
+    """An operator without a forward-mode rule would drop the tangent, and the derivative would be 0."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError("forward-mode differentiation is not supported by the fused operators; use impl='reference'")
 
 
 def _launchers(device: torch.device) -> ModuleType:

@@ -39,10 +39,11 @@ def transform_color(input: Tensor, color: str) -> Tensor:
         return input
     matrix = input.new_tensor(COLOR_MATRIX)
     bias = input.new_tensor(COLOR_BIAS)
-    if color == "ycbcr":
-        return torch.einsum("nkhw,kp->nphw", input, matrix) + bias.view(1, 3, 1, 1)
-    # The official code reads NCHW memory as rows of three: triples of consecutive elements, not of channels.
-    return (input.reshape(-1, 3) @ matrix + bias).view(input.shape)
+    with torch.autocast(input.device.type, enabled=False):
+        if color == "ycbcr":
+            return torch.einsum("nkhw,kp->nphw", input, matrix) + bias.view(1, 3, 1, 1)
+        # The official code reads NCHW memory as rows of three: triples of consecutive elements, not of channels.
+        return (input.reshape(-1, 3) @ matrix + bias).view(input.shape)
 
 
 def smooth_loss(input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference") -> Tensor:

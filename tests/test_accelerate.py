@@ -133,3 +133,60 @@ def test_probing_leaves_the_global_random_state_alone():
     torch.manual_seed(5)
     sci_kernels.accelerate(net)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_what_only_shows_in_the_range_of_images_is_refused():
+    class Clamped(SmoothLoss):
+        def forward(self, input, output):
+            return super().forward(input, output.clamp(max=0.25))
+
+    Clamped.__name__ = "SmoothLoss"
+    with pytest.warns(UserWarning, match="differs"):
+        assert not sci_kernels.accelerate(Net(Clamped(sigma=0.1))).replaced
+
+
+def test_parameters_and_hooks_are_not_lost():
+    learned, hooked = LossFunction(), SmoothLoss()
+    learned.weight = nn.Parameter(torch.tensor(1.0))
+    hooked.register_forward_hook(lambda *_: None)
+    net = nn.ModuleList([learned, hooked])
+    with pytest.warns(UserWarning):
+        report = sci_kernels.accelerate(net)
+    assert ["parameters" in r.reason or "hooks" in r.reason for r in report.refused] == [True, True]
+    assert net[0] is learned and net[1] is hooked and len(list(net.parameters())) == 1
+
+
+def test_a_refused_loss_is_not_broken_from_inside():
+    class Reaching(LossFunction):
+        def forward(self, input, illu):
+            return super().forward(input, illu) + self.smooth_loss.detach * illu.sum() + self.extra
+
+    Reaching.__name__ = "LossFunction"
+    net = Net(Reaching(extra=0.3))
+    with pytest.warns(UserWarning):
+        report = sci_kernels.accelerate(net)
+    assert not report.replaced and len(report.refused) == 2
+    net._criterion(torch.rand(1, 3, 5, 5), torch.rand(1, 3, 5, 5))
+
+
+def test_weights_nobody_typed_are_kept_as_measured():
+    net = Net(LossFunction(1 / 3, 1 / 7))
+    sci_kernels.accelerate(net)
+    assert net._criterion.fidelity_weight == pytest.approx(1 / 3, rel=1e-6)
+    assert net._criterion.smooth_weight == pytest.approx(1 / 7, rel=1e-6)
+
+
+def test_surroundings_do_not_matter():
+    for around in (torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta")):
+        net = Net(LossFunction())
+        with around:
+            assert sci_kernels.accelerate(net).replaced
+
+
+def test_odd_sigma_and_wrong_impl():
+    odd = SmoothLoss()
+    odd.sigma = None
+    with pytest.warns(UserWarning, match="sigma is no number"):
+        sci_kernels.accelerate(Net(odd))
+    with pytest.raises(ValueError, match="impl: expected one of"):
+        sci_kernels.accelerate(Net(SmoothLoss()), impl="tritn")

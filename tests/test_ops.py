@@ -105,6 +105,14 @@ def test_double_backward_is_refused(fused):
         grad.sum().backward()
 
 
+def test_forward_mode_is_refused(fused):
+    impl, device = fused
+    x, y = (t.detach() for t in pair(device))
+    for function in (sci_kernels.smooth_loss, lambda x, y, impl: sci_kernels.retinex(x, y, y, impl)):
+        with pytest.raises(RuntimeError, match="forward-mode"):
+            torch.func.jvp(lambda x, f=function: f(x, y, impl=impl), (x,), (torch.ones_like(x),))
+
+
 def test_backward_twice_gives_the_same(fused):
     impl, device = fused
     x, y = pair(device)
@@ -161,7 +169,7 @@ X = torch.rand(1, 3, 5, 6)
         (ValueError, "input: expected at least one image", (X[:0], X[:0]), {}),
         (ValueError, "illumination: expected the batch, height and width", (X, X[..., :5]), {}),
         (ValueError, "illumination: expected the device of input, cpu; got meta", (X, X.to("meta")), {}),
-        (ValueError, "sigma: expected a positive number; got 0", (X, X), {"sigma": 0}),
+        (ValueError, "sigma: expected a positive number, at least 1e-18; got 0", (X, X), {"sigma": 0}),
         (ValueError, "sigma: expected a finite number; got nan", (X, X), {"sigma": float("nan")}),
         (TypeError, "sigma: expected a number; got str", (X, X), {"sigma": "10"}),
         (TypeError, "sigma: expected a number; got bool", (X, X), {"sigma": True}),

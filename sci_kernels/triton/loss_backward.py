@@ -24,6 +24,7 @@ from .neighbours import (
     launch_on,
     load_own,
     load_row,
+    only_inside,
     residual,
     scalar_arguments,
     scalars,
@@ -41,8 +42,8 @@ def _gather_from_row(
     for dx in tl.static_range(-2, 3):
         there = inside & (columns + dx >= 0) & (columns + dx < W)
         e = differences(v0, v, dx, Y_CHANNELS)
-        f = differences(l0, l1, dx, L_CHANNELS)
-        weight = edge_weight(e, dx, ratios, there, Y_CHANNELS, MASKED, PTX)
+        f = only_inside(differences(l0, l1, dx, L_CHANNELS), there, L_CHANNELS, MASKED)
+        weight = edge_weight(e, dx, ratios, Y_CHANNELS, PTX)
         new = ()
         if Y_GRAD:
             weighted = weight * illumination_distance(f, L_CHANNELS)
@@ -187,14 +188,17 @@ def launch_loss_backward(
     grad_y = torch.empty_like(y) if input_grad else y.new_empty(0)
     grad_l = torch.empty_like(light) if illumination_grad else light.new_empty(0)
     launch = launch_on(LOSS_FP64 if dtype == torch.float64 else LOSS_BACKWARD, x)
+    level = ptx_level(x, dtype)
+    # sm_80: ptxas would otherwise spill 8 bytes to stay at 168.
+    options = {"maxnreg": 200} if level == 1 else {}
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):
         _loss_bwd_kernel[grid_of(x, launch)](
             grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight), fidelity_factor,
             *x.shape[2:], x.shape[1], light.shape[1], color == "ycbcr", fidelity, fidelity and not reference,
-            input_grad, illumination_grad, x.shape[3] % 4 == 0, ptx_level(x, dtype), ACC[dtype],
-            launch.block_h, launch.block_w, num_warps=launch.num_warps,
+            input_grad, illumination_grad, x.shape[3] % 4 == 0, level, ACC[dtype],
+            launch.block_h, launch.block_w, num_warps=launch.num_warps, **options,
         )  # fmt: skip
     if reference and input_grad:
         grad_y = launch_color_gradient(grad_loss, grad_y, x, light, fidelity_factor)

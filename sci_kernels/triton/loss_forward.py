@@ -17,6 +17,7 @@ from .neighbours import (
     launch_on,
     load_own,
     load_row,
+    only_inside,
     residual,
     scalar_arguments,
     scalars,
@@ -34,8 +35,8 @@ def _pairs_with_row(
     for dx in tl.static_range(FIRST, 3):
         there = inside & (columns + dx >= 0) & (columns + dx < W)
         e = differences(v0, v, dx, Y_CHANNELS)
-        f = differences(l0, l1, dx, L_CHANNELS)
-        total += edge_weight(e, dx, ratios, there, Y_CHANNELS, MASKED, PTX) * illumination_distance(f, L_CHANNELS)
+        f = only_inside(differences(l0, l1, dx, L_CHANNELS), there, L_CHANNELS, MASKED)
+        total += edge_weight(e, dx, ratios, Y_CHANNELS, PTX) * illumination_distance(f, L_CHANNELS)
     return total
 
 

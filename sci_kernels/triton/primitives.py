@@ -15,7 +15,7 @@ TINY = tl.constexpr(2.0**-60)
 
 def ptx_level(x: Tensor, dtype: torch.dtype) -> int:
     """0: plain Triton (float64, ROCm, interpreted); 1: NVIDIA; 2: NVIDIA from sm_86 on."""
-    if dtype != torch.float32 or not x.is_cuda or torch.version.hip:
+    if dtype != torch.float32 or not x.is_cuda or torch.version.hip or triton.knobs.runtime.interpret:
         return 0
     return 2 if torch.cuda.get_device_capability(x.device) >= (8, 6) else 1
 
@@ -42,6 +42,10 @@ def signed(magnitude, x, PTX: tl.constexpr):
         return tl.inline_asm_elementwise(
             "min.NaN.xorsign.abs.f32 $0, $1, $2;", "=f,f,f", [x, magnitude], dtype=tl.float32, is_pure=True, pack=1
         )
+    elif x.dtype == tl.float32:
+        # The sign bit of x on the magnitude; x itself, which is 0 or NaN, where it has no sign.
+        bits = magnitude.to(tl.int32, bitcast=True) | (x.to(tl.int32, bitcast=True) & -0x80000000)
+        return tl.where((x > 0) | (x < 0), bits.to(tl.float32, bitcast=True), x)
     else:
         return tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, x))
 
