@@ -162,16 +162,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add(
-        "-i", "--input", "--data_path", nargs="+", required=True, type=Path, metavar="PATH", help="pictures and folders"
+        "-i",
+        "--input",
+        "--data_path",
+        nargs="+",
+        required=True,
+        type=_path,
+        metavar="PATH",
+        help="pictures and folders",
     )
-    add("-o", "--output", "--save_path", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add("-o", "--output", "--save_path", required=True, type=_path, metavar="DIR", help="folder for the results")
     add(
         "-n",
         "--weights",
         "--model",
         "--model_path",
         default=DEFAULT_WEIGHTS,
-        type=Path,
+        type=_path,
         metavar="FILE",
         help=".safetensors or .pt, an official one too (default: those that come with the program)",
     )
@@ -193,6 +200,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
     return parser.parse_args(argv)
+
+
+def _path(text: str) -> Path:
+    if not text:  # an unset shell variable; Path would make it the current folder
+        raise argparse.ArgumentTypeError("expected a path; got an empty one")
+    return Path(text)
 
 
 def _suffix(text: str) -> str:

@@ -103,7 +103,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: truncated, or no weight file at all ({len(data)} bytes); copy or download it again"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not plain:
         kind = f"entries {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state).__name__
         raise WeightsError(f"{path}: no plain state dict (holds {kind}); use a file of weights alone, name to tensor")
     return state
@@ -144,4 +145,5 @@ def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 
 def _fits(tensor: Tensor, wanted: Tensor) -> bool:
     same_kind = tensor.is_floating_point() == wanted.is_floating_point() and tensor.layout == wanted.layout
-    return same_kind and tensor.shape == wanted.shape
+    holds_numbers = tensor.device.type == "cpu" and tensor.element_size() >= 2  # neither meta nor float8
+    return same_kind and holds_numbers and tensor.shape == wanted.shape

@@ -166,6 +166,8 @@ def test_notes_name_the_file(capsys):
             "error: argument --device: expected auto, cpu, cuda or cuda:N",
         ),
         (["-i", "a.png", "-o", "out", "--device", "cuda:99"], "error: --device cuda:99: this PyTorch finds"),
+        (["-i", "", "-o", "out"], "error: argument -i/--input/--data_path: expected a path; got an empty one"),
+        (["-i", "a.png", "-o", ""], "error: argument -o/--output/--save_path: expected a path; got an empty one"),
         (["-i", "a.png"], "error: the following arguments are required: -o"),
     ],
 )

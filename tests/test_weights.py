@@ -177,6 +177,14 @@ def test_a_training_checkpoint_is_no_state_dict(tmp_path, network):
     assert "no plain state dict (holds list)" in refusal(network, tmp_path / "c.pt")
 
 
+def test_names_and_tensors_that_are_none(tmp_path, network):
+    torch.save({1: torch.ones(2)}, tmp_path / "c.pt")
+    assert "no plain state dict" in refusal(network, tmp_path / "c.pt")
+    for change in (lambda t: t.to("meta"), lambda t: t.to(torch.float8_e4m3fn) if t.is_floating_point() else t):
+        torch.save({name: change(tensor) for name, tensor in network.state_dict().items()}, tmp_path / "c.pt")
+        assert "of another shape or kind" in refusal(network, tmp_path / "c.pt")
+
+
 def test_weights_of_another_network(tmp_path, network):
     path = tmp_path / "other.pt"
     torch.save(torch.nn.Linear(2, 2).state_dict(), path)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, SIGMA
+from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA
 
 from .errors import TrainError
 
@@ -52,17 +52,20 @@ class Settings:
     sample_every: int = 20
 
     def __post_init__(self):
-        for name in ("stage", "epochs", "batch_size"):
+        # Bounds far beyond any use, of what would otherwise fill the memory before anything else is noticed.
+        _require("stage", self, lambda value: _whole(value) and 1 <= value <= 100, "a whole number from 1 to 100")
+        _require("workers", self, lambda value: _whole(value) and 0 <= value <= 256, "a whole number from 0 to 256")
+        for name in ("epochs", "batch_size"):
             _require(name, self, lambda value: _whole(value) and value >= 1, "a whole number, 1 or more")
-        for name in ("workers", "save_every", "sample_every"):
+        for name in ("save_every", "sample_every"):
             _require(name, self, lambda value: _whole(value) and value >= 0, "a whole number, 0 or more")
         _require(
             "seed", self, lambda value: _whole(value) and 0 <= value < 1 << 63, "a whole number from 0 to 2**63 - 1"
         )
         # Far beyond any use; larger ones overflow inside the optimizer.
         _require("lr", self, lambda value: 0 < value <= 1e6, "a positive number, at most 1e6")
-        _require("sigma", self, lambda value: math.isfinite(value) and value > 0, "a positive number")
-        _require("fidelity_weight", self, math.isfinite, "a finite number")
+        _require("sigma", self, lambda value: math.isfinite(value) and value >= MIN_SIGMA, "a positive number")
+        _require("fidelity_weight", self, lambda value: abs(value) <= 1e6, "a number of at most 1e6")
         _require(
             "steps", self, lambda value: value is None or (_whole(value) and value >= 1), "a whole number, 1 or more"
         )
@@ -73,6 +76,12 @@ class Settings:
     def fixed(self) -> dict:
         """The settings that a resumed run must share with the run it continues."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in MAY_CHANGE}
+
+
+def _named(text: str) -> str:
+    if not text:  # an unset shell variable; it would mean the current folder
+        raise argparse.ArgumentTypeError("expected a folder; got an empty name")
+    return text
 
 
 def _whole(value) -> bool:
@@ -165,7 +174,15 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     )
     add = parser.add_argument
     add("--data", "--data_path", metavar="DIR", help="folder of photographs, searched recursively")
-    add("--out", "--save", "--save_path", metavar="DIR", required=True, help="folder for everything the run makes")
+    add(
+        "--out",
+        "--save",
+        "--save_path",
+        metavar="DIR",
+        type=_named,
+        required=True,
+        help="folder for everything the run makes",
+    )
     add("--finetune", "--model", metavar="FILE", help="start from these weights, training the enhance network alone")
     add("--stage", type=int, metavar="N", help="stages of the network (3); not used when fine-tuning")
     add("--epochs", type=int, metavar="N", help="times over the photographs (1000)")
