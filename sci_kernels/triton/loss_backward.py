@@ -189,8 +189,8 @@ def launch_loss_backward(
     grad_l = torch.empty_like(light) if illumination_grad else light.new_empty(0)
     launch = launch_on(LOSS_FP64 if dtype == torch.float64 else LOSS_BACKWARD, x)
     level = ptx_level(x, dtype)
-    # sm_80: ptxas would otherwise spill 8 bytes to stay at 168.
-    options = {"maxnreg": 200} if level == 1 else {}
+    # Before sm_86, ptxas would otherwise spill 8 bytes to stay at 168 registers.
+    options = {"maxnreg": 255} if level == 1 else {}
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):
