@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import blocked
-from .reference import compute_dtype
+from .reference import compute_dtype, promoted_dtype
 
 
 def loss(
@@ -182,16 +182,9 @@ def _loss_backward(ctx, grad_loss, *_):
 torch.library.register_autograd("sci::illumination_loss_fwd", _loss_backward, setup_context=_loss_setup)
 
 
-def _promoted(*tensors: Tensor) -> torch.dtype:
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
-
-
 @torch.library.custom_op("sci::retinex_fwd", mutates_args=())
 def _retinex_fwd(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
-    dtype = _promoted(residual, stage_input, image)
+    dtype = promoted_dtype(residual, stage_input, image)
     if impl == "triton":
         return _launchers(residual.device).launch_retinex_forward(residual, stage_input, image, dtype)
     illumination, reflectance = blocked.retinex(residual, stage_input, image)
@@ -200,7 +193,7 @@ def _retinex_fwd(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str
 
 @_retinex_fwd.register_fake
 def _(residual, stage_input, image, impl):
-    dtype = _promoted(residual, stage_input, image)
+    dtype = promoted_dtype(residual, stage_input, image)
     return residual.new_empty(residual.shape, dtype=dtype), residual.new_empty(residual.shape, dtype=dtype)
 
 
@@ -213,7 +206,7 @@ def _retinex_bwd(
     image: Tensor,
     impl: str,
 ) -> tuple[Tensor, Tensor]:
-    dtype = _promoted(residual, stage_input, image)
+    dtype = promoted_dtype(residual, stage_input, image)
     arguments = (grad_illumination, grad_reflectance, residual, stage_input, image)
     if impl == "triton":
         return _launchers(residual.device).launch_retinex_backward(*arguments, dtype)
@@ -223,7 +216,7 @@ def _retinex_bwd(
 
 @_retinex_bwd.register_fake
 def _(grad_illumination, grad_reflectance, residual, stage_input, image, impl):
-    dtype = _promoted(residual, stage_input, image)
+    dtype = promoted_dtype(residual, stage_input, image)
     return residual.new_empty(residual.shape, dtype=dtype), residual.new_empty(residual.shape, dtype=dtype)
 
 

@@ -10,6 +10,8 @@ keeps what it would keep there. Works on any device; half precision is computed 
 Y is the colour-transformed input, L the illumination.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -27,10 +29,12 @@ from .constants import (
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype arithmetic is done in: the widest of the arguments, and at least float32."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
+    return torch.promote_types(torch.float32, promoted_dtype(*tensors))
+
+
+def promoted_dtype(*tensors: Tensor) -> torch.dtype:
+    """The widest dtype of the arguments."""
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
 def transform_color(input: Tensor, color: str) -> Tensor:
@@ -79,7 +83,7 @@ def illumination_loss(
 def retinex(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance; see `sci_kernels.retinex` for arguments."""
     dtype = compute_dtype(residual, stage_input, image)
-    out_dtype = torch.promote_types(torch.promote_types(residual.dtype, stage_input.dtype), image.dtype)
+    out_dtype = promoted_dtype(residual, stage_input, image)
     illumination = torch.clamp(residual.to(dtype) + stage_input.to(dtype), ILLUMINATION_MIN, ILLUMINATION_MAX)
     reflectance = torch.clamp(image.to(dtype) / illumination, 0.0, 1.0)
     return illumination.to(out_dtype), reflectance.to(out_dtype)

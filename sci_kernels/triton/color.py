@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
 from .config import ELEMENTWISE
+from .primitives import ACC
 
 
 @triton.jit
@@ -72,7 +73,7 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     count = x.numel() // 3
     with torch.cuda.device_of(x):
         _color_fwd_kernel[(triton.cdiv(count, ELEMENTWISE.block_w),)](
-            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, _acc(dtype), ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps
+            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps
         )
     return y
 
@@ -86,10 +87,6 @@ def launch_color_gradient(
     with torch.cuda.device_of(x):
         _color_bwd_kernel[(triton.cdiv(count, ELEMENTWISE.block_w),)](
             grad_loss, grad_y, x, light, grad_x, fidelity_factor, count, _MATRIX, fidelity_factor != 0.0,
-            _acc(grad_y.dtype), ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps,
+            ACC[grad_y.dtype], ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps,
         )  # fmt: skip
     return grad_x
-
-
-def _acc(dtype: torch.dtype) -> tl.dtype:
-    return tl.float64 if dtype == torch.float64 else tl.float32

@@ -16,7 +16,6 @@ from ..reference import compute_dtype
 from .color import launch_color_forward, launch_color_gradient
 from .config import LOSS_BACKWARD, LOSS_FP64
 from .neighbours import (
-    ACC,
     differences,
     edge_weight,
     grid_of,
@@ -29,7 +28,7 @@ from .neighbours import (
     scalar_arguments,
     scalars,
 )
-from .primitives import TINY, ptx_level, signed
+from .primitives import ACC, TINY, ptx_level, signed
 from .strips import store_strip, strip_offsets, strip_position
 
 

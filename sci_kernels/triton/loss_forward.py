@@ -9,7 +9,6 @@ from ..reference import compute_dtype
 from .color import launch_color_forward
 from .config import LOSS_FORWARD, LOSS_FP64
 from .neighbours import (
-    ACC,
     differences,
     edge_weight,
     grid_of,
@@ -22,7 +21,7 @@ from .neighbours import (
     scalar_arguments,
     scalars,
 )
-from .primitives import ptx_level
+from .primitives import ACC, ptx_level
 from .strips import strip_offsets, strip_position
 
 

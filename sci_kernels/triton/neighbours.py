@@ -14,7 +14,6 @@ back the same way; the ycbcr mode needs no buffer.
 
 import math
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -22,8 +21,6 @@ from torch import Tensor
 from .config import INTERPRETED_TILE, YCBCR_FACTOR, Launch
 from .primitives import exp2
 from .strips import load_strip, load_strips, shifted
-
-ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 @triton.jit

@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+# Triton's name for the dtype that arithmetic is done in.
+ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
+
 # Scales a weight below any difference of illuminations worth the name (1e-18), exactly; see `signed`.
 TINY = tl.constexpr(2.0**-60)
 

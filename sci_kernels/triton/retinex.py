@@ -13,7 +13,7 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import ELEMENTWISE
-from .primitives import divide
+from .primitives import ACC, divide
 
 
 @triton.jit
@@ -108,7 +108,7 @@ def _launch(kernel, arguments: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[
     arguments = tuple(argument.contiguous() for argument in arguments)
     like = arguments[-1]
     outputs = (torch.empty_like(like, dtype=dtype), torch.empty_like(like, dtype=dtype))
-    acc = tl.float64 if compute_dtype(*arguments) == torch.float64 else tl.float32
+    acc = ACC[compute_dtype(*arguments)]
     with torch.cuda.device_of(like):
         kernel[(triton.cdiv(like.numel(), ELEMENTWISE.block_w),)](
             *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, acc, ELEMENTWISE.block_w,
