@@ -2,7 +2,7 @@
 # make VENV= ...              the active environment, as it is: nothing is installed
 PYTHON ?= python3
 VENV ?= .venv
-OUT ?= demo
+OUT ?=
 DATA ?=
 
 ifeq ($(strip $(VENV)),)
@@ -16,7 +16,7 @@ endif
 # Threads that wait without spinning: on cores shared with other programs, spinning can cost a factor of thirty.
 demo test: export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test figures lint wheel clean
+.PHONY: help demo test figures gpu lint wheel clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,13 +26,16 @@ help: ## this list
 	@echo '  VENV=              use the active environment as it is, install nothing'
 
 demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR takes your own, OUT=DIR is where to (demo)
-	@$(RUN) -m bench.demo --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
+	@$(RUN) -m bench.demo --out '$(or $(OUT),demo)' $(if $(DATA),--data '$(DATA)')
 
 test: $(READY) ## all tests; those marked gpu skip where there is none
 	$(RUN) -m pytest
 
 figures: $(READY) ## measure every figure the project promises, here and now (about 3 minutes)
 	@$(RUN) -m bench figures
+
+gpu: $(READY) ## on a GPU: its tests, memory checks, every speed (under 8 minutes); OUT=DIR takes copies
+	@$(RUN) -m bench gpu $(if $(OUT),--out '$(OUT)')
 
 lint: $(READY) ## ruff
 	$(RUN) -m ruff check .

@@ -3,9 +3,13 @@
 import sys
 
 COMMANDS = {
+    "all": "kernels, loss and retinex on this machine, beside the bounds for a GPU",
     "demo": "train on low-light photographs, enhance them, show them",
     "figures": "measure every figure the project promises, beside its bound",
-    "static": "compile the kernels for GPUs that need not be present: registers, spills",
+    "gpu": "what only a GPU can show: tests, memory checks, all of the above",
+    "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
+    "loss": "the loss by every provider: parity, time, bandwidth, memory",
+    "retinex": "the same of the Retinex step",
 }
 
 
@@ -16,12 +20,20 @@ def main() -> int:
         print("python -m bench COMMAND ...; each takes --help\n")
         print("\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
         return 0
-    if command == "demo":
+    if command in ("loss", "retinex"):
+        from .compare import main as run
+
+        rest = [command, *rest]
+    elif command == "all":
+        from .suite import main as run
+    elif command == "demo":
         from .demo import main as run
     elif command == "figures":
         from .figures import main as run
-    elif command == "static":
-        from .static import main as run
+    elif command == "gpu":
+        from .gpu import main as run
+    elif command == "kernels":
+        from .kernels import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

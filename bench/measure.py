@@ -46,10 +46,11 @@ def interleave(
                 torch.cuda.synchronize(device)
             if round_ >= 0:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: _timing(values) for name, values in seconds.items()}
+    return {name: summary(values) for name, values in seconds.items()}
 
 
-def _timing(values: list[float]) -> Timing:
+def summary(values: list[float]) -> Timing:
+    """Median, 20th and 80th percentile."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return Timing(statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)], len(ordered))
@@ -99,6 +100,16 @@ def _peak() -> int:
         return usage if sys.platform == "darwin" else usage * 1024
 
 
+def write_json(path: Path, content: object) -> None:
+    """Write `content` so that the file is whole at every moment. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def environment() -> dict[str, object]:
     """What a figure depends on: machine, versions, commit, date."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -109,7 +120,7 @@ def environment() -> dict[str, object]:
         "cpu": _cpu_name(),
         "cpus": cpus,
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **_gpu_facts(),
         "python": platform.python_version(),
     }
     for package in ("torch", "triton", "numpy"):
@@ -117,6 +128,20 @@ def environment() -> dict[str, object]:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             facts[package] = None
+    return facts
+
+
+def _gpu_facts() -> dict[str, str | None]:
+    """The GPU's name, capability, runtime and driver, each None where there is none to ask."""
+    facts = dict.fromkeys(("gpu", "capability", "runtime", "driver"))
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+        facts["runtime"] = f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+        with contextlib.suppress(OSError):
+            query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+            done = subprocess.run(query, capture_output=True, text=True)
+            facts["driver"] = (done.stdout.split() or [None])[0] if done.returncode == 0 else None
     return facts
 
 

@@ -44,8 +44,8 @@ def smooth_loss(
     Raises:
         TypeError: an argument is not a floating point tensor, or not a number.
         ValueError: a shape, device or option does not fit; H or W is below 3 (the official code returns NaN).
-        RuntimeError: "triton" was asked for where it cannot run; forward-mode or second derivatives were asked for,
-            which only "reference" has.
+        RuntimeError: "triton" was asked for where it cannot run; forward-mode or second derivatives, or those of
+            torch.func, were asked for, which only "reference" has.
 
     Source: the official SCI implementation (CVPR 2022), whose default this is number for number.
     """
@@ -99,7 +99,7 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "a
         reflectance  = clamp(image / illumination, 0, 1)
 
     Args:
-        residual: any shape, output of the enhance network's sigmoid. Gets a gradient.
+        residual: any shape but an empty one, output of the enhance network's sigmoid. Gets a gradient.
         stage_input: same shape; what the enhance network saw. Gets a gradient.
         image: same shape; the raw low-light image. Gets a gradient. May be the same tensor as `stage_input`.
         impl: as for `smooth_loss`.
@@ -119,6 +119,8 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "a
                 f"{name}: expected the shape of residual, {tuple(residual.shape)}; got {tuple(tensor.shape)}"
             )
         _check_device(name, tensor, "residual", residual)
+    if residual.numel() == 0:
+        raise ValueError(f"residual: expected at least one element; got shape {tuple(residual.shape)}")
     impl = _resolve_impl(impl, residual)
     if impl == "reference":
         return reference.retinex(residual, stage_input, image)
@@ -164,9 +166,13 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor; got {type(tensor).__name__}")
     if tensor.dtype not in _DTYPES:
-        raise TypeError(f"{name}: expected float16, bfloat16, float32 or float64; got {tensor.dtype}")
+        raise TypeError(
+            f"{name}: expected float16, bfloat16, float32 or float64; got {tensor.dtype}; convert it, as by .float()"
+        )
+    if tensor.is_nested:
+        raise TypeError(f"{name}: expected a dense tensor; got a nested one; give its images one by one")
     if tensor.layout != torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor; got layout {tensor.layout}")
+        raise TypeError(f"{name}: expected a dense tensor; got layout {tensor.layout}; convert it by .to_dense()")
 
 
 def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
@@ -186,6 +192,11 @@ def _resolve_impl(impl: str, tensor: Tensor) -> str:
     """The implementation to run; one asked for by name is never exchanged for another."""
     if impl not in IMPLS:
         raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
+    if impl == "triton" and tensor.device.type not in ("cuda", "cpu"):
+        raise ValueError(
+            f"impl: 'triton' needs tensors on a CUDA or ROCm device, or on a CPU to be interpreted; got one on "
+            f"{tensor.device}; move it, or use impl='blocked'"
+        )
     if impl == "auto":
         return "triton" if tensor.device.type == "cuda" and _HAS_TRITON else "blocked"
     return impl

@@ -1,14 +1,18 @@
 """The operators as torch.library sees them: schemas, fakes, autograd; launchers are imported when executed.
 
-`blocked` finds the gradients on its way to the loss, so its forward returns them and its backward only
-scales them. `triton` moves fewer bytes by computing them again in a backward of its own; its forward
-returns empty tensors in their place.
+`blocked` finds the gradients on its way to the loss, so its forward returns them, where it sees that they will be
+wanted, and its backward only scales them. `triton` moves fewer bytes by computing them in a backward of its own; its
+forward returns empty tensors in their place.
+
+The operators are differentiable once, in reverse mode, and say so when asked for more: an operator without a rule
+drops a tangent in silence.
 """
 
 from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
 from torch.autograd import forward_ad
 
 from . import blocked
@@ -25,7 +29,7 @@ def loss(
     impl: str,
 ) -> Tensor:
     """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
-    _refuse_forward_mode(input, illumination)
+    _refuse_other_derivatives(input, illumination)
     grad = torch.is_grad_enabled()
     return _illumination_loss_fwd(
         input,
@@ -42,16 +46,30 @@ def loss(
 
 def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance, differentiable once."""
-    _refuse_forward_mode(residual, stage_input, image)
+    _refuse_other_derivatives(residual, stage_input, image)
     return _retinex_fwd(residual, stage_input, image, impl)
 
 
-def _refuse_forward_mode(*tensors: Tensor) -> None:
-    """An operator without a forward-mode rule would drop the tangent, and the derivative would be 0."""
-    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
-        return
-    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+def _refuse_other_derivatives(*tensors: Tensor) -> None:
+    """Forward mode, and torch.func.grad and what is built on it; vmap needs no rule and may pass."""
+    compiling = torch.compiler.is_compiling()
+    transformed = not compiling and torch._C._are_functorch_transforms_active()
+    # What is being compiled or transformed shows no tangents: inside a forward-mode level all of it is refused.
+    if forward_ad._current_level >= 0 and (
+        compiling or transformed or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    ):
         raise RuntimeError("forward-mode differentiation is not supported by the fused operators; use impl='reference'")
+    if transformed and any(
+        interpreter.key() == TransformType.Grad for interpreter in torch._C._functorch.get_interpreter_stack()
+    ):
+        raise RuntimeError(
+            "torch.func.grad, vjp and what is built on them are not supported by the fused operators; "
+            "use torch.autograd.grad or impl='reference'"
+        )
+
+
+def _refuse_second_derivatives(ctx, *grads):
+    raise RuntimeError("second derivatives are not supported by the fused operators; use impl='reference'")
 
 
 def _launchers(device: torch.device) -> ModuleType:
@@ -87,12 +105,8 @@ def _illumination_loss_fwd(
     if impl == "triton":
         value = _launchers(input.device).launch_loss_forward(input, illumination, *options)
         return value, value.new_empty(0), value.new_empty(0)
-    value, grad_input, grad_illumination = blocked.loss(input, illumination, *options, input_grad, illumination_grad)
-    return (
-        value,
-        value.new_empty(0) if grad_input is None else grad_input,
-        value.new_empty(0) if grad_illumination is None else grad_illumination,
-    )
+    value, *grads = blocked.loss(input, illumination, *options, input_grad, illumination_grad)
+    return value, *(value.new_empty(0) if grad is None else grad for grad in grads)
 
 
 @_illumination_loss_fwd.register_fake
@@ -115,32 +129,32 @@ def _illumination_loss_bwd(
     color: str,
     fidelity_weight: float,
     smooth_weight: float,
+    impl: str,
     input_grad: bool,
     illumination_grad: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _launchers(input.device).launch_loss_backward(
-        grad_loss,
-        input,
-        illumination,
-        sigma,
-        color,
-        fidelity_weight,
-        smooth_weight,
-        input_grad,
-        illumination_grad,
+    arguments = (input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad)
+    if impl == "triton":
+        return _launchers(input.device).launch_loss_backward(grad_loss, *arguments)
+    _, *grads = blocked.loss(*arguments)
+    return tuple(
+        tensor.new_empty(0) if grad is None else (grad * grad_loss).to(tensor.dtype)
+        for grad, tensor in zip(grads, (input, illumination), strict=True)
     )
 
 
 @_illumination_loss_bwd.register_fake
-def _(grad_loss, input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad):
+def _(
+    grad_loss, input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, input_grad, illumination_grad
+):
     return (
         input.new_empty(input.shape if input_grad else 0),
         illumination.new_empty(illumination.shape if illumination_grad else 0),
     )
 
 
-# Opaque, rather than two multiplications, so that a double backward raises instead of taking the stored
-# gradients for constants.
+# Opaque, rather than two multiplications, so that a second derivative is refused instead of taking the stored gradients
+# for constants.
 @torch.library.custom_op("sci::scale_gradients", mutates_args=())
 def _scale_gradients(
     grad_loss: Tensor,
@@ -161,9 +175,13 @@ def _(grad_loss, grad_input, grad_illumination, input_dtype, illumination_dtype)
 
 
 def _loss_setup(ctx, inputs, output) -> None:
-    input, illumination, *ctx.options = inputs
-    ctx.impl = ctx.options[4]
-    if ctx.impl == "blocked":
+    input, illumination, *options, input_grad, illumination_grad = inputs
+    ctx.options = options
+    input_needed, illumination_needed, *_ = ctx.needs_input_grad
+    # vmap hides that a gradient is wanted, and so does a program exported without one.
+    foreseen = input_grad >= input_needed and illumination_grad >= illumination_needed
+    ctx.stored = options[-1] == "blocked" and foreseen
+    if ctx.stored:
         ctx.dtypes = (input.dtype, illumination.dtype)
         ctx.save_for_backward(*output[1:])
     else:
@@ -171,12 +189,13 @@ def _loss_setup(ctx, inputs, output) -> None:
 
 
 def _loss_backward(ctx, grad_loss, *_):
-    *options, _, input_grad, illumination_grad = ctx.options
-    if ctx.impl == "blocked":
+    needed = ctx.needs_input_grad[:2]
+    if ctx.stored:
         grads = _scale_gradients(grad_loss, *ctx.saved_tensors, *ctx.dtypes)
     else:
-        grads = _illumination_loss_bwd(grad_loss, *ctx.saved_tensors, *options, input_grad, illumination_grad)
-    return grads[0] if input_grad else None, grads[1] if illumination_grad else None, *[None] * len(ctx.options)
+        grads = _illumination_loss_bwd(grad_loss, *ctx.saved_tensors, *ctx.options, *needed)
+    wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
+    return *wanted, *[None] * (len(ctx.needs_input_grad) - 2)
 
 
 torch.library.register_autograd("sci::illumination_loss_fwd", _loss_backward, setup_context=_loss_setup)
@@ -235,3 +254,6 @@ def _retinex_backward(ctx, grad_illumination, grad_reflectance):
 
 
 torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_context=_retinex_setup)
+
+for _name in ("illumination_loss_bwd", "scale_gradients", "retinex_bwd"):
+    torch.library.register_autograd(f"sci::{_name}", _refuse_second_derivatives)

@@ -1,43 +1,84 @@
-"""What PyTorch's tools do with the operators: opcheck, compile, autocast, double backward, wrong arguments."""
+"""What PyTorch does with the operators: opcheck, compile, export, torch.func, autocast; layouts; wrong arguments."""
+
+import io
 
 import pytest
 import torch
 import torch._dynamo.testing
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch.autograd import forward_ad
+from torch.export import Dim
 
 import sci_kernels
-from sci_kernels import ops
+
+OPERATORS = sorted(name[5:] for name in torch._C._dispatch_get_all_op_names() if name.startswith("sci::"))
+# Each public function as a scalar function of two images, and as a module of as many.
+FUNCTIONS = {
+    "smooth_loss": lambda x, y, impl: sci_kernels.smooth_loss(x, y, sigma=0.5, impl=impl),
+    "illumination_loss": lambda x, y, impl: sci_kernels.illumination_loss(x, y, sigma=0.5, impl=impl),
+    "retinex": lambda x, y, impl: total(sci_kernels.retinex(0.4 * x, 0.4 * y, y, impl=impl)),
+}
+MODULES = {
+    "SmoothLoss": lambda impl: sci_kernels.SmoothLoss(sigma=0.5, impl=impl),
+    "LossFunction": lambda impl: sci_kernels.LossFunction(sigma=0.5, impl=impl),
+    "Retinex": sci_kernels.Retinex,
+}
 
 
-def pair(device="cpu", dtype=torch.float32, h=8, w=9):
+def pair(device="cpu", dtype=torch.float32, h=8, w=9, n=1, count=2):
     torch.manual_seed(0)
-    return tuple(torch.rand(1, 3, h, w, device=device, dtype=dtype, requires_grad=True) for _ in range(2))
+    return tuple(torch.rand(n, 3, h, w, device=device, dtype=dtype, requires_grad=True) for _ in range(count))
 
 
-@pytest.mark.parametrize("needs", [(True, True), (False, True), (True, False), (False, False)], ids=str)
-def test_opcheck_loss(fused, needs):
-    impl, device = fused
-    x, y = (t.detach().requires_grad_(need) for t, need in zip(pair(device), needs, strict=True))
-    arguments = (x, y, 0.5, "reference", 1.5, 1.0, impl, *needs)
-    torch.library.opcheck(ops._illumination_loss_fwd, arguments)
+def total(outputs):
+    """One number of a loss or of both images of a retinex; squared, so that their gradients differ by element."""
+    return outputs if isinstance(outputs, torch.Tensor) else sum(output.square().sum() for output in outputs)
 
 
-def test_opcheck_retinex(fused):
+def assert_all_close(actual, expected, **tolerances):
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, **tolerances)
+
+
+class Step(nn.Module):
+    """A stage of SCI with parameters of its own: convolution, retinex, both losses."""
+
+    def __init__(self, impl):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.retinex = sci_kernels.Retinex(impl)
+        self.loss = sci_kernels.LossFunction(sigma=0.5, impl=impl)
+        self.smooth = sci_kernels.SmoothLoss(sigma=0.5, impl=impl)
+
+    def forward(self, residual, image):
+        illumination, reflectance = self.retinex(torch.sigmoid(self.conv(residual)), image, image)
+        return self.loss(image, illumination) + self.smooth(image, reflectance)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_opcheck(fused, name):
     impl, device = fused
     x, y = pair(device)
-    torch.library.opcheck(ops._retinex_fwd, (x, y, y, impl))
-    torch.library.opcheck(ops._retinex_bwd, tuple(t.detach() for t in (x, y, x, y, y)) + (impl,))
-
-
-def test_opcheck_backward_operators(fused):
-    impl, device = fused
-    x, y = (t.detach() for t in pair(device))
-    if impl == "triton":
-        for needs in ((True, True), (False, True), (True, False)):
-            arguments = (torch.ones((), device=device), x, y, 0.5, "ycbcr", 1.5, 1.0, *needs)
-            torch.library.opcheck(ops._illumination_loss_bwd, arguments)
-    else:
-        torch.library.opcheck(ops._scale_gradients, (torch.ones((), device=device), x, y, torch.float16, torch.float32))
+    a, b, one = x.detach(), y.detach(), torch.ones((), device=device)
+    options = (0.5, "reference", 1.5, 1.0, impl)
+    arguments = {
+        "illumination_loss_fwd": [
+            (x, y, *options, True, True),
+            (a, y, *options, False, True),
+            (x, b, *options, True, False),
+            (a, b, *options, False, False),
+            (x, y, *options, False, False),  # gradients that the flags did not foresee
+        ],
+        "illumination_loss_bwd": [
+            (one, a, b, *options, *needs) for needs in ((True, True), (False, True), (True, False))
+        ],
+        "scale_gradients": [(one, a, b, torch.float16, torch.float32)],
+        "retinex_fwd": [(x, y, y, impl)],
+        "retinex_bwd": [(a, b, a, b, b, impl)],
+    }
+    for case in arguments[name]:
+        torch.library.opcheck(getattr(torch.ops.sci, name).default, case)
 
 
 def test_gradcheck(fused):
@@ -59,29 +100,49 @@ def test_compiles_without_graph_break(fused, backend):
     impl, device = fused
     if (impl, backend) == ("triton", "inductor") and device == "cpu":
         pytest.skip("aot_eager covers the interpreted kernels; Inductor adds nothing to an opaque operator")
-
-    def step(residual, image):
-        illumination, _ = sci_kernels.Retinex(impl)(residual, image, image)
-        return sci_kernels.LossFunction(sigma=0.5, impl=impl)(image, illumination)
-
+    step = Step(impl).to(device)
     compiled = torch.compile(step, fullgraph=True, dynamic=True, backend=backend)
     for size in ((8, 9), (10, 7)):
-        residual, image = pair(device, h=size[0], w=size[1])
-        expected = torch.autograd.grad(step(residual, image), (residual, image))
-        actual = torch.autograd.grad(compiled(residual, image), (residual, image))
-        for a, b in zip(actual, expected, strict=True):
-            torch.testing.assert_close(a, b)
+        arguments = pair(device, h=size[0], w=size[1])
+        expected = torch.autograd.grad(step(*arguments), arguments)
+        assert_all_close(torch.autograd.grad(compiled(*arguments), arguments), expected)
 
 
-def test_another_size_does_not_recompile(fused):
+@pytest.mark.filterwarnings("ignore:Your compiler for AOTAutograd")  # which only counts
+@pytest.mark.parametrize("dynamic, counts", [(True, [1, 1, 1, 1]), (None, [1, 2, 2, 2])], ids=["dynamic", "default"])
+@pytest.mark.parametrize("name", MODULES)
+def test_another_size_does_not_recompile(fused, name, dynamic, counts):
     impl, device = fused
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(sci_kernels.SmoothLoss(impl=impl), fullgraph=True, dynamic=True, backend=counter)
-    counts = []
-    for size in ((8, 9), (10, 7), (12, 15)):
-        compiled(*pair(device, h=size[0], w=size[1]))
-        counts.append(counter.frame_count)
-    assert counts[0] > 0 and counts[1:] == counts[:1] * 2
+    torch._dynamo.reset()  # it remembers from other tests which sizes vary
+    forward, backward = torch._dynamo.testing.CompileCounter(), torch._dynamo.testing.CompileCounter()
+    backend = aot_autograd(fw_compiler=forward, bw_compiler=backward)
+    module = MODULES[name](impl)
+    compiled = torch.compile(module, fullgraph=True, dynamic=dynamic, backend=backend)
+    seen = []
+    for size in ((8, 9), (10, 7), (12, 15), (9, 16)):
+        arguments = pair(device, h=size[0], w=size[1], count=3 if name == "Retinex" else 2)
+        expected = torch.autograd.grad(total(module(*arguments)), arguments)
+        assert_all_close(torch.autograd.grad(total(compiled(*arguments)), arguments), expected)
+        seen.append((forward.frame_count, backward.frame_count))
+    assert seen == [(count, count) for count in counts]
+
+
+@pytest.mark.parametrize("strict, with_gradient", [(False, False), (True, True)], ids=["frozen", "strict"])
+def test_exported_program_runs_and_trains_at_other_sizes(fused, strict, with_gradient):
+    impl, device = fused
+    step = Step(impl).to(device).requires_grad_(with_gradient)
+    example = tuple(t.detach().requires_grad_(with_gradient) for t in pair(device, n=2))
+    sizes = {0: Dim("n", min=1, max=64), 2: Dim("h", min=3, max=8192), 3: Dim("w", min=3, max=8192)}
+    program = torch.export.export(step, example, dynamic_shapes=(sizes, sizes), strict=strict)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    loaded = torch.export.load(file).module()
+    for n, h, w in ((3, 10, 7), (1, 4, 3)):
+        arguments = pair(device, n=n, h=h, w=w)
+        actual, expected = loaded(*arguments), step(*arguments)
+        assert torch.equal(actual, expected)
+        # Also of a program that was exported without: a gradient is never left out.
+        assert_all_close(torch.autograd.grad(actual, arguments), torch.autograd.grad(expected, arguments))
 
 
 def test_autocast_keeps_the_loss_in_float32(fused):
@@ -90,27 +151,140 @@ def test_autocast_keeps_the_loss_in_float32(fused):
     conv = nn.Conv2d(3, 3, 3, padding=1, device=device)
     with torch.autocast(device, torch.bfloat16):
         residual = torch.sigmoid(conv(x))
-        illumination, _ = sci_kernels.retinex(residual, x, x, impl=impl)
-        loss = sci_kernels.illumination_loss(x, illumination, impl=impl)
+        illumination, _ = sci_kernels.Retinex(impl)(residual, x, x)
+        loss = sci_kernels.LossFunction(impl=impl)(x, illumination)
     assert residual.dtype == torch.bfloat16 and loss.dtype == torch.float32
     loss.backward()
     assert x.grad.isfinite().all() and conv.weight.grad.any()
 
 
-def test_double_backward_is_refused(fused):
-    impl, device = fused
-    x, y = pair(device)
-    (grad,) = torch.autograd.grad(sci_kernels.smooth_loss(x, y, impl=impl), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused(fused):
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_autocast_changes_no_arithmetic(fused, name):
     impl, device = fused
     x, y = (t.detach() for t in pair(device))
-    for function in (sci_kernels.smooth_loss, lambda x, y, impl: sci_kernels.retinex(x, y, y, impl)):
-        with pytest.raises(RuntimeError, match="forward-mode"):
-            torch.func.jvp(lambda x, f=function: f(x, y, impl=impl), (x,), (torch.ones_like(x),))
+    outside = FUNCTIONS[name](x, y, impl)
+    with torch.autocast(device, torch.bfloat16):
+        assert torch.equal(FUNCTIONS[name](x, y, impl), outside)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_second_derivatives_are_refused(fused, name):
+    impl, device = fused
+    x, y = pair(device)
+    expected = torch.autograd.grad(FUNCTIONS[name](x, y, impl), (x, y))
+    grads = torch.autograd.grad(FUNCTIONS[name](x, y, impl), (x, y), create_graph=True)
+    for grad, plain in zip(grads, expected, strict=True):
+        assert torch.equal(grad, plain)
+        with pytest.raises(RuntimeError, match="second derivatives are not supported.*use impl='reference'"):
+            (grad.square().sum() + x.sum()).backward(retain_graph=True)
+
+
+# Each the derivative of f at x along a direction of ones.
+DERIVATIVES = {
+    "grad": lambda f, x: torch.func.grad(f)(x).sum(),
+    "vjp": lambda f, x: torch.func.vjp(f, x)[1](torch.ones_like(f(x)))[0].sum(),
+    "jacrev": lambda f, x: torch.func.jacrev(f)(x).sum(),
+    "vmap(grad)": lambda f, x: torch.func.vmap(torch.func.grad(f))(torch.stack([x, x]))[0].sum(),
+    "grad(vmap)": lambda f, x: torch.func.grad(lambda x: torch.func.vmap(f)(x[None]).sum())(x).sum(),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1],
+    "jacfwd": lambda f, x: torch.func.jacfwd(f)(x).sum(),
+    "jvp(vmap)": lambda f, x: torch.func.jvp(torch.func.vmap(f), (x[None],), (torch.ones_like(x)[None],))[1].sum(),
+    "dual numbers": lambda f, x: along_ones(f, x),
+    "compiled jvp": lambda f, x: compiled(lambda x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1])(x),
+    "jvp(compiled)": lambda f, x: torch.func.jvp(compiled(f), (x,), (torch.ones_like(x),))[1],
+    "compiled dual numbers": lambda f, x: along_ones(compiled(f), x),
+}
+
+
+def compiled(function):
+    torch._dynamo.reset()
+    return torch.compile(function, backend="eager")
+
+
+def along_ones(function, x):
+    """The derivative by forward mode; whatever is compiled sees numbers without tangents first."""
+    function(x)
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+
+
+@pytest.mark.parametrize("transform", DERIVATIVES)
+@pytest.mark.parametrize("name", ["smooth_loss", "retinex"])
+def test_derivatives_of_torch_func_are_refused(fused, name, transform):
+    impl, device = fused
+    x, y = (t.detach() for t in pair(device))
+    with pytest.raises(RuntimeError, match="not supported by the fused operators; use .*impl='reference'"):
+        DERIVATIVES[transform](lambda x: FUNCTIONS[name](x, y, impl), x)
+
+
+@pytest.mark.parametrize("transform", DERIVATIVES)
+@pytest.mark.parametrize("name", ["smooth_loss", "retinex"])
+def test_the_reference_has_the_derivatives_of_torch_func(name, transform):
+    x, y = pair(dtype=torch.float64, h=5, w=6)
+    (grad,) = torch.autograd.grad(FUNCTIONS[name](x, y, "reference"), x)
+    actual = DERIVATIVES[transform](lambda x: FUNCTIONS[name](x, y.detach(), "reference"), x.detach())
+    torch.testing.assert_close(actual, grad.sum())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_vmap_gives_the_value_and_gradients_of_each(fused, name):
+    impl, device = fused
+    x, y = pair(device, n=3)
+    values = torch.func.vmap(lambda x, y: FUNCTIONS[name](x[None], y[None], impl))(x, y)
+    expected = torch.stack([FUNCTIONS[name](x[i : i + 1], y[i : i + 1], impl) for i in range(3)])
+    assert torch.equal(values, expected)
+    weights = torch.arange(1.0, 4.0, device=device)
+    grads = torch.autograd.grad(values @ weights, (x, y))
+    assert_all_close(grads, torch.autograd.grad(expected @ weights, (x, y)))
+
+
+def test_functional_call_uses_the_parameters_it_is_given(fused):
+    impl, device = fused
+    step, other = Step(impl).to(device), Step(impl).to(device)
+    parameters = dict(other.named_parameters())
+    arguments = pair(device)
+    actual = torch.func.functional_call(step, parameters, arguments)
+    expected = other(*arguments)
+    assert torch.equal(actual, expected)
+    wanted = (*arguments, *parameters.values())
+    assert_all_close(torch.autograd.grad(actual, wanted), torch.autograd.grad(expected, wanted))
+
+
+LAYOUTS = {
+    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda t: t.mT.contiguous().mT,
+    "expanded": lambda t: t[:1].expand(2, -1, -1, -1),
+    "sliced": lambda t: torch.cat([t, t], 3)[..., 1:9],
+    "misaligned": lambda t: torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape),
+    "negated": torch._neg_view,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_any_layout_is_read_and_left_as_it_is(fused, name, layout):
+    impl, device = fused
+    leaves = pair(device, h=8, w=8, n=2)
+    views = [LAYOUTS[layout](leaf) for leaf in leaves]
+    dense = [view.clone(memory_format=torch.contiguous_format) for view in views]
+    before = [view.detach().clone() for view in views]
+    actual, expected = FUNCTIONS[name](*views, impl), FUNCTIONS[name](*dense, impl)
+    grads = torch.autograd.grad(actual, leaves)
+    assert all(torch.equal(view, copy) for view, copy in zip(views, before, strict=True))
+    tolerances = {"rtol": 2e-6, "atol": 1e-7}
+    torch.testing.assert_close(actual, expected, **tolerances)
+    assert_all_close(grads, torch.autograd.grad(expected, leaves), **tolerances)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_run_gives_the_same_bits(fused, name):
+    impl, device = fused
+    x, y = pair(device, h=16, w=15, n=2)
+    runs = []
+    for _ in range(3):
+        value = FUNCTIONS[name](x, y, impl)
+        runs.append((value, *torch.autograd.grad(value, (x, y))))
+    assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(run, runs[0], strict=True))
 
 
 def test_backward_twice_gives_the_same(fused):
@@ -182,6 +356,55 @@ X = torch.rand(1, 3, 5, 6)
 def test_wrong_loss_arguments_are_named(error, message, arguments, options):
     with pytest.raises(error, match=message):
         sci_kernels.smooth_loss(*arguments, **options)
+
+
+def refused():
+    """Tensors that no kernel can read, by what the message calls them."""
+    x = torch.rand(1, 3, 5, 6)
+    yield from (
+        (f"got {dtype}; convert", x.to(dtype))
+        for dtype in (torch.float8_e4m3fn, torch.complex64, torch.int64, torch.uint8, torch.bool)
+    )
+    yield "got torch.quint8; convert", torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)
+    yield "layout torch.sparse_coo; convert", x.to_sparse()
+    yield "layout torch.sparse_csr; convert", x[0, 0].to_sparse_csr()
+    yield "got a nested one", torch.nested.nested_tensor([x[0], x[0, :, :4]])
+    yield "got a nested one", torch.nested.nested_tensor([x[0, 0], x[0, 0, :4]], layout=torch.jagged)
+    if torch.backends.mkldnn.is_available():
+        yield "layout torch._mkldnn; convert", x.to_mkldnn()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PyTorch, about quantized, nested and compressed tensors
+@pytest.mark.parametrize("impl", ["triton", "blocked", "reference"])
+def test_what_no_kernel_can_read_is_refused(impl):
+    for message, tensor in refused():
+        for position, name in enumerate(("input", "illumination")):
+            arguments = [X, X]
+            arguments[position] = tensor
+            for function in (sci_kernels.smooth_loss, sci_kernels.illumination_loss):
+                with pytest.raises(TypeError, match=f"^{name}: expected.*{message}"):
+                    function(*arguments, impl=impl)
+        for position, name in enumerate(("residual", "stage_input", "image")):
+            arguments = [X, X, X]
+            arguments[position] = tensor
+            with pytest.raises(TypeError, match=f"^{name}: expected.*{message}"):
+                sci_kernels.retinex(*arguments, impl=impl)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_wrong_devices_are_refused(name):
+    meta = X.to("meta")
+    with pytest.raises(ValueError, match="impl: 'triton' needs tensors on a CUDA or ROCm device.*got one on meta"):
+        FUNCTIONS[name](meta, meta, "triton")
+    with pytest.raises(ValueError, match=r"^(illumination|stage_input): expected the device of .*, cpu; got meta"):
+        FUNCTIONS[name](X, meta, "blocked")
+
+
+@pytest.mark.parametrize("impl", ["triton", "blocked", "reference"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_empty_batch_is_refused(name, impl):
+    with pytest.raises(ValueError, match="^(input|residual): expected at least one"):
+        FUNCTIONS[name](X[:0], X[:0], impl)
 
 
 def test_wrong_arguments_of_the_total_loss():

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
-from .config import ELEMENTWISE
+from .config import ELEMENTWISE_BLOCK, ELEMENTWISE_WARPS
 from .primitives import ACC
 
 
@@ -72,8 +72,8 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     y = torch.empty_like(x, dtype=dtype)
     count = x.numel() // 3
     with torch.cuda.device_of(x):
-        _color_fwd_kernel[(triton.cdiv(count, ELEMENTWISE.block_w),)](
-            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps
+        _color_fwd_kernel[(triton.cdiv(count, ELEMENTWISE_BLOCK),)](
+            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], ELEMENTWISE_BLOCK, num_warps=ELEMENTWISE_WARPS
         )
     return y
 
@@ -85,8 +85,8 @@ def launch_color_gradient(
     grad_x = torch.empty_like(x)
     count = x.numel() // 3
     with torch.cuda.device_of(x):
-        _color_bwd_kernel[(triton.cdiv(count, ELEMENTWISE.block_w),)](
+        _color_bwd_kernel[(triton.cdiv(count, ELEMENTWISE_BLOCK),)](
             grad_loss, grad_y, x, light, grad_x, fidelity_factor, count, _MATRIX, fidelity_factor != 0.0,
-            ACC[grad_y.dtype], ELEMENTWISE.block_w, num_warps=ELEMENTWISE.num_warps,
+            ACC[grad_y.dtype], ELEMENTWISE_BLOCK, num_warps=ELEMENTWISE_WARPS,
         )  # fmt: skip
     return grad_x

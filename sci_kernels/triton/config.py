@@ -11,28 +11,44 @@ which takes 6 multiplications where the matrix takes 9; its gradient is 2 U^T U 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import triton
+from torch import Tensor
 
 from ..constants import COLOR_MATRIX
+
+# Elements a program of the elementwise kernels takes, and its warps.
+ELEMENTWISE_BLOCK = 1024
+ELEMENTWISE_WARPS = 4
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Pixels a program computes, as rows and columns of its tile, and the warps it runs on."""
+    """How a program of a loss kernel covers the image.
 
-    block_h: int
-    block_w: int
-    num_warps: int
+    It has bands * strips threads; each owns `columns` pixels of a row and marches down a band of rows. A long
+    march spares the rows above, which every march begins with; a short one gives a small image to more programs.
+    """
+
+    strips: int
+    columns: int
+    bands: int = 1
+    longest: int = 32
+    shortest: int = 8
+    programs: int = 2048  # as many as the march is shortened for
+
+    def march(self, height: int, across: int) -> int:
+        """Rows a thread marches down where `across` programs lie side by side, over all images."""
+        wanted = triton.cdiv(height * across, self.programs * self.bands)
+        return min(max(wanted, self.shortest), self.longest)
 
 
-# A thread takes 4 pixels of a row, so a warp takes 128. Backward programs of one warp are where ptxas spills on no
-# target. In float64, which is there to be exact, a thread takes one pixel: registers are twice as wide.
-LOSS_FORWARD = Launch(block_h=4, block_w=128, num_warps=4)
-LOSS_BACKWARD = Launch(block_h=1, block_w=128, num_warps=1)
-LOSS_FP64 = Launch(block_h=2, block_w=128, num_warps=8)
-ELEMENTWISE = Launch(block_h=1, block_w=1024, num_warps=4)
-
-# An interpreted program costs milliseconds whatever its size: few and large ones.
-INTERPRETED_TILE = Launch(block_h=64, block_w=64, num_warps=1)
+def loss_launch(x: Tensor, dtype: torch.dtype) -> Launch:
+    """The launch of both loss kernels: one warp a program, 4 pixels a thread, and 1 in float64."""
+    if not x.is_cuda or triton.knobs.runtime.interpret:
+        # An interpreted program costs seconds whatever its size: few, with many threads that march 2 rows.
+        return Launch(strips=16, columns=4 if dtype == torch.float32 else 1, bands=32, longest=2, shortest=2)
+    return Launch(strips=64 if torch.version.hip else 32, columns=4 if dtype == torch.float32 else 1)
 
 
 def _upper(matrix: np.ndarray) -> tuple[float, ...]:

@@ -1,10 +1,17 @@
-"""The gradients: each pixel p gathers from its 24 neighbours q, so that nothing is added to memory twice.
+"""The gradients, from each pair of pixels once.
 
     dL(p) = g sum_q k w sign(L(p) - L(q))                  + g 2 f (L(p) - X(p)) / numel
     dv(p) = -2 ln 2 g sum_q k w d (v(p) - v(q))            (and dX - g 2 f (L(p) - X(p)) / numel)
 
 with w, d and L as in `reference`, v as in `neighbours`, k = 2 smooth_weight / (N (H-|dy|) (W-|dx|)), f the fidelity
-weight and g the incoming gradient.
+weight and g the incoming gradient. What q receives from p is the negative of what p receives from q, so a thread
+marches down its band of rows and adds each pair's terms to the sums of both ends, of which it keeps those of three
+rows; a row's sums are complete when the two rows below it have been seen. Pairs that reach beyond the thread's own
+columns are computed by both threads concerned: each adds to its own sums only, and no order of addition can vary.
+
+Registers are what this kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
+the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
+and would otherwise begin so many pairs at once that it spills.
 """
 
 import torch
@@ -14,102 +21,132 @@ from torch import Tensor
 
 from ..reference import compute_dtype
 from .color import launch_color_forward, launch_color_gradient
-from .config import LOSS_BACKWARD, LOSS_FP64
+from .config import loss_launch
 from .neighbours import (
     differences,
     edge_weight,
-    grid_of,
     illumination_distance,
-    launch_on,
-    load_own,
-    load_row,
-    only_inside,
-    residual,
+    own_columns,
+    row_ratios,
     scalar_arguments,
-    scalars,
+    scalars6,
+    side_columns,
+    tiles_of,
 )
-from .primitives import ACC, TINY, ptx_level, signed
-from .strips import store_strip, strip_offsets, strip_position
+from .primitives import ACC, TINY, in_order, ptx_level, scalar, scalar_bits, signed
+from .strips import load_own, row_offsets, split_own, store_own, strip_columns, strip_position
 
 
 @triton.jit
-def _gather_from_row(
-    sums, v0, l0, v, l1, ratios, inside, columns, W, Y_CHANNELS: tl.constexpr,
-    L_CHANNELS: tl.constexpr, Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, MASKED: tl.constexpr, PTX: tl.constexpr,
+def _pair(
+    p_v, p_l, i: tl.constexpr, P: tl.constexpr, q_v, q_l, j: tl.constexpr, Q: tl.constexpr, ratio,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr,
+    Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Adds what a strip gathers from the five shifts of a row: sums for the channels of v, then for those of L."""
-    for dx in tl.static_range(-2, 3):
-        there = inside & (columns + dx >= 0) & (columns + dx < W)
-        e = differences(v0, v, dx, Y_CHANNELS)
-        f = only_inside(differences(l0, l1, dx, L_CHANNELS), there, L_CHANNELS, MASKED)
-        weight = edge_weight(e, dx, ratios, Y_CHANNELS, PTX)
-        new = ()
-        if Y_GRAD:
-            weighted = weight * illumination_distance(f, L_CHANNELS)
-            for channel in tl.static_range(Y_CHANNELS):
-                new = new + (sums[channel] + weighted * e[channel],)
-        if L_GRAD:
-            pull = weight * TINY if PTX >= 2 else weight
-            for channel in tl.static_range(L_CHANNELS):
-                new = new + (sums[(Y_CHANNELS if Y_GRAD else 0) + channel] + signed(pull, f[channel], PTX),)
-        sums = new
-    return sums
+    """What tensor i of p receives from tensor j of q, less the factors of all pairs: for v, then for L.
 
-
-@triton.jit
-def _backward_tile(
-    grad, x_ptr, y_ptr, l_ptr, grad_y_ptr, grad_l_ptr, u, row_ratios, column_ratios, pair_factor, fidelity_factor,
-    rows, columns, offsets, plane, H, W,
-    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr, FIDELITY: tl.constexpr,
-    FIDELITY_TO_Y: tl.constexpr, Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr,
-    MASKED: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
-    Y_SUMS: tl.constexpr = Y_CHANNELS if Y_GRAD else 0
-    L_SUMS: tl.constexpr = L_CHANNELS if L_GRAD else 0
-    own = (rows < H) & (columns < W)
-    v0, l0 = load_own(y_ptr, l_ptr, offsets, plane, own, u, Y_CHANNELS, L_CHANNELS, YCBCR, MASKED, ACC)
-    sums = (tl.zeros([N, 4], ACC),) * (Y_SUMS + L_SUMS)
-    # A loop that stays one: unrolled, all rows would be loaded first and spill. The strip itself counts as a
-    # neighbour: all its differences are zero, and so is what it adds.
-    for dy in range(-2, 3):
-        ratio = tl.where(dy == 0, row_ratios[0], tl.where((dy == 1) | (dy == -1), row_ratios[1], row_ratios[2]))
-        ratios = (ratio, ratio + column_ratios[1], ratio + column_ratios[2])
-        inside = (rows + dy >= 0) & (rows + dy < H)
-        v, l1 = load_row(
-            y_ptr, l_ptr, offsets + dy * W, plane, inside, columns, W, u,
-            Y_CHANNELS, L_CHANNELS, YCBCR, MASKED, ACC, N,
-        )  # fmt: skip
-        sums = _gather_from_row(
-            sums, v0, l0, v, l1, ratios, inside, columns, W, Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, MASKED, PTX
-        )
-
-    if L_GRAD:
-        scale = grad * pair_factor * (1.0 / TINY) if PTX >= 2 else grad * pair_factor
-        for channel in tl.static_range(L_CHANNELS):
-            value = scale * sums[Y_SUMS + channel]
-            if FIDELITY:
-                diff = residual(x_ptr + channel * plane, l_ptr + channel * plane, offsets, own, MASKED, ACC)
-                value += grad * fidelity_factor * diff
-            store_strip(grad_l_ptr + channel * plane, offsets, own, value, MASKED)
+    Each is a product (a, b), for a multiplication that is part of adding it.
+    """
+    e = differences(p_v, i, P, q_v, j, Q, Y_CHANNELS)
+    f = differences(p_l, i, P, q_l, j, Q, L_CHANNELS)
+    weight = edge_weight(e, ratio, Y_CHANNELS, PTX)
+    terms = ()
     if Y_GRAD:
-        scale = grad * pair_factor * -1.3862943611198906  # 2 ln 2
+        weighted = weight * illumination_distance(f, L_CHANNELS)
         for channel in tl.static_range(Y_CHANNELS):
-            if YCBCR:  # row `channel` of U^T
-                value = u[channel] * sums[0]
-                if channel >= 1:
-                    value += u[channel + 2] * sums[1]
-                if channel == 2:
-                    value += u[5] * sums[2]
-            else:
-                value = u[0] * sums[channel]
-            value *= scale
-            if FIDELITY_TO_Y:
-                diff = residual(x_ptr + channel * plane, l_ptr + channel * plane, offsets, own, MASKED, ACC)
-                value -= grad * fidelity_factor * diff
-            store_strip(grad_y_ptr + channel * plane, offsets, own, value, MASKED)
+            terms = terms + ((weighted, e[channel]),)
+    if L_GRAD:
+        pulls = signed(weight * TINY if PTX >= 2 else weight, f, L_CHANNELS, PTX)
+        for channel in tl.static_range(L_CHANNELS):
+            terms = terms + ((pulls[channel], 1.0),)
+    return terms
 
 
-@triton.jit(do_not_specialize=["H", "W"])
+@triton.jit
+def _add_own_pairs(
+    p_v, p_l, p_sums, q_v, q_l, q_sums, ratios, SAME_ROW: tl.constexpr,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, COLS: tl.constexpr,
+    Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """Adds the pairs among the own columns of two rows to the sums of both; of one row, to p_sums alone."""
+    SUMS: tl.constexpr = (Y_CHANNELS if Y_GRAD else 0) + (L_CHANNELS if L_GRAD else 0)
+    for dx in tl.static_range(1 if SAME_ROW else -2, 3):
+        for i in tl.static_range(0, COLS):
+            if i + dx >= 0 and i + dx < COLS:
+                terms = _pair(
+                    p_v, p_l, i, COLS, q_v, q_l, i + dx, COLS, ratios[dx if dx >= 0 else -dx],
+                    Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, PTX,
+                )  # fmt: skip
+                for k in tl.static_range(SUMS):
+                    value = in_order(p_sums[k * COLS + i] + terms[k][0] * terms[k][1], PTX)
+                    p_sums = p_sums[: k * COLS + i] + (value,) + p_sums[k * COLS + i + 1 :]
+                    if SAME_ROW:
+                        value = in_order(p_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1], PTX)
+                        p_sums = p_sums[: k * COLS + i + dx] + (value,) + p_sums[k * COLS + i + dx + 1 :]
+                    else:
+                        value = in_order(q_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1], PTX)
+                        q_sums = q_sums[: k * COLS + i + dx] + (value,) + q_sums[k * COLS + i + dx + 1 :]
+    return p_sums, q_sums
+
+
+@triton.jit
+def _add_side_pairs(
+    p_v, p_l, p_sums, q_v, q_l, ratios,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, COLS: tl.constexpr,
+    Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """Adds what a row's own columns receive from the columns beside them in a row, which may be the same."""
+    SUMS: tl.constexpr = (Y_CHANNELS if Y_GRAD else 0) + (L_CHANNELS if L_GRAD else 0)
+    for side in tl.static_range(0, 4):  # columns -2, -1, COLS, COLS + 1
+        for i in tl.static_range(0, COLS):
+            for dx in tl.static_range(1, 3):
+                if (side >= 2 and i + dx == COLS - 2 + side) or (side < 2 and i - dx == side - 2):
+                    terms = _pair(
+                        p_v, p_l, i, COLS, q_v, q_l, side, 4, ratios[dx],
+                        Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, PTX,
+                    )  # fmt: skip
+                    for k in tl.static_range(SUMS):
+                        value = in_order(p_sums[k * COLS + i] + terms[k][0] * terms[k][1], PTX)
+                        p_sums = p_sums[: k * COLS + i] + (value,) + p_sums[k * COLS + i + 1 :]
+    return p_sums
+
+
+@triton.jit
+def _gradients(
+    sums, residuals, u, y_scale, l_scale, fidelity,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr, FIDELITY: tl.constexpr,
+    FIDELITY_TO_Y: tl.constexpr, Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """The finished gradients of the thread's own columns, COLS tensors [N] a channel: of Y, then of L."""
+    Y_SUMS: tl.constexpr = Y_CHANNELS * COLS if Y_GRAD else 0
+    grads = ()
+    for i in tl.static_range(Y_SUMS):
+        if YCBCR:  # row i // COLS of U^T
+            value = u[i // COLS] * sums[i % COLS]
+            if i >= COLS:
+                value += u[i // COLS + 2] * sums[COLS + i % COLS]
+            if i >= 2 * COLS:
+                value += u[5] * sums[2 * COLS + i % COLS]
+        else:
+            value = u[0] * sums[i]
+        value *= y_scale
+        if FIDELITY_TO_Y:
+            value -= fidelity * residuals[i]
+        grads = grads + (value,)
+    for i in tl.static_range(L_CHANNELS * COLS if L_GRAD else 0):
+        value = l_scale * sums[Y_SUMS + i]
+        if FIDELITY:
+            value += fidelity * residuals[i]
+        grads = grads + (value,)
+    return grads
+
+
+@triton.jit(
+    do_not_specialize=[
+        "u00", "u01", "u02", "u11", "u12", "u22", "row_ratio1", "row_ratio2", "column_ratio1", "column_ratio2",
+        "pair_factor", "fidelity_factor", "H", "W", "march",
+    ]
+)  # fmt: skip
 def _loss_bwd_kernel(
     grad_loss_ptr,
     x_ptr,
@@ -117,13 +154,14 @@ def _loss_bwd_kernel(
     l_ptr,
     grad_y_ptr,
     grad_l_ptr,
-    u00: tl.float64, u01: tl.float64, u02: tl.float64, u11: tl.float64, u12: tl.float64, u22: tl.float64,  # s U
-    row_ratio1: tl.float64, row_ratio2: tl.float64,  # log2(H / (H - |dy|))
-    column_ratio1: tl.float64, column_ratio2: tl.float64,  # log2(W / (W - |dx|))
-    pair_factor: tl.float64,  # 2 smooth_weight / (N H W)
-    fidelity_factor: tl.float64,  # 2 fidelity_weight / numel
+    u00: tl.int64, u01: tl.int64, u02: tl.int64, u11: tl.int64, u12: tl.int64, u22: tl.int64,  # s U
+    row_ratio1: tl.int64, row_ratio2: tl.int64,  # log2(H / (H - |dy|))
+    column_ratio1: tl.int64, column_ratio2: tl.int64,  # log2(W / (W - |dx|))
+    pair_factor: tl.int64,  # 2 smooth_weight / (N H W)
+    fidelity_factor: tl.int64,  # 2 fidelity_weight / numel
     H,
     W,
+    march,  # rows that a thread marches down
     Y_CHANNELS: tl.constexpr,
     L_CHANNELS: tl.constexpr,
     YCBCR: tl.constexpr,
@@ -131,41 +169,111 @@ def _loss_bwd_kernel(
     FIDELITY_TO_Y: tl.constexpr,  # and to Y, which then is the input
     Y_GRAD: tl.constexpr,
     L_GRAD: tl.constexpr,
-    ALIGNED: tl.constexpr,  # W % 4 == 0
+    VECTOR: tl.constexpr,  # W % 4 == 0
     PTX: tl.constexpr,
     ACC: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
+    BANDS: tl.constexpr,
+    STRIPS: tl.constexpr,
+    COLS: tl.constexpr,
 ):  # fmt: skip
-    if ALIGNED:
+    N: tl.constexpr = BANDS * STRIPS
+    SUMS: tl.constexpr = (Y_CHANNELS if Y_GRAD else 0) + (L_CHANNELS if L_GRAD else 0)
+    if VECTOR:
         W = W // 4 * 4  # tells the compiler that rows begin where vectors may
-    image, top, left, interior = strip_position(H, W, BLOCK_H, BLOCK_W)
-    rows, columns = strip_offsets(BLOCK_H, BLOCK_W)
+    image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
+    columns, inside = strip_columns(left, W, COLS, VECTOR)
     plane = H.to(tl.int64) * W
-    tile = top.to(tl.int64) * W + left
-    y_tile = image * Y_CHANNELS * plane + tile
-    l_tile = image * L_CHANNELS * plane + tile
-    offsets = rows * W + columns  # [N, 4]
-    u = scalars(u00, u01, u02, ACC) + scalars(u11, u12, u22, ACC)
-    row_ratios = scalars(0.0, row_ratio1, row_ratio2, ACC)
-    column_ratios = scalars(0.0, column_ratio1, column_ratio2, ACC)
-    pair = tl.full([], pair_factor, ACC)
-    fidelity = tl.full([], fidelity_factor, ACC)
-    grad = tl.load(grad_loss_ptr).to(ACC)
-    if interior:
-        _backward_tile(
-            grad, x_ptr + l_tile, y_ptr + y_tile, l_ptr + l_tile, grad_y_ptr + y_tile, grad_l_ptr + l_tile, u,
-            row_ratios, column_ratios, pair, fidelity, top + rows, left + columns, offsets, plane, H, W,
-            Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, False, PTX, ACC,
-            BLOCK_H * BLOCK_W // 4,
+    y_ptr += image * Y_CHANNELS * plane
+    l_ptr += image * L_CHANNELS * plane
+    x_ptr += image * L_CHANNELS * plane
+    grad_y_ptr += image * Y_CHANNELS * plane
+    grad_l_ptr += image * L_CHANNELS * plane
+    u = scalars6(u00, u01, u02, u11, u12, u22, ACC)
+    own_ratio = tl.full([], 0.0, ACC)
+    column1 = scalar(column_ratio1, ACC)
+    column2 = scalar(column_ratio2, ACC)
+    nothing = (tl.zeros([N], ACC),) * (SUMS * COLS)
+    sums0 = nothing
+    sums1 = nothing
+    v0, light0 = own_columns(
+        y_ptr, l_ptr, plane, top - 2, columns, inside, H, W, u,
+        Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
+    )  # fmt: skip
+    # Two rows above the band are seen for what the band's own rows receive from them.
+    for step in range(-2, march):
+        row = top + step
+        sums2 = nothing
+        for dy in tl.static_range(2, 0, -1):
+            ratios = row_ratios(row, dy, H, scalar(row_ratio2 if dy == 2 else row_ratio1, ACC), column1, column2)
+            v, light = own_columns(
+                y_ptr, l_ptr, plane, row + dy, columns, inside, H, W, u,
+                Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
+            )  # fmt: skip
+            sums = sums2 if dy == 2 else sums1
+            sums0, sums = _add_own_pairs(
+                v0, light0, sums0, v, light, sums, ratios, False,
+                Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+            )  # fmt: skip
+            side_v, side_light = side_columns(
+                y_ptr, l_ptr, plane, row + dy, columns, inside, H, W, u, False,
+                Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
+            )  # fmt: skip
+            if H >= 3:  # always: see the module docstring
+                sums0 = _add_side_pairs(
+                    v0, light0, sums0, side_v, side_light, ratios,
+                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                )  # fmt: skip
+            side_v, side_light = side_columns(
+                y_ptr, l_ptr, plane, row, columns, inside, H, W, u, dy == 1,
+                Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
+            )  # fmt: skip
+            if H >= 3:  # always
+                sums = _add_side_pairs(
+                    v, light, sums, side_v, side_light, ratios,
+                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                )  # fmt: skip
+            if dy == 2:
+                sums2 = sums
+                ratios = row_ratios(row, 0, H, own_ratio, column1, column2)
+                sums0 = _add_side_pairs(
+                    v0, light0, sums0, side_v, side_light, ratios,
+                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                )  # fmt: skip
+                sums0, _ = _add_own_pairs(
+                    v0, light0, sums0, v0, light0, nothing, ratios, True,
+                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                )  # fmt: skip
+            else:
+                sums1 = sums
+        start = row_offsets(row, H, W, VECTOR)
+        residuals = ()  # L - X
+        for channel in tl.static_range(L_CHANNELS if FIDELITY else 0):
+            x = load_own(
+                (y_ptr if FIDELITY_TO_Y else x_ptr) + channel * plane + start, columns, inside, VECTOR, COLS, ACC
+            )
+            x = split_own(x, VECTOR, N)
+            for i in tl.static_range(COLS):
+                residuals = residuals + (light0[channel * COLS + i] - x[i],)
+        # Read here, rather than once, it occupies no register meanwhile.
+        grad = tl.load(grad_loss_ptr).to(ACC)
+        scale = grad * scalar(pair_factor, ACC)
+        l_scale = scale * (1.0 / TINY) if PTX >= 2 else scale
+        y_scale = scale * -1.3862943611198906  # 2 ln 2
+        grads = _gradients(
+            sums0, residuals, u, y_scale, l_scale, grad * scalar(fidelity_factor, ACC),
+            Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, COLS,
         )  # fmt: skip
-    else:
-        _backward_tile(
-            grad, x_ptr + l_tile, y_ptr + y_tile, l_ptr + l_tile, grad_y_ptr + y_tile, grad_l_ptr + l_tile, u,
-            row_ratios, column_ratios, pair, fidelity, top + rows, left + columns, offsets, plane, H, W,
-            Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, True, PTX, ACC,
-            BLOCK_H * BLOCK_W // 4,
-        )  # fmt: skip
+        wanted = (step >= 0) & (row < H) & (left < W)
+        for k in tl.static_range(SUMS):
+            own = grads[k * COLS : (k + 1) * COLS]
+            if Y_GRAD and k < Y_CHANNELS:
+                store_own(grad_y_ptr + k * plane + start, columns, inside, wanted, own, VECTOR, COLS, N)
+            else:
+                store_own(grad_l_ptr + (k - SUMS + L_CHANNELS) * plane + start, columns, inside, wanted, own, VECTOR, COLS, N)
+        v0 = v
+        light0 = light
+        sums0 = sums1
+        sums1 = sums2
 
 
 def launch_loss_backward(
@@ -186,18 +294,20 @@ def launch_loss_backward(
     y = launch_color_forward(x, dtype) if reference else x
     grad_y = torch.empty_like(y) if input_grad else y.new_empty(0)
     grad_l = torch.empty_like(light) if illumination_grad else light.new_empty(0)
-    launch = launch_on(LOSS_FP64 if dtype == torch.float64 else LOSS_BACKWARD, x)
+    launch = loss_launch(x, dtype)
+    march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
-    # Before sm_86, ptxas would otherwise spill 8 bytes to stay at 168 registers.
-    options = {"maxnreg": 255} if level == 1 else {}
+    # Where ptxas would rather spill than go beyond 168 registers.
+    options = {"maxnreg": 255} if level >= 1 and input_grad else {}
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):
-        _loss_bwd_kernel[grid_of(x, launch)](
-            grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight), fidelity_factor,
-            *x.shape[2:], x.shape[1], light.shape[1], color == "ycbcr", fidelity, fidelity and not reference,
-            input_grad, illumination_grad, x.shape[3] % 4 == 0, level, ACC[dtype],
-            launch.block_h, launch.block_w, num_warps=launch.num_warps, **options,
+        _loss_bwd_kernel[(programs,)](
+            grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
+            scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
+            fidelity, fidelity and not reference, input_grad, illumination_grad,
+            x.shape[3] % 4 == 0 and launch.columns == 4, level, ACC[dtype],
+            launch.bands, launch.strips, launch.columns, num_warps=1, **options,
         )  # fmt: skip
     if reference and input_grad:
         grad_y = launch_color_gradient(grad_loss, grad_y, x, light, fidelity_factor)

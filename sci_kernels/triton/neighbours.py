@@ -1,11 +1,13 @@
-"""What the loss kernels share: weights and distances of a strip's neighbours, and the arguments they are computed from.
+"""What the loss kernels share: rows of colours and illuminations, pairs of their columns, and the scalars they take.
 
-Three rewritings save instructions without losing digits:
+Four devices save instructions without losing digits:
 
 - Colours enter as v = s U x, with U from `config` (or the identity) and s^2 = log2(e) / (2 sigma^2), so that the
   weight is w = 2^(-|v(p) - v(q)|^2), and the gradient by x is s U^T times that by v.
 - The mean over an offset's pixels, 1 / (N (H-|dy|) (W-|dx|)), is 1 / (N H W) times a ratio near 1, whose logarithm
   joins that exponent for nothing.
+- Borders cost no branch: the exponent is -inf for a row outside the image, and a column outside it has a colour so
+  far from all others that the weight is 0.
 - The sign of a difference costs one instruction where PTX has it (see `primitives.signed`).
 
 The reference colour mode reads triples that straddle rows, so its Y is written once, by `color`, and its gradient goes
@@ -14,63 +16,102 @@ back the same way; the ycbcr mode needs no buffer.
 
 import math
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .config import INTERPRETED_TILE, YCBCR_FACTOR, Launch
-from .primitives import exp2
-from .strips import load_strip, load_strips, shifted
+from .config import YCBCR_FACTOR, Launch
+from .primitives import exp2, scalar, scalar_bits
+from .strips import load_own, load_sides, row_offsets, split_own, split_sides
+
+# Beyond any colour that the smallest sigma can give, and its square still is a float32.
+FAR = tl.constexpr(1e19)
 
 
 @triton.jit
-def colors(strips, u, COUNT: tl.constexpr, CHANNELS: tl.constexpr, YCBCR: tl.constexpr):
-    """v of the module docstring, from COUNT strips a channel and in their order."""
+def _colors(pieces, u, PIECES: tl.constexpr, CHANNELS: tl.constexpr, YCBCR: tl.constexpr):
+    """v of the module docstring, from PIECES tensors a channel and in their order."""
     result = ()
     if YCBCR:
-        for i in tl.static_range(COUNT):
-            result = result + (u[0] * strips[i] + u[1] * strips[COUNT + i] + u[2] * strips[2 * COUNT + i],)
-        for i in tl.static_range(COUNT):
-            result = result + (u[3] * strips[COUNT + i] + u[4] * strips[2 * COUNT + i],)
-        for i in tl.static_range(COUNT):
-            result = result + (u[5] * strips[2 * COUNT + i],)
+        for i in tl.static_range(PIECES):
+            result = result + (u[0] * pieces[i] + u[1] * pieces[PIECES + i] + u[2] * pieces[2 * PIECES + i],)
+        for i in tl.static_range(PIECES):
+            result = result + (u[3] * pieces[PIECES + i] + u[4] * pieces[2 * PIECES + i],)
+        for i in tl.static_range(PIECES):
+            result = result + (u[5] * pieces[2 * PIECES + i],)
     else:
-        for i in tl.static_range(COUNT * CHANNELS):
-            result = result + (u[0] * strips[i],)
+        for i in tl.static_range(PIECES * CHANNELS):
+            result = result + (u[0] * pieces[i],)
     return result
 
 
 @triton.jit
-def _shifts(strips, CHANNELS: tl.constexpr, N: tl.constexpr):
-    """Each channel's strip shifted by dx = -2 ... 2: a tuple of 5 CHANNELS tensors [N, 4]."""
+def own_columns(
+    y_ptr, l_ptr, plane, row, columns, inside, H, W, u,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr,
+    VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The thread's own columns of v and of the illumination in a row: COLS tensors [N] a channel."""
+    PIECES: tl.constexpr = 1 if VECTOR else COLS
+    start = row_offsets(row, H, W, VECTOR)
+    pieces = ()
+    for channel in tl.static_range(Y_CHANNELS):
+        pieces = pieces + load_own(y_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
+    pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
+    v = ()
+    for channel in tl.static_range(Y_CHANNELS):
+        v = v + split_own(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR, N)
+    if not VECTOR:
+        for i in tl.static_range(COLS):
+            v = v[:i] + (tl.where(inside[2 + i], v[i], FAR),) + v[i + 1 :]
+    light = ()
+    for channel in tl.static_range(L_CHANNELS):
+        pieces = load_own(l_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
+        light = light + split_own(pieces, VECTOR, N)
+    return v, light
+
+
+@triton.jit
+def side_columns(
+    y_ptr, l_ptr, plane, row, columns, inside, H, W, u, AGAIN: tl.constexpr,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr,
+    VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The columns beside the thread's own of v and of the illumination in a row: 4 tensors [N] a channel."""
+    PIECES: tl.constexpr = 2 if VECTOR else 4
+    start = row_offsets(row, H, W, VECTOR)
+    pieces = ()
+    for channel in tl.static_range(Y_CHANNELS):
+        pieces = pieces + load_sides(y_ptr + channel * plane + start, columns, inside, AGAIN, VECTOR, COLS, ACC)
+    pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
+    for i in tl.static_range(PIECES):
+        far = tl.where(inside[2 * i if VECTOR else (i if i < 2 else COLS + i)], pieces[i], FAR)
+        pieces = pieces[:i] + (far,) + pieces[i + 1 :]
+    v = ()
+    for channel in tl.static_range(Y_CHANNELS):
+        v = v + split_sides(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR)
+    light = ()
+    for channel in tl.static_range(L_CHANNELS):
+        light = light + split_sides(load_sides(l_ptr + channel * plane + start, columns, inside, AGAIN, VECTOR, COLS, ACC), VECTOR)
+    return v, light
+
+
+@triton.jit
+def differences(
+    here, i: tl.constexpr, HERE: tl.constexpr, there, j: tl.constexpr, THERE: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """Tensor i here, of HERE a channel, minus tensor j there, of THERE a channel; a tensor a channel."""
     result = ()
     for channel in tl.static_range(CHANNELS):
-        result = result + shifted(strips[3 * channel], strips[3 * channel + 1], strips[3 * channel + 2], N)
+        result = result + (here[HERE * channel + i] - there[THERE * channel + j],)
     return result
 
 
 @triton.jit
-def differences(here, there, dx, CHANNELS: tl.constexpr):
-    """The strip here minus the strip there, shifted by dx; a tensor a channel."""
-    result = ()
-    for channel in tl.static_range(CHANNELS):
-        result = result + (here[channel] - there[5 * channel + 2 + dx],)
-    return result
-
-
-@triton.jit
-def only_inside(f, inside, CHANNELS: tl.constexpr, MASKED: tl.constexpr):
-    """Differences of illuminations, 0 where the neighbour is outside: such a pair then adds nothing anywhere."""
-    result = ()
-    for channel in tl.static_range(CHANNELS):
-        result = result + ((tl.where(inside, f[channel], 0.0) if MASKED else f[channel]),)
-    return result
-
-
-@triton.jit
-def edge_weight(e, dx, ratios, CHANNELS: tl.constexpr, PTX: tl.constexpr):
-    """2^(ratio - |e|^2); ratios are those of columns at distance 0, 1 and 2."""
-    exponent = ratios[dx if dx >= 0 else -dx]
+def edge_weight(e, ratio, CHANNELS: tl.constexpr, PTX: tl.constexpr):
+    """2^(ratio - |e|^2)"""
+    exponent = ratio
     for channel in tl.static_range(CHANNELS):
         exponent = exponent - e[channel] * e[channel]
     return exp2(exponent, PTX)
@@ -85,56 +126,30 @@ def illumination_distance(f, CHANNELS: tl.constexpr):
 
 
 @triton.jit
-def load_row(
-    y_ptr, l_ptr, offsets, plane, row_inside, columns, W, u,
-    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr, MASKED: tl.constexpr, ACC: tl.constexpr,
-    N: tl.constexpr,
-):  # fmt: skip
-    """The shifted strips of a row: of v, and of the illumination."""
-    y = load_strips(y_ptr, offsets, plane, row_inside, columns, W, Y_CHANNELS, MASKED, ACC)
-    light = load_strips(l_ptr, offsets, plane, row_inside, columns, W, L_CHANNELS, MASKED, ACC)
-    return _shifts(colors(y, u, 3, Y_CHANNELS, YCBCR), Y_CHANNELS, N), _shifts(light, L_CHANNELS, N)
+def row_ratios(row, dy: tl.constexpr, H, row_ratio, column_ratio1, column_ratio2):
+    """Logarithms of the ratios for columns at distance 0, 1 and 2; -inf where a row of the pair is outside."""
+    ratio = tl.where((row >= 0) & (row + dy < H), row_ratio, float("-inf"))
+    return ratio, ratio + column_ratio1, ratio + column_ratio2
 
 
 @triton.jit
-def load_own(
-    y_ptr, l_ptr, offsets, plane, own, u,
-    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr, MASKED: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """The strip itself: of v, and of the illumination; a tensor a channel."""
-    y = ()
-    for channel in tl.static_range(Y_CHANNELS):
-        y = y + (load_strip(y_ptr + channel * plane, offsets, own, MASKED, ACC),)
-    light = ()
-    for channel in tl.static_range(L_CHANNELS):
-        light = light + (load_strip(l_ptr + channel * plane, offsets, own, MASKED, ACC),)
-    return colors(y, u, 1, Y_CHANNELS, YCBCR), light
+def scalars6(a, b, c, d, e, f, ACC: tl.constexpr):
+    return (scalar(a, ACC), scalar(b, ACC), scalar(c, ACC), scalar(d, ACC), scalar(e, ACC), scalar(f, ACC))
 
 
-@triton.jit
-def residual(x_ptr, l_ptr, offsets, mask, MASKED: tl.constexpr, ACC: tl.constexpr):
-    """L - X of one channel, what the fidelity term is about."""
-    return load_strip(l_ptr, offsets, mask, MASKED, ACC) - load_strip(x_ptr, offsets, mask, MASKED, ACC)
-
-
-@triton.jit
-def scalars(a, b, c, ACC: tl.constexpr):
-    return (tl.full([], a, ACC), tl.full([], b, ACC), tl.full([], c, ACC))
-
-
-def scalar_arguments(x: Tensor, sigma: float, color: str, smooth_weight: float) -> tuple[float, ...]:
+def scalar_arguments(x: Tensor, sigma: float, color: str, smooth_weight: float, dtype: torch.dtype) -> tuple[int, ...]:
     """s U, the logarithms of the ratios, and the pair factor, as the kernels take them."""
     n, _, h, w = x.shape
     scale = math.sqrt(math.log2(math.e) / 2.0) / sigma
     factor = YCBCR_FACTOR if color == "ycbcr" else (1.0,) + (0.0,) * 5
     ratios = (math.log2(side / (side - distance)) for side in (h, w) for distance in (1, 2))
-    return *(scale * value for value in factor), *ratios, 2.0 * smooth_weight / (n * h * w)
+    values = *(scale * value for value in factor), *ratios, 2.0 * smooth_weight / (n * h * w)
+    return tuple(scalar_bits(value, dtype) for value in values)
 
 
-def launch_on(launch: Launch, x: Tensor) -> Launch:
-    return launch if x.is_cuda and not triton.knobs.runtime.interpret else INTERPRETED_TILE
-
-
-def grid_of(x: Tensor, launch: Launch) -> tuple[int]:
+def tiles_of(x: Tensor, launch: Launch) -> tuple[int, int]:
+    """Rows that a thread marches down, and programs."""
     n, _, h, w = x.shape
-    return (n * triton.cdiv(h, launch.block_h) * triton.cdiv(w, launch.block_w),)
+    across = n * triton.cdiv(w, launch.strips * launch.columns)
+    march = launch.march(h, across)
+    return march, across * triton.cdiv(h, march * launch.bands)

@@ -1,8 +1,6 @@
-"""Device functions of the kernels, and the level of PTX they may use.
+"""Device functions of the kernels, the level of PTX they may use, and how scalars reach them."""
 
-Scalar arguments of kernels are annotated float64: Triton would round a Python float to float32 otherwise. Inside,
-`tl.full([], scalar, ACC)` brings them to the arithmetic's dtype, compiled or interpreted.
-"""
+import struct
 
 import torch
 import triton
@@ -14,6 +12,21 @@ ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 # Scales a weight below any difference of illuminations worth the name (1e-18), exactly; see `signed`.
 TINY = tl.constexpr(2.0**-60)
+
+
+def scalar_bits(value: float, dtype: torch.dtype) -> int:
+    """The bits of a scalar argument in `dtype`, for `scalar`: a float would reach the kernel rounded to float32."""
+    single = dtype == torch.float32
+    return int.from_bytes(struct.pack("<f" if single else "<d", value), "little", signed=True)
+
+
+@triton.jit
+def scalar(bits, ACC: tl.constexpr):
+    """The number that `scalar_bits` was given. An argument of the kernel, it costs no register."""
+    if ACC == tl.float32:
+        return bits.to(tl.int32).to(tl.float32, bitcast=True)
+    else:
+        return bits.to(tl.int64).to(tl.float64, bitcast=True)
 
 
 def ptx_level(x: Tensor, dtype: torch.dtype) -> int:
@@ -35,22 +48,41 @@ def exp2(x, PTX: tl.constexpr):
 
 
 @triton.jit
-def signed(magnitude, x, PTX: tl.constexpr):
-    """magnitude * sign(x) with sign(0) = 0, for a magnitude >= 0; NaN where either is NaN.
+def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
+    """magnitude * sign(x) for each x, sign(0) = 0, for a magnitude >= 0; NaN where either is NaN.
 
     At level 2 it is the smaller of magnitude and |x| with the sign of x: two instructions fewer, and the same as
     long as 0 < |x| < magnitude does not occur. The caller sees to that by scaling the magnitude by TINY.
     """
-    if PTX >= 2:
-        return tl.inline_asm_elementwise(
-            "min.NaN.xorsign.abs.f32 $0, $1, $2;", "=f,f,f", [x, magnitude], dtype=tl.float32, is_pure=True, pack=1
-        )
-    elif x.dtype == tl.float32:
-        # The sign bit of x on the magnitude; x itself, which is 0 or NaN, where it has no sign.
-        bits = magnitude.to(tl.int32, bitcast=True) | (x.to(tl.int32, bitcast=True) & -0x80000000)
-        return tl.where((x > 0) | (x < 0), bits.to(tl.float32, bitcast=True), x)
+    result = ()
+    for k in tl.static_range(COUNT):
+        x = xs[k]
+        if PTX >= 2:
+            value = tl.inline_asm_elementwise(
+                "min.NaN.xorsign.abs.f32 $0, $1, $2;", "=f,f,f", [x, magnitude], dtype=tl.float32, is_pure=True, pack=1
+            )
+        elif x.dtype == tl.float32:
+            # The sign bit of x on the magnitude; x itself, which is 0 or NaN, where it has no sign.
+            bits = magnitude.to(tl.int32, bitcast=True) | (x.to(tl.int32, bitcast=True) & -0x80000000)
+            value = tl.where((x > 0) | (x < 0), bits.to(tl.float32, bitcast=True), x)
+        else:
+            value = tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, x))
+        result = result + (value,)
+    return result
+
+
+@triton.jit
+def in_order(x, PTX: tl.constexpr):
+    """x itself, opaque to LLVM on NVIDIA.
+
+    Sums that pass through it are added up in the order written. Otherwise LLVM makes vectors of operations on
+    neighbouring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
+    values are alive as there are registers.
+    """
+    if PTX >= 1:
+        return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
     else:
-        return tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, x))
+        return x
 
 
 @triton.jit

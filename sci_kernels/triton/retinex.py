@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
-from .config import ELEMENTWISE
+from .config import ELEMENTWISE_BLOCK, ELEMENTWISE_WARPS
 from .primitives import ACC, divide
 
 
@@ -110,8 +110,8 @@ def _launch(kernel, arguments: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[
     outputs = (torch.empty_like(like, dtype=dtype), torch.empty_like(like, dtype=dtype))
     acc = ACC[compute_dtype(*arguments)]
     with torch.cuda.device_of(like):
-        kernel[(triton.cdiv(like.numel(), ELEMENTWISE.block_w),)](
-            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, acc, ELEMENTWISE.block_w,
-            num_warps=ELEMENTWISE.num_warps,
+        kernel[(triton.cdiv(like.numel(), ELEMENTWISE_BLOCK),)](
+            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, acc, ELEMENTWISE_BLOCK,
+            num_warps=ELEMENTWISE_WARPS,
         )  # fmt: skip
     return outputs

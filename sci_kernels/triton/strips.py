@@ -1,9 +1,8 @@
-"""Four pixels a thread: where they lie, and what lies around them.
+"""The pixels of a thread: a strip of COLS neighbours in a row, and the two columns on either side that they reach.
 
-A thread owns a strip of 4 consecutive pixels of a row. It reads a row of a plane as three vectors of 4 (16 bytes in
-float32), at columns -4, 0 and +4 from its own. The strip shifted by dx is then put together from columns that the
-thread already holds: nothing moves between threads, registers are renamed, and a loaded pixel serves every pixel of
-the strip that it neighbours.
+Each column is a tensor [N], so that a shift is another index and nothing moves between threads. Where rows begin at
+multiples of 4 (VECTOR, COLS = 4) a row is read as vectors of 2, 4 and 2 columns (16 bytes in float32), and taken
+apart in registers; elsewhere column by column. The own columns are COLS tensors, the sides 4: -2, -1, COLS, COLS + 1.
 """
 
 import triton
@@ -11,78 +10,115 @@ import triton.language as tl
 
 
 @triton.jit
-def strip_position(H, W, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
-    """This program's image, top row and left column on a one-dimensional grid over images and tiles, and whether
-    everything within 2 rows and 4 columns of its tile is inside the image."""
-    tiles_w = tl.cdiv(W, BLOCK_W)
-    tiles_h = tl.cdiv(H, BLOCK_H)
+def strip_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS: tl.constexpr):
+    """This program's image, and the first row and column of each thread's strips [N], N = BANDS * STRIPS.
+
+    Programs lie on a one-dimensional grid over images and tiles of BANDS * march rows; a thread marches down its
+    band of `march` rows, so that several bands a program exist only to make interpreted programs few.
+    """
+    tiles_w = tl.cdiv(W, STRIPS * COLS)
+    tiles_h = tl.cdiv(H, march * BANDS)
     pid = tl.program_id(0)
     image = (pid // (tiles_h * tiles_w)).to(tl.int64)
     rest = pid % (tiles_h * tiles_w)
-    top = (rest // tiles_w) * BLOCK_H
-    left = (rest % tiles_w) * BLOCK_W
-    interior = (top >= 2) & (top + BLOCK_H + 2 <= H) & (left >= 4) & (left + BLOCK_W + 4 <= W)
-    return image, top, left, interior
+    thread = tl.arange(0, BANDS * STRIPS)
+    top = (rest // tiles_w * BANDS + thread // STRIPS) * march
+    left = rest % tiles_w * (STRIPS * COLS) + thread % STRIPS * COLS
+    return image, top, left
 
 
 @triton.jit
-def strip_offsets(BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
-    """Row [N, 1] and columns [N, 4] of each thread's strip within the tile; N = BLOCK_H * BLOCK_W / 4."""
-    thread = tl.arange(0, BLOCK_H * BLOCK_W // 4)[:, None]
-    return thread // (BLOCK_W // 4), thread % (BLOCK_W // 4) * 4 + tl.arange(0, 4)[None, :]
+def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
+    """Columns of a row from -2 to COLS + 1 in the pieces they are read in, and which of them are inside the image.
 
-
-@triton.jit
-def load_strip(ptr, offsets, mask, MASKED: tl.constexpr, ACC: tl.constexpr):
-    """[N, 4] in ACC, 0 where masked."""
-    if MASKED:
-        return tl.load(ptr + offsets, mask=mask, other=0.0).to(ACC)
+    Vectors of a thread beyond the right border are those of the last strip, which it must not store or count.
+    """
+    if VECTOR:
+        own = tl.minimum(left, W - 4).to(tl.int64)[:, None]
+        two = tl.arange(0, 2)[None, :]
+        columns = (own - 2 + two, own + tl.arange(0, 4)[None, :], own + 4 + two)
+        return columns, (own >= 4, left[:, None] >= 0, own + 4 < W)
     else:
-        return tl.load(ptr + offsets).to(ACC)
+        first = left.to(tl.int64)
+        columns = ()
+        inside = ()
+        for j in tl.static_range(-2, COLS + 2):
+            columns = columns + (first + j,)
+            inside = inside + ((left + j >= 0) & (left + j < W),)
+        return columns, inside
 
 
 @triton.jit
-def store_strip(ptr, offsets, mask, value, MASKED: tl.constexpr):
-    """Writes [N, 4] in the pointer's dtype, but for what is masked."""
-    if MASKED:
-        tl.store(ptr + offsets, value, mask=mask)
+def row_offsets(row, H, W, VECTOR: tl.constexpr):
+    """Where a row begins in a plane, for columns to be added to; rows outside the image are its first and last."""
+    start = tl.minimum(tl.maximum(row, 0), H - 1).to(tl.int64) * W
+    return start[:, None] if VECTOR else start
+
+
+@triton.jit
+def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
+    """The strip itself in the pieces it is read in, 0 outside the image; `ptr` points at the row's beginning."""
+    if VECTOR:
+        return (tl.load(ptr + columns[1]).to(ACC),)
     else:
-        tl.store(ptr + offsets, value)
+        pieces = ()
+        for j in tl.static_range(2, COLS + 2):
+            pieces = pieces + (_piece(ptr, columns, inside, j, False, ACC),)
+        return pieces
 
 
 @triton.jit
-def load_strips(
-    ptr, offsets, plane, row_inside, columns, W,
-    CHANNELS: tl.constexpr, MASKED: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """For each channel the vectors at columns -4, 0 and +4: a tuple of 3 CHANNELS tensors [N, 4]."""
-    result = ()
-    for channel in tl.static_range(CHANNELS):
-        for shift in tl.static_range(-4, 8, 4):
-            inside = row_inside & (columns + shift >= 0) & (columns + shift < W)
-            result = result + (load_strip(ptr + channel * plane, offsets + shift, inside, MASKED, ACC),)
-    return result
+def load_sides(
+    ptr, columns, inside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr
+):
+    """The columns beside the strip in the pieces they are read in, 0 outside the image.
+
+    AGAIN reads what was read before from the cache, where the compiler would keep it in registers.
+    """
+    pieces = ()
+    for k in tl.static_range(2 if VECTOR else 4):
+        piece = _piece(ptr, columns, inside, 2 * k if VECTOR else (k if k < 2 else COLS + k), AGAIN, ACC)
+        pieces = pieces + (piece,)
+    return pieces
 
 
 @triton.jit
-def _split(x, N: tl.constexpr):
-    """The columns of [N, 4] as four [N]."""
-    even, odd = tl.split(tl.reshape(x, [N, 2, 2]))
-    c0, c2 = tl.split(even)
-    c1, c3 = tl.split(odd)
-    return c0, c1, c2, c3
+def _piece(ptr, columns, inside, index: tl.constexpr, AGAIN: tl.constexpr, ACC: tl.constexpr):
+    # .ca is what a load does anyway, but makes it another operation than one without.
+    modifier: tl.constexpr = ".ca" if AGAIN else ""
+    return tl.load(ptr + columns[index], mask=inside[index], other=0.0, cache_modifier=modifier).to(ACC)
 
 
 @triton.jit
-def _join(c0, c1, c2, c3, N: tl.constexpr):
-    """Four [N] as the columns of [N, 4]."""
-    return tl.reshape(tl.join(tl.join(c0, c2), tl.join(c1, c3)), [N, 4])
+def split_own(pieces, VECTOR: tl.constexpr, N: tl.constexpr):
+    """The strip as COLS columns [N]."""
+    if VECTOR:
+        even, odd = tl.split(tl.reshape(pieces[0], [N, 2, 2]))
+        a, c = tl.split(even)
+        b, d = tl.split(odd)
+        return (a, b, c, d)
+    else:
+        return pieces
 
 
 @triton.jit
-def shifted(left, own, right, N: tl.constexpr):
-    """The strip shifted by dx = -2 ... 2, from the vectors at columns -4, 0 and +4."""
-    _, _, a, b = _split(left, N)
-    c, d, e, f = _split(own, N)
-    g, h, _, _ = _split(right, N)
-    return (_join(a, b, c, d, N), _join(b, c, d, e, N), own, _join(d, e, f, g, N), _join(e, f, g, h, N))
+def split_sides(pieces, VECTOR: tl.constexpr):
+    """The columns beside the strip as 4 columns [N]."""
+    if VECTOR:
+        a, b = tl.split(pieces[0])
+        c, d = tl.split(pieces[1])
+        return (a, b, c, d)
+    else:
+        return pieces
+
+
+@triton.jit
+def store_own(ptr, columns, inside, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
+    """Writes COLS columns [N] in the pointer's dtype for the threads that are `wanted` [N]."""
+    if VECTOR:
+        a, b, c, d = own
+        strip = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [N, 4])
+        tl.store(ptr + columns[1], strip, mask=wanted[:, None])
+    else:
+        for j in tl.static_range(COLS):
+            tl.store(ptr + columns[2 + j], own[j], mask=wanted & inside[2 + j])

@@ -1,0 +1,229 @@
+"""One case by every provider: first calls and parity, then every part in turns; whatever happens becomes a row."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .cases import PROVIDERS, TOLERANCE, Case, evaluate, function_of, part_call, worst_error
+from .measure import Timing, extra_memory
+from .timing import Repeated, free_memory, peak_gpu_memory, sets_needed, take_turns, wall_seconds
+
+_ORACLES = ("reference", "pairs", "blocked")  # the first that fits into memory judges at the measured size
+# To eager operators every size is the same; a static graph is compiled for each, which its first call shows.
+_SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled")
+
+
+@dataclass
+class Subject:
+    """A provider that agrees with the oracle. New-size times are None where they say nothing new."""
+
+    function: Callable
+    first_seconds: float
+    new_size_seconds: float | None = None
+    new_size_steady: float | None = None
+
+
+@dataclass
+class Comparison:
+    """What all cases of a run share, and the rows they leave."""
+
+    device: str
+    providers: list[str]
+    parts: list[str]
+    repeats: int
+    check: bool  # parity alone
+    deadline: float  # of time.perf_counter(): no provider is begun after it
+    copy_rate: float  # bytes a second
+    rows: list[dict]
+    save: Callable[[], None]
+    failed: bool = False
+    functions: dict[tuple[str, str | None], Callable] = field(default_factory=dict)
+
+    def run(self, case: Case) -> None:
+        """Compare, then time, one case."""
+        print(f"\n{case}", flush=True)
+        subjects = self._first_calls(case)
+        if self.check or not subjects:
+            return
+        sets = sets_needed(case.input_bytes, self.device)
+        inputs = [case.inputs(self.device, seed) for seed in range(sets)]
+        for part in self.parts:
+            self._time(case, part, subjects, inputs)
+            self.save()
+
+    def _first_calls(self, case: Case) -> dict[str, Subject]:
+        """The providers that ran and agree; none of them if one disagrees."""
+        inputs, cotangents = case.inputs(self.device), case.cotangents(self.device)
+        expected = self._oracle(case, inputs, cotangents)
+        subjects, wrong = {}, []
+        for provider in self.providers:
+            with self._guarded(case, provider, None):
+                self._refuse(case, provider)
+                if expected is None and provider.startswith("compiled"):
+                    raise _Refused("not measured: nothing that it could be compared with fits into memory")
+                function = self._function(case, provider)
+                first, got = self._evaluated(function, inputs, cotangents)
+                error = self._small_error(case, provider, function)
+                if expected is not None:
+                    error = max(error, worst_error(got, expected))
+                print(f"  {provider:17} parity {error:.1e}, first call {first:.3f} s", flush=True)
+                if error > TOLERANCE[case.dtype]:
+                    wrong.append(f"{provider} {error:.1e}")
+                    continue
+                subjects[provider] = Subject(function, first)
+                if not self.check and provider not in _SAME_AT_EVERY_SIZE:
+                    self._new_size(case, subjects[provider])
+        if wrong:
+            self.failed = True
+            self._add(case, None, None, f"not timed: parity above {TOLERANCE[case.dtype]:.1e} of {', '.join(wrong)}")
+            return {}
+        return subjects
+
+    def _function(self, case: Case, provider: str) -> Callable:
+        """One function for all sizes: what it has compiled for one serves the next."""
+        key = (provider, case.color)
+        if key not in self.functions:
+            self.functions[key] = function_of(case.op, *key)
+        return self.functions[key]
+
+    def _evaluated(
+        self, function: Callable, inputs: list[Tensor], cotangents: list[Tensor]
+    ) -> tuple[float, list[Tensor]]:
+        """Seconds, outputs and gradients."""
+        got: list[Tensor] = []
+        return wall_seconds(lambda: got.extend(evaluate(function, inputs, cotangents)), self.device), got
+
+    def _oracle(self, case: Case, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor] | None:
+        """Outputs and gradients of the eager reference, or of the next best where it needs too much memory."""
+        for provider in _ORACLES:
+            if provider in PROVIDERS[case.op] and self._shortage(case, provider) is None:
+                with contextlib.suppress(torch.OutOfMemoryError):
+                    return evaluate(function_of(case.op, provider, case.color), inputs, cotangents)
+        return None
+
+    def _small_error(self, case: Case, provider: str, function: Callable) -> float:
+        """Against the reference in float64; a compiled graph is only judged at the size it is measured at."""
+        if provider.startswith("compiled"):
+            return 0.0
+        small = case.small()
+        inputs, cotangents = small.inputs(self.device), small.cotangents(self.device)
+        exact = [[tensor.double() for tensor in tensors] for tensors in (inputs, cotangents)]
+        expected = evaluate(function_of(case.op, "reference", case.color), *exact)
+        return worst_error(evaluate(function, inputs, cotangents), expected)
+
+    def _new_size(self, case: Case, subject: Subject) -> None:
+        other = case.another_size()
+        inputs, cotangents = other.inputs(self.device), other.cotangents(self.device)
+        first, *later = (self._evaluated(subject.function, inputs, cotangents)[0] for _ in range(4))
+        subject.new_size_seconds, subject.new_size_steady = first, sorted(later)[1]
+
+    def _time(self, case: Case, part: str, subjects: dict[str, Subject], inputs: list[list[Tensor]]) -> None:
+        cotangents = case.cotangents(self.device)
+        calls, memory = {}, {}
+        for provider, subject in subjects.items():
+            with self._guarded(case, provider, part):
+                self._refuse(case, provider, len(inputs) if part.startswith("backward") else 1)
+                call = part_call(subject.function, part, inputs, cotangents)
+                memory[provider] = self._memory(case, provider, part, call)
+                calls[provider] = Repeated(call, len(inputs), self.device)
+        times = take_turns(calls, self.repeats, self.device)
+        for provider, (called, queued) in times.items():
+            row = self._figures(case, part, called, queued) | {"extra_bytes": memory[provider]}
+            row["times_faster_than"] = {
+                other: theirs.median / called.median for other, (theirs, _) in times.items() if other != provider
+            }
+            if part == "forward+backward":
+                row |= _first_figures(subjects[provider])
+            self._add(case, provider, part, "ok", **row)
+
+    def _figures(self, case: Case, part: str, called: Timing, queued: Timing | None) -> dict[str, object]:
+        rate = case.moved_bytes(part) / (queued or called).median
+        return {
+            "ms": _milliseconds(called),
+            "device_ms": queued and _milliseconds(queued),
+            "repeats": called.repeats,
+            "gb_per_s": rate / 1e9,
+            "copy_share": rate / self.copy_rate,
+        }
+
+    def _memory(self, case: Case, provider: str, part: str, call: Callable[[int], object]) -> int | None:
+        if self.device != "cpu":
+            return peak_gpu_memory(lambda: call(0))
+        if part != "forward+backward" or provider.startswith("compiled"):
+            return None  # it takes a process of its own
+        dtype = str(case.dtype).removeprefix("torch.")
+        return extra_memory("bench.cases:memory_call", case.op, provider, case.color, case.height, case.width, dtype)
+
+    def _shortage(self, case: Case, provider: str, sets: int = 1) -> str | None:
+        needed, free = case.needed_bytes(provider, sets), free_memory(self.device)
+        if free is None or needed <= 0.9 * free:
+            return None
+        return f"refused: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+
+    def _refuse(self, case: Case, provider: str, sets: int = 1) -> None:
+        if time.perf_counter() > self.deadline:
+            raise _Refused("not measured: the time given by --seconds was spent")
+        if shortage := self._shortage(case, provider, sets):
+            raise _Refused(shortage)
+
+    @contextlib.contextmanager
+    def _guarded(self, case: Case, provider: str, part: str | None) -> Iterator[None]:
+        """Turns what goes wrong with one provider into a row; the rest goes on."""
+        try:
+            yield
+        except _Refused as error:
+            self._add(case, provider, part, str(error))
+        except Exception as error:
+            # On a CPU, PyTorch has only a RuntimeError for it.
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+                self._add(case, provider, part, "out of memory")
+            else:
+                self.failed = True
+                reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+                self._add(case, provider, part, f"failed: {type(error).__name__}: {reason}")
+
+    def _add(self, case: Case, provider: str | None, part: str | None, status: str, **figures: object) -> None:
+        """A row; provider and part are None where it speaks of all of them."""
+        dtype = str(case.dtype).removeprefix("torch.")
+        row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
+        row |= {"provider": provider, "part": part, "status": status} | figures
+        self.rows.append(row)
+        print("  " + row_text(row), flush=True)
+
+
+class _Refused(Exception):
+    """Not tried; the message is the row's status."""
+
+
+def _milliseconds(timing: Timing) -> dict[str, float]:
+    return {name: 1e3 * getattr(timing, name) for name in ("median", "p20", "p80")}
+
+
+def _first_figures(subject: Subject) -> dict[str, float | None]:
+    ratio = subject.new_size_seconds and subject.new_size_seconds / subject.new_size_steady
+    return {
+        "first_call_s": subject.first_seconds,
+        "new_size_s": subject.new_size_seconds,
+        "new_size_ratio": ratio,
+    }
+
+
+def row_text(row: dict) -> str:
+    """A row as a line of the table."""
+    start = f"{row['part'] or '':22} {row['provider'] or '':17}"
+    if row["status"] != "ok":
+        return f"{start} {row['status']}"
+    ms, device, memory = row["ms"], row["device_ms"], row["extra_bytes"]
+    words = [
+        start,
+        f"{ms['median']:9.3f} ms [{ms['p20']:.3f}, {ms['p80']:.3f}]",
+        f"device {device['median']:.3f} ms" if device else "",
+        f"{row['gb_per_s']:.0f} GB/s, {row['copy_share']:.0%} of a copy",
+        f"{memory / 1e6:.0f} MB" if memory is not None else "",
+        f"a new size {row['new_size_ratio']:.1f}x" if row.get("new_size_ratio") else "",
+    ]
+    return "  ".join(word for word in words if word)

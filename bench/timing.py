@@ -1,0 +1,154 @@
+"""One way of timing for CPUs and GPUs, and what else a device has to be asked: bandwidth, cache, memory.
+
+A device is "cpu", or "cuda" for PyTorch's current GPU.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import sys
+import tempfile
+import time
+import unittest.mock
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from .measure import Timing, summary
+
+MAX_SETS = 64  # of inputs: images so small that more would be needed are bound by their launches anyway
+_BATCH_SECONDS = 2e-3
+_MAX_BATCH = 50
+_CYCLES_PER_SECOND = 2e9  # for how long a GPU is to wait; its true clock matters little
+
+
+class Repeated:
+    """A call on rotating inputs, warmed when this is made, then timed in batches long enough for the clock."""
+
+    def __init__(self, call: Callable[[int], object], sets: int, device: str):
+        self._call, self._device = call, device
+        self._turns = itertools.cycle(range(sets))
+        self._batch = 1
+        self._enqueued = 0.0  # seconds until all launches of a batch are queued
+        self._run()
+        synchronize(device)
+        if device != "cpu":
+            seconds = wall_seconds(self._run, device)
+            self._batch = min(_MAX_BATCH, max(1, math.ceil(_BATCH_SECONDS / seconds)))
+            start = time.perf_counter()
+            self._run()
+            self._enqueued = time.perf_counter() - start
+            synchronize(device)
+
+    def _run(self) -> None:
+        for _ in range(self._batch):
+            self._call(next(self._turns))
+
+    def seconds(self, queued: bool = False) -> float:
+        """Seconds a call. With `queued`, the GPU waits until the launches are queued, and Python's share is left out.
+
+        A call that waits for the GPU itself, as for a copy to it, gains nothing from that.
+        """
+        if self._device == "cpu":
+            return wall_seconds(self._run, self._device) / self._batch
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        synchronize(self._device)
+        if queued:
+            torch.cuda._sleep(int(1.5 * self._enqueued * _CYCLES_PER_SECOND))
+        start.record()
+        self._run()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3 / self._batch
+
+
+def take_turns(calls: Mapping[str, Repeated], repeats: int, device: str) -> dict[str, tuple[Timing, Timing | None]]:
+    """(as called, with launches queued ahead) of each, taken a, b, a, b, ...; the second is None on a CPU."""
+    ways = (False,) if device == "cpu" else (False, True)
+    seconds: dict[tuple[str, bool], list[float]] = {(name, way): [] for name in calls for way in ways}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            for way in ways:
+                seconds[name, way].append(call.seconds(queued=way))
+    return {
+        name: (summary(seconds[name, False]), summary(seconds[name, True]) if True in ways else None) for name in calls
+    }
+
+
+def choose_device(name: str) -> str:
+    """The device for "auto", "cpu" or "cuda"; ends the program with status 2 where there is no GPU to choose."""
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        print("--device cuda: PyTorch finds no GPU here; use --device cpu", file=sys.stderr)
+        sys.exit(2)
+    return ("cuda" if has_gpu else "cpu") if name == "auto" else name
+
+
+def synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def wall_seconds(call: Callable[[], object], device: str) -> float:
+    """Of one call, until its results are there."""
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def sets_needed(set_bytes: int, device: str) -> int:
+    """Sets of inputs to rotate, so that together they exceed twice the GPU's L2 cache."""
+    if device == "cpu":
+        return 1
+    cache = torch.cuda.get_device_properties().L2_cache_size
+    return min(MAX_SETS, max(2, 2 * cache // set_bytes + 1))
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes a second, read and written, of a copy well beyond every cache."""
+    count = (2**28 if device == "cpu" else 2**29) // 4
+    source = torch.rand(count, device=device)
+    target = torch.empty_like(source)
+    copy = Repeated(lambda _: target.copy_(source), 1, device)
+    return 2 * 4 * count / summary([copy.seconds(queued=True) for _ in range(9)]).median
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that can still be taken, None where the system does not say."""
+    if device != "cpu":
+        free, _ = torch.cuda.mem_get_info()
+        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    try:
+        return int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return None
+
+
+def peak_gpu_memory(call: Callable[[], object]) -> int:
+    """Bytes by which a call raises the peak of what PyTorch has allocated on the GPU."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+@contextlib.contextmanager
+def fresh_compilers(torch_compile: bool) -> Iterator[None]:
+    """Empty compiler caches, so that a first call compiles whatever ran before, and every size its own graph."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sci-bench-", ignore_cleanup_errors=True))
+        caches = {name: os.path.join(folder, name) for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")}
+        stack.enter_context(unittest.mock.patch.dict(os.environ, caches))
+        if torch_compile:
+            from torch._dynamo import config as dynamo
+            from torch._functorch import config as functorch
+
+            stack.enter_context(dynamo.patch(recompile_limit=64))
+            # A backward pass that is timed alone runs more than once on the same graph.
+            stack.enter_context(functorch.patch(donated_buffer=False))
+        yield
