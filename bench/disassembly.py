@@ -1,22 +1,24 @@
-"""Instructions that a thread executes, counted in a kernel's disassembly."""
+"""Instructions that a thread executes, counted in a kernel's NVIDIA machine code."""
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import triton
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?(\S+?)(\s[^;]*)?;")
+_LABEL = re.compile(r"\s*(\.L\w+|\$\w+):")
 
 
 class Instruction(NamedTuple):
-    """Name with its suffixes, and the label it jumps to, if any."""
+    """Name with its suffixes, the label it jumps to, if any, and whether what follows it may be executed next."""
 
     name: str
     target: str | None
+    goes_on: bool
 
 
 class Code(NamedTuple):
@@ -27,48 +29,65 @@ class Code(NamedTuple):
 
 
 def sass(cubin: bytes) -> Code:
-    """The NVIDIA machine code of a cubin, up to the subroutines behind the kernel's end (such as slow paths)."""
-    lines = _tool("nvdisasm", "-c", cubin=cubin).splitlines()
-    return _parse(lines, r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(\S+?)(\s[^;]*)?;", r"^(\.L\w+|\$\w+):", "$")
+    """A kernel's code, without the subroutines behind its end (the slow paths of float64 division)."""
+    return parse(_tool("nvdisasm", "-c", cubin=cubin))
 
 
-def amdgcn(assembly: str) -> Code:
-    """AMD assembly as the compiler writes it."""
-    return _parse(assembly.splitlines(), r"\t([sv]_\w+|global_\w+|buffer_\w+|ds_\w+)(\s[^;]*)?", r"^(\.L\w+):", "$")
-
-
-def _parse(lines: Iterable[str], instruction: str, label: str, stop: str) -> Code:
+def parse(text: str) -> Code:
+    """Code from nvdisasm's listing of it."""
     instructions, labels = [], {}
-    for line in lines:
-        if found := re.match(label, line.strip()):
-            if found[1].startswith(stop):
+    for line in text.splitlines():
+        if found := _LABEL.match(line):
+            if found[1].startswith("$"):
                 break
             labels[found[1]] = len(instructions)
-        elif found := re.match(instruction, line):
-            target = re.search(r"(\.L\w+)", found[2] or "")
-            instructions.append(Instruction(found[1], target and target[1]))
+        elif found := _INSTRUCTION.match(line):
+            predicate, name, operands = found.groups()
+            target = re.search(r"(\.L\w+)", operands or "")
+            goes_on = predicate is not None or name not in ("BRA", "EXIT")
+            instructions.append(Instruction(name, target and target[1], goes_on))
     return Code(instructions, labels)
 
 
 def executed(code: Code, trips: int) -> dict[str, float]:
-    """How often a thread executes each instruction, by name, when its one loop makes `trips` trips.
+    """How often a thread executes each instruction, by name, when its one loop makes `trips` trips; all branches taken.
 
     Raises ValueError where the code has more than one loop: their trips are not known.
     """
     loops = [
         (code.labels[ins.target], index)
         for index, ins in enumerate(code.instructions)
-        # A jump to itself pads the end of NVIDIA's code.
+        # A jump to itself pads the end of the code.
         if ins.target in code.labels and code.labels[ins.target] < index
     ]
-    if len(loops) > 1 and False:
+    if len(loops) > 1:
         raise ValueError(f"expected at most one loop; the code has {len(loops)}")
+    first, last = loops[0] if loops else (0, -1)
     counts: dict[str, float] = {}
     for index, ins in enumerate(code.instructions):
-        if ins.target is not None and code.labels.get(ins.target) == index or ins.name == "NOP":
-            continue
-        weight = trips if loops and loops[0][0] <= index <= loops[0][1] else 1
-        counts[ins.name] = counts.get(ins.name, 0) + weight
+        if ins.name != "NOP" and code.labels.get(ins.target) != index:
+            counts[ins.name] = counts.get(ins.name, 0) + (trips if first <= index <= last else 1)
+    return counts
+
+
+def shortest(code: Code) -> dict[str, float]:
+    """Instructions on the shortest way through code without loops, by name: that of a block that needs no mask."""
+    length = len(code.instructions)
+    # From each instruction to the end: how many are executed, and which is next.
+    steps, following = [0] * (length + 1), [length] * length
+    for index in range(length - 1, -1, -1):
+        ins = code.instructions[index]
+        ways = [index + 1] if ins.goes_on else []
+        if ins.target in code.labels and code.labels[ins.target] > index:
+            ways.append(code.labels[ins.target])
+        following[index] = min(ways, key=steps.__getitem__, default=length)
+        steps[index] = steps[following[index]] + 1
+    counts: dict[str, float] = {}
+    index = 0
+    while index < length:
+        name = code.instructions[index].name
+        counts[name] = counts.get(name, 0) + 1
+        index = following[index]
     return counts
 
 

@@ -4,14 +4,14 @@
 
 The launchers run on fake CUDA tensors of 3840x2160 while the launches are recorded, so what is compiled is what
 ships: the same specialisations, strips and marches. From the machine code: registers, stack, instructions and loads
-a pixel, the loop counted by its trips. Bytes a pixel are counted by hand: each input read once, each output written
-once. Issue and memory are the times that the instructions and the bytes take at least on the GPU named; a kernel
-can be no faster than the larger.
+a pixel, the loop counted by its trips, on the way that needs no mask. Bytes a pixel are counted by hand: each input
+read once, each output written once. Issue and memory are the times that the instructions and the bytes take at least
+on the GPU named; a kernel can be no faster than the larger. AMD's code keeps loads out of line, behind jumps: its
+instructions are not counted.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import sys
@@ -28,12 +28,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from model.files import write_atomically
 from sci_kernels import triton as launchers
 from sci_kernels.constants import COLORS
 
-from .disassembly import amdgcn, executed, resource_usage, sass
-from .gpus import GPUS
+from .disassembly import executed, resource_usage, sass, shortest
+from .devices import GPUS
+from .measure import write_json
 
 HEIGHT, WIDTH = 2160, 3840
 _DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
@@ -50,7 +50,7 @@ class RecordedLaunch:
     constants: dict[str, object]
     attributes: dict[tuple[int, ...], list]
     options: dict[str, int]
-    trips: int  # of its loop
+    trips: int  # of its loop; 0: it has none, and a branch for what needs a mask
     program_pixels: float  # pixels that a program completes
     bytes_a_pixel: float
 
@@ -100,7 +100,9 @@ def _loss_case(
 
     wanted = {(True, True): "both", (False, True): "illumination", (True, False): "input"}[grads]
     name = f"{_DTYPES[dtype]} {color} {channels} {wanted}"
-    name += (" unaligned" if width % 4 else "") + ("" if fidelity else " smooth") + (f" L{l_channels}" * bool(l_channels))
+    name += (
+        (" unaligned" if width % 4 else "") + ("" if fidelity else " smooth") + (f" L{l_channels}" * bool(l_channels))
+    )
     return Case(name, call)
 
 
@@ -147,8 +149,8 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
             signature[param.name] = param.annotation_type or "i32"
     options = {name: value for name, value in options.items() if name not in ("grid", "warmup")}
     name = kernel.fn.__name__.strip("_").removesuffix("_kernel")
-    march = values.get("march", 1)
-    if "march" in values:
+    march = values.get("march", 0)
+    if march:
         pixels = march * values["BANDS"] * values["STRIPS"] * values["COLS"]
     else:
         pixels = values["BLOCK"] * HEIGHT * WIDTH / values["count"]
@@ -190,12 +192,12 @@ def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
     if is_amd:
         assembly = compiled.asm["amdgcn"]
         registers, stack = _number(r"\.vgpr_count:\s+(\d+)", assembly), _number(r"_fixed_size:\s+(\d+)", assembly, -1)
-        code = amdgcn(assembly)
+        counts = None
     else:
         usage = resource_usage(compiled.asm["cubin"])
         registers, stack = _number(r"REG:(\d+)", usage), _number(r"STACK:(\d+)", usage)
         code = sass(compiled.asm["cubin"])
-    counts = executed(code, launch.trips)
+        counts = executed(code, launch.trips) if launch.trips else shortest(code)
     pixels = launch.program_pixels / (launch.options["num_warps"] * warp)  # of a thread
     return {
         "target": target,
@@ -204,8 +206,8 @@ def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
         "registers": registers,
         "stack": stack,
         "shared": compiled.metadata.shared,
-        "instructions": round(sum(counts.values()) / pixels, 1),
-        "loads": round(sum(n for name, n in counts.items() if re.match(r"LDG|(global|buffer)_load", name)) / pixels, 2),
+        "instructions": counts and round(sum(counts.values()) / pixels, 1),
+        "loads": counts and round(sum(n for name, n in counts.items() if name.startswith("LDG")) / pixels, 2),
         "bytes": launch.bytes_a_pixel,
         "warps": GPUS[target].resident_warps(registers),
     }
@@ -243,10 +245,14 @@ def _row(launch: tuple[str, int, int]) -> dict[str, object]:
 def describe(row: dict[str, object]) -> str:
     """One line of the table."""
     gpu, pixels = GPUS[row["target"]], HEIGHT * WIDTH
+    if row["instructions"] is None:
+        counted, issue = f"{'-':>8}{'-':>7}", f"{'-':>8}"
+    else:
+        counted = f"{row['instructions']:8.1f}{row['loads']:7.2f}"
+        issue = f"{gpu.issue_ms(row['instructions'], pixels):8.3f}"
     return (
         f"{row['target']:8}{row['kernel']:12}{row['case']:32}{row['registers']:5}{row['stack']:6}{row['shared']:7}"
-        f"{row['instructions']:8.1f}{row['loads']:7.2f}{row['bytes']:6.0f}{row['warps']:4}/{gpu.warps}"
-        f"{gpu.issue_ms(row['instructions'], pixels):8.3f}{gpu.memory_ms(row['bytes'], pixels):8.3f}"
+        f"{counted}{row['bytes']:6.0f}{row['warps']:4}/{gpu.warps}{issue}{gpu.memory_ms(row['bytes'], pixels):8.3f}"
     )
 
 
@@ -261,14 +267,15 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for target in args.target:
         gpu = GPUS[target]
-        print(f"{target}: {gpu.name}, {gpu.multiprocessors} x {gpu.lanes} lanes at {gpu.clock_ghz} GHz, {gpu.bandwidth_tb} TB/s")
+        units = f"{gpu.multiprocessors} x {gpu.lanes} lanes at {gpu.clock_ghz} GHz"
+        print(f"{target}: {gpu.name}, {units}, {gpu.bandwidth_tb} TB/s")
     print(f"{'':52}  regs stack shared instr/px ld/px  B/px  warps  issue  memory (ms, 3840x2160)")
     result = []
     for row in rows(args.target, args.only):
         result.append(row)
         print(describe(row), flush=True)
     if args.json:
-        write_atomically(args.json, (json.dumps(result, indent=1) + "\n").encode())
+        write_json(args.json, result)
     spilled = [row for row in result if row["stack"]]
     print(f"{len(result)} kernels compiled, {len(spilled)} with a stack")
     return 1 if spilled else 0

@@ -53,9 +53,16 @@ def _started(step: Step) -> subprocess.Popen:
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(open(step.log, "wb")) if step.log else None
         errors = subprocess.STDOUT if step.log else None
-        # A session of its own, so that its children can be stopped with it.
+        # A session of its own, so that its children can be stopped with it; interruptible even where this process,
+        # as a shell's background job, is not.
         return subprocess.Popen(
-            step.command, cwd=ROOT, env=environment, stdout=log, stderr=errors, start_new_session=True
+            step.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 

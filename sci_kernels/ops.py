@@ -188,10 +188,24 @@ def _loss_setup(ctx, inputs, output) -> None:
         ctx.save_for_backward(input, illumination)
 
 
+def _is_plain_one(grad_loss: Tensor) -> bool:
+    """Whether scaling by grad_loss would change nothing but take two copies: known where looking costs nothing."""
+    return (
+        type(grad_loss) is Tensor
+        and grad_loss.device.type == "cpu"
+        and not torch.is_grad_enabled()  # else a second derivative may be asked for, to be refused
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and grad_loss.item() == 1.0
+    )
+
+
 def _loss_backward(ctx, grad_loss, *_):
     needed = ctx.needs_input_grad[:2]
     if ctx.stored:
-        grads = _scale_gradients(grad_loss, *ctx.saved_tensors, *ctx.dtypes)
+        stored = ctx.saved_tensors
+        ready = _is_plain_one(grad_loss) and all(t.dtype == dtype for t, dtype in zip(stored, ctx.dtypes, strict=True))
+        grads = stored if ready else _scale_gradients(grad_loss, *stored, *ctx.dtypes)
     else:
         grads = _illumination_loss_bwd(grad_loss, *ctx.saved_tensors, *ctx.options, *needed)
     wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))

@@ -41,8 +41,8 @@ def transform_color(input: Tensor, color: str) -> Tensor:
     """Y of the module docstring: `input` itself (rgb), per pixel (ycbcr), or per memory triple (reference)."""
     if color == "rgb":
         return input
-    matrix = input.new_tensor(COLOR_MATRIX)
-    bias = input.new_tensor(COLOR_BIAS)
+    matrix = torch.tensor(COLOR_MATRIX, dtype=input.dtype, device=input.device)
+    bias = torch.tensor(COLOR_BIAS, dtype=input.dtype, device=input.device)
     with torch.autocast(input.device.type, enabled=False):
         if color == "ycbcr":
             return torch.einsum("nkhw,kp->nphw", input, matrix) + bias.view(1, 3, 1, 1)

@@ -80,14 +80,12 @@ def test_mixed_dtypes_as_under_autocast(fused):
     assert residual.grad.dtype == torch.bfloat16 and image.grad.dtype == torch.float32
 
 
-def test_strides_and_empty_tensors(fused):
+def test_strides(fused):
     impl, device = fused
     tensors = [torch.rand(1, 3, 6, 8, device=device) for _ in range(3)]
     strided = [t.contiguous(memory_format=torch.channels_last) for t in tensors]
     dense, other = sci_kernels.retinex(*tensors, impl=impl), sci_kernels.retinex(*strided, impl=impl)
     assert all(torch.equal(a, b) for a, b in zip(dense, other, strict=True))
-    empty = torch.empty(0, 3, 4, 4, device=device)
-    assert sci_kernels.retinex(empty, empty, empty, impl=impl)[0].shape == empty.shape
 
 
 def test_wrong_arguments_are_named():

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
-from .config import ELEMENTWISE_BLOCK, ELEMENTWISE_WARPS
+from .config import COLOR_BLOCK
 from .primitives import ACC
 
 
@@ -72,8 +72,8 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     y = torch.empty_like(x, dtype=dtype)
     count = x.numel() // 3
     with torch.cuda.device_of(x):
-        _color_fwd_kernel[(triton.cdiv(count, ELEMENTWISE_BLOCK),)](
-            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], ELEMENTWISE_BLOCK, num_warps=ELEMENTWISE_WARPS
+        _color_fwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
+            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], COLOR_BLOCK, num_warps=4
         )
     return y
 
@@ -81,12 +81,15 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
 def launch_color_gradient(
     grad_loss: Tensor, grad_y: Tensor, x: Tensor, light: Tensor, fidelity_factor: float
 ) -> Tensor:
-    """The input's gradient, in its dtype, from that of Y; `fidelity_factor` is 2 fidelity_weight / numel."""
-    grad_x = torch.empty_like(x)
+    """The input's gradient, in its dtype, from that of Y; `fidelity_factor` is 2 fidelity_weight / numel.
+
+    It takes the memory of `grad_y` where it fits: a triple is read whole before it is written.
+    """
+    grad_x = grad_y if grad_y.dtype == x.dtype else torch.empty_like(x)
     count = x.numel() // 3
     with torch.cuda.device_of(x):
-        _color_bwd_kernel[(triton.cdiv(count, ELEMENTWISE_BLOCK),)](
+        _color_bwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
             grad_loss, grad_y, x, light, grad_x, fidelity_factor, count, _MATRIX, fidelity_factor != 0.0,
-            ACC[grad_y.dtype], ELEMENTWISE_BLOCK, num_warps=ELEMENTWISE_WARPS,
+            ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4,
         )  # fmt: skip
     return grad_x

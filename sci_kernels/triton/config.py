@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..constants import COLOR_MATRIX
 
-# Elements a program of the elementwise kernels takes, and its warps.
-ELEMENTWISE_BLOCK = 1024
-ELEMENTWISE_WARPS = 4
+# Elements, or triples of them, that a program of the elementwise kernels takes on 4 warps.
+RETINEX_BLOCK = 2048
+COLOR_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class Launch:
 def loss_launch(x: Tensor, dtype: torch.dtype) -> Launch:
     """The launch of both loss kernels: one warp a program, 4 pixels a thread, and 1 in float64."""
     if not x.is_cuda or triton.knobs.runtime.interpret:
-        # An interpreted program costs seconds whatever its size: few, with many threads that march 2 rows.
-        return Launch(strips=16, columns=4 if dtype == torch.float32 else 1, bands=32, longest=2, shortest=2)
+        # An interpreted program costs seconds whatever its size: few, with many threads and short marches.
+        if dtype == torch.float32:
+            return Launch(strips=16, columns=4, bands=64, longest=1, shortest=1)
+        return Launch(strips=64, columns=1, bands=32, longest=2, shortest=2)
     return Launch(strips=64 if torch.version.hip else 32, columns=4 if dtype == torch.float32 else 1)
 
 

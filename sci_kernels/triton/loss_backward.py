@@ -23,8 +23,7 @@ from ..reference import compute_dtype
 from .color import launch_color_forward, launch_color_gradient
 from .config import loss_launch
 from .neighbours import (
-    differences,
-    edge_weight,
+    compare,
     illumination_distance,
     own_columns,
     row_ratios,
@@ -33,7 +32,7 @@ from .neighbours import (
     side_columns,
     tiles_of,
 )
-from .primitives import ACC, TINY, in_order, ptx_level, scalar, scalar_bits, signed
+from .primitives import ACC, SCALARS, TINY, in_order, ptx_level, scalar, scalar_bits, signed
 from .strips import load_own, row_offsets, split_own, store_own, strip_columns, strip_position
 
 
@@ -47,9 +46,7 @@ def _pair(
 
     Each is a product (a, b), for a multiplication that is part of adding it.
     """
-    e = differences(p_v, i, P, q_v, j, Q, Y_CHANNELS)
-    f = differences(p_l, i, P, q_l, j, Q, L_CHANNELS)
-    weight = edge_weight(e, ratio, Y_CHANNELS, PTX)
+    e, f, weight = compare(p_v, p_l, i, P, q_v, q_l, j, Q, ratio, Y_CHANNELS, L_CHANNELS, PTX)
     terms = ()
     if Y_GRAD:
         weighted = weight * illumination_distance(f, L_CHANNELS)
@@ -78,13 +75,16 @@ def _add_own_pairs(
                     Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, PTX,
                 )  # fmt: skip
                 for k in tl.static_range(SUMS):
-                    value = in_order(p_sums[k * COLS + i] + terms[k][0] * terms[k][1], PTX)
+                    value = p_sums[k * COLS + i] + terms[k][0] * terms[k][1]
+                    value = in_order(value) if PTX >= 1 else value
                     p_sums = p_sums[: k * COLS + i] + (value,) + p_sums[k * COLS + i + 1 :]
                     if SAME_ROW:
-                        value = in_order(p_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1], PTX)
+                        value = p_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1]
+                        value = in_order(value) if PTX >= 1 else value
                         p_sums = p_sums[: k * COLS + i + dx] + (value,) + p_sums[k * COLS + i + dx + 1 :]
                     else:
-                        value = in_order(q_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1], PTX)
+                        value = q_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1]
+                        value = in_order(value) if PTX >= 1 else value
                         q_sums = q_sums[: k * COLS + i + dx] + (value,) + q_sums[k * COLS + i + dx + 1 :]
     return p_sums, q_sums
 
@@ -106,7 +106,8 @@ def _add_side_pairs(
                         Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, PTX,
                     )  # fmt: skip
                     for k in tl.static_range(SUMS):
-                        value = in_order(p_sums[k * COLS + i] + terms[k][0] * terms[k][1], PTX)
+                        value = p_sums[k * COLS + i] + terms[k][0] * terms[k][1]
+                        value = in_order(value) if PTX >= 1 else value
                         p_sums = p_sums[: k * COLS + i] + (value,) + p_sums[k * COLS + i + 1 :]
     return p_sums
 
@@ -141,12 +142,7 @@ def _gradients(
     return grads
 
 
-@triton.jit(
-    do_not_specialize=[
-        "u00", "u01", "u02", "u11", "u12", "u22", "row_ratio1", "row_ratio2", "column_ratio1", "column_ratio2",
-        "pair_factor", "fidelity_factor", "H", "W", "march",
-    ]
-)  # fmt: skip
+@triton.jit(do_not_specialize=SCALARS)
 def _loss_bwd_kernel(
     grad_loss_ptr,
     x_ptr,
@@ -267,9 +263,10 @@ def _loss_bwd_kernel(
         for k in tl.static_range(SUMS):
             own = grads[k * COLS : (k + 1) * COLS]
             if Y_GRAD and k < Y_CHANNELS:
-                store_own(grad_y_ptr + k * plane + start, columns, inside, wanted, own, VECTOR, COLS, N)
+                ptr = grad_y_ptr + k * plane + start
             else:
-                store_own(grad_l_ptr + (k - SUMS + L_CHANNELS) * plane + start, columns, inside, wanted, own, VECTOR, COLS, N)
+                ptr = grad_l_ptr + (k - SUMS + L_CHANNELS) * plane + start
+            store_own(ptr, columns, inside, wanted, own, VECTOR, COLS, N)
         v0 = v
         light0 = light
         sums0 = sums1

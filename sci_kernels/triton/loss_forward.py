@@ -13,8 +13,7 @@ from ..reference import compute_dtype
 from .color import launch_color_forward
 from .config import loss_launch
 from .neighbours import (
-    differences,
-    edge_weight,
+    compare,
     illumination_distance,
     own_columns,
     row_ratios,
@@ -23,7 +22,7 @@ from .neighbours import (
     side_columns,
     tiles_of,
 )
-from .primitives import ACC, ptx_level, scalar, scalar_bits
+from .primitives import ACC, SCALARS, ptx_level, scalar, scalar_bits
 from .strips import load_own, row_offsets, split_own, strip_columns, strip_position
 
 
@@ -36,23 +35,19 @@ def _pairs(
     q_v, q_l, q_side_v, q_side_l = q
     for dx in tl.static_range(FIRST, 3):
         for i in tl.static_range(COLS):
-            if i + dx >= 0 and i + dx < COLS:
-                e = differences(p_v, i, COLS, q_v, i + dx, COLS, Y_CHANNELS)
-                f = differences(p_l, i, COLS, q_l, i + dx, COLS, L_CHANNELS)
-            else:
-                e = differences(p_v, i, COLS, q_side_v, i + dx + 2 if dx < 0 else i + dx - COLS + 2, 4, Y_CHANNELS)
-                f = differences(p_l, i, COLS, q_side_l, i + dx + 2 if dx < 0 else i + dx - COLS + 2, 4, L_CHANNELS)
             ratio = ratios[dx if dx >= 0 else -dx]
-            total += edge_weight(e, ratio, Y_CHANNELS, PTX) * illumination_distance(f, L_CHANNELS)
+            if i + dx >= 0 and i + dx < COLS:
+                _, f, weight = compare(p_v, p_l, i, COLS, q_v, q_l, i + dx, COLS, ratio, Y_CHANNELS, L_CHANNELS, PTX)
+            else:  # columns -2, -1, COLS and COLS + 1
+                _, f, weight = compare(
+                    p_v, p_l, i, COLS, q_side_v, q_side_l, i + dx + 2 if dx < 0 else i + dx + 2 - COLS, 4, ratio,
+                    Y_CHANNELS, L_CHANNELS, PTX,
+                )  # fmt: skip
+            total += weight * illumination_distance(f, L_CHANNELS)
     return total
 
 
-@triton.jit(
-    do_not_specialize=[
-        "u00", "u01", "u02", "u11", "u12", "u22", "row_ratio1", "row_ratio2", "column_ratio1", "column_ratio2",
-        "pair_factor", "fidelity_factor", "H", "W", "march",
-    ]
-)  # fmt: skip
+@triton.jit(do_not_specialize=SCALARS)
 def _loss_fwd_kernel(
     x_ptr,  # the input itself, for the fidelity term
     y_ptr,  # what colour differences are taken of: the input, or its transform in reference mode
@@ -119,9 +114,7 @@ def _loss_fwd_kernel(
         of_row *= pair
         start = row_offsets(row, H, W, VECTOR)
         for channel in tl.static_range(L_CHANNELS if FIDELITY else 0):
-            x = load_own(
-                (y_ptr if Y_IS_INPUT else x_ptr) + channel * plane + start, columns, inside, VECTOR, COLS, ACC
-            )
+            x = load_own((y_ptr if Y_IS_INPUT else x_ptr) + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
             x = split_own(x, VECTOR, N)
             for i in tl.static_range(COLS):
                 diff = light[channel * COLS + i] - x[i]

@@ -93,28 +93,30 @@ def side_columns(
         v = v + split_sides(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR)
     light = ()
     for channel in tl.static_range(L_CHANNELS):
-        light = light + split_sides(load_sides(l_ptr + channel * plane + start, columns, inside, AGAIN, VECTOR, COLS, ACC), VECTOR)
+        pieces = load_sides(l_ptr + channel * plane + start, columns, inside, AGAIN, VECTOR, COLS, ACC)
+        light = light + split_sides(pieces, VECTOR)
     return v, light
 
 
 @triton.jit
-def differences(
-    here, i: tl.constexpr, HERE: tl.constexpr, there, j: tl.constexpr, THERE: tl.constexpr, CHANNELS: tl.constexpr
-):
-    """Tensor i here, of HERE a channel, minus tensor j there, of THERE a channel; a tensor a channel."""
-    result = ()
-    for channel in tl.static_range(CHANNELS):
-        result = result + (here[HERE * channel + i] - there[THERE * channel + j],)
-    return result
+def compare(
+    p_v, p_l, i: tl.constexpr, P: tl.constexpr, q_v, q_l, j: tl.constexpr, Q: tl.constexpr, ratio,
+    Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """Tensor i of p, which has P a channel, beside tensor j of q, which has Q.
 
-
-@triton.jit
-def edge_weight(e, ratio, CHANNELS: tl.constexpr, PTX: tl.constexpr):
-    """2^(ratio - |e|^2)"""
+    The differences e of v and f of the illumination, a tensor a channel, and the weight 2^(ratio - |e|^2).
+    """
     exponent = ratio
-    for channel in tl.static_range(CHANNELS):
-        exponent = exponent - e[channel] * e[channel]
-    return exp2(exponent, PTX)
+    e = ()
+    f = ()
+    for channel in tl.static_range(Y_CHANNELS):
+        difference = p_v[P * channel + i] - q_v[Q * channel + j]
+        exponent = exponent - difference * difference
+        e = e + (difference,)
+    for channel in tl.static_range(L_CHANNELS):
+        f = f + (p_l[P * channel + i] - q_l[Q * channel + j],)
+    return e, f, exp2(exponent, PTX)
 
 
 @triton.jit

@@ -14,6 +14,13 @@ ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 TINY = tl.constexpr(2.0**-60)
 
 
+# Names of the loss kernels' scalar arguments: none of their values is worth a compilation of its own.
+SCALARS = [
+    "u00", "u01", "u02", "u11", "u12", "u22", "row_ratio1", "row_ratio2", "column_ratio1", "column_ratio2",
+    "pair_factor", "fidelity_factor", "H", "W", "march",
+]  # fmt: skip
+
+
 def scalar_bits(value: float, dtype: torch.dtype) -> int:
     """The bits of a scalar argument in `dtype`, for `scalar`: a float would reach the kernel rounded to float32."""
     single = dtype == torch.float32
@@ -23,7 +30,7 @@ def scalar_bits(value: float, dtype: torch.dtype) -> int:
 @triton.jit
 def scalar(bits, ACC: tl.constexpr):
     """The number that `scalar_bits` was given. An argument of the kernel, it costs no register."""
-    if ACC == tl.float32:
+    if tl.float32 == ACC:
         return bits.to(tl.int32).to(tl.float32, bitcast=True)
     else:
         return bits.to(tl.int64).to(tl.float64, bitcast=True)
@@ -72,23 +79,50 @@ def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
 
 
 @triton.jit
-def in_order(x, PTX: tl.constexpr):
-    """x itself, opaque to LLVM on NVIDIA.
+def in_order(x):
+    """x itself, opaque to LLVM; for NVIDIA.
 
     Sums that pass through it are added up in the order written. Otherwise LLVM makes vectors of operations on
     neighbouring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
     values are alive as there are registers.
     """
-    if PTX >= 1:
-        return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
-    else:
-        return x
+    return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
-def divide(a, b):
-    """IEEE division: `/` on float32 is approximate in PTX."""
-    if a.dtype == tl.float32:
+def divide(a, b, PTX: tl.constexpr, ROUNDED: tl.constexpr = True):
+    """a / b rounded to nearest (`/` on float32 is approximate in PTX), or to 2 units in the last place if not ROUNDED.
+
+    On NVIDIA b has to be a normal number and a finite: the remainder of the approximate quotient corrects it, in 4
+    instructions where IEEE division with its exceptions takes 8 and a branch.
+    """
+    if PTX >= 1:
+        reciprocal = tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [b], dtype=tl.float32, is_pure=True, pack=1
+        )
+        quotient = a * reciprocal
+        if ROUNDED:
+            quotient = (a - quotient * b) * reciprocal + quotient  # both fused
+        return quotient
+    elif a.dtype == tl.float32:
         return tl.div_rn(a, b)
     else:
         return a / b
+
+
+@triton.jit
+def load_block(ptr, mask, MASKED: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """BLOCK consecutive elements in ACC, 0 where masked."""
+    if MASKED:
+        return tl.load(ptr + tl.arange(0, BLOCK), mask=mask, other=0.0).to(ACC)
+    else:
+        return tl.load(ptr + tl.arange(0, BLOCK)).to(ACC)
+
+
+@triton.jit
+def store_block(ptr, value, mask, MASKED: tl.constexpr, BLOCK: tl.constexpr):
+    """Writes BLOCK consecutive elements in the pointer's dtype, but for what is masked."""
+    if MASKED:
+        tl.store(ptr + tl.arange(0, BLOCK), value, mask=mask)
+    else:
+        tl.store(ptr + tl.arange(0, BLOCK), value)

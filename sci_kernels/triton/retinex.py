@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
-from .config import ELEMENTWISE_BLOCK, ELEMENTWISE_WARPS
-from .primitives import ACC, divide
+from .config import RETINEX_BLOCK
+from .primitives import ACC, divide, load_block, ptx_level, store_block
 
 
 @triton.jit
@@ -23,9 +23,21 @@ def _clamp(x, low, high):
 
 
 @triton.jit
-def _elements(count, BLOCK: tl.constexpr):
-    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    return offsets, offsets < count
+def _retinex_block(
+    residual_ptr, stage_input_ptr, image_ptr, illumination_ptr, reflectance_ptr, mask,
+    LOW: tl.constexpr, HIGH: tl.constexpr, MASKED: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    residual = load_block(residual_ptr, mask, MASKED, ACC, BLOCK)
+    stage_input = load_block(stage_input_ptr, mask, MASKED, ACC, BLOCK)
+    image = load_block(image_ptr, mask, MASKED, ACC, BLOCK)
+    illumination = _clamp(residual + stage_input, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
+    # Clamped before it is divided, which changes nothing as illumination <= 1, and leaves no quotient to overflow.
+    image = _clamp(image, tl.full([], 0.0, ACC), tl.full([], 1.0, ACC))
+    reflectance = divide(image, illumination, PTX)
+    reflectance = tl.minimum(reflectance, tl.full([], 1.0, ACC), propagate_nan=tl.PropagateNan.ALL)
+    store_block(illumination_ptr, illumination, mask, MASKED, BLOCK)
+    store_block(reflectance_ptr, reflectance, mask, MASKED, BLOCK)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -38,17 +50,44 @@ def _retinex_fwd_kernel(
     count,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
+    PTX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    offsets, mask = _elements(count, BLOCK)
-    residual = tl.load(residual_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    stage_input = tl.load(stage_input_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    image = tl.load(image_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    illumination = _clamp(residual + stage_input, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
-    reflectance = _clamp(divide(image, illumination), tl.full([], 0.0, ACC), tl.full([], 1.0, ACC))
-    tl.store(illumination_ptr + offsets, illumination, mask=mask)
-    tl.store(reflectance_ptr + offsets, reflectance, mask=mask)
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    mask = first + tl.arange(0, BLOCK) < count
+    pointers = (
+        residual_ptr + first, stage_input_ptr + first, image_ptr + first, illumination_ptr + first,
+        reflectance_ptr + first,
+    )  # fmt: skip
+    # Without a mask, which only the last block needs, blocks are read and written in vectors.
+    if first + BLOCK <= count:
+        _retinex_block(*pointers, mask, LOW, HIGH, False, PTX, ACC, BLOCK)
+    else:
+        _retinex_block(*pointers, mask, LOW, HIGH, True, PTX, ACC, BLOCK)
+
+
+@triton.jit
+def _retinex_gradient_block(
+    grad_illumination_ptr, grad_reflectance_ptr, residual_ptr, stage_input_ptr, image_ptr, grad_sum_ptr,
+    grad_image_ptr, mask, LOW: tl.constexpr, HIGH: tl.constexpr, MASKED: tl.constexpr, PTX: tl.constexpr,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    residual = load_block(residual_ptr, mask, MASKED, ACC, BLOCK)
+    stage_input = load_block(stage_input_ptr, mask, MASKED, ACC, BLOCK)
+    image = load_block(image_ptr, mask, MASKED, ACC, BLOCK)
+    grad_illumination = load_block(grad_illumination_ptr, mask, MASKED, ACC, BLOCK)
+    grad_reflectance = load_block(grad_reflectance_ptr, mask, MASKED, ACC, BLOCK)
+    total = residual + stage_input
+    illumination = _clamp(total, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
+    # The quotient is inside [0, 1], to the last bit, where the image is inside [0, illumination]. Selected before they
+    # are divided: what a clamp stops may be infinite.
+    inside = (image >= 0.0) & (image <= illumination)
+    grad_image = divide(tl.where(inside, grad_reflectance, 0.0), illumination, PTX)
+    quotient = divide(tl.where(inside, image, 0.0), illumination, PTX, ROUNDED=False)
+    grad_sum = tl.where(total == illumination, grad_illumination - grad_image * quotient, 0.0)
+    store_block(grad_image_ptr, grad_image, mask, MASKED, BLOCK)
+    store_block(grad_sum_ptr, grad_sum, mask, MASKED, BLOCK)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -63,24 +102,20 @@ def _retinex_bwd_kernel(
     count,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
+    PTX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    offsets, mask = _elements(count, BLOCK)
-    residual = tl.load(residual_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    stage_input = tl.load(stage_input_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    image = tl.load(image_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    grad_illumination = tl.load(grad_illumination_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    grad_reflectance = tl.load(grad_reflectance_ptr + offsets, mask=mask, other=0.0).to(ACC)
-    low = tl.full([], LOW, ACC)
-    high = tl.full([], HIGH, ACC)
-    total = residual + stage_input
-    illumination = _clamp(total, low, high)
-    quotient = divide(image, illumination)
-    grad_image = divide(tl.where((quotient >= 0.0) & (quotient <= 1.0), grad_reflectance, 0.0), illumination)
-    grad_sum = tl.where((total >= low) & (total <= high), grad_illumination - grad_image * quotient, 0.0)
-    tl.store(grad_image_ptr + offsets, grad_image, mask=mask)
-    tl.store(grad_sum_ptr + offsets, grad_sum, mask=mask)
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    mask = first + tl.arange(0, BLOCK) < count
+    pointers = (
+        grad_illumination_ptr + first, grad_reflectance_ptr + first, residual_ptr + first, stage_input_ptr + first,
+        image_ptr + first, grad_sum_ptr + first, grad_image_ptr + first,
+    )  # fmt: skip
+    if first + BLOCK <= count:
+        _retinex_gradient_block(*pointers, mask, LOW, HIGH, False, PTX, ACC, BLOCK)
+    else:
+        _retinex_gradient_block(*pointers, mask, LOW, HIGH, True, PTX, ACC, BLOCK)
 
 
 def launch_retinex_forward(
@@ -108,10 +143,10 @@ def _launch(kernel, arguments: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[
     arguments = tuple(argument.contiguous() for argument in arguments)
     like = arguments[-1]
     outputs = (torch.empty_like(like, dtype=dtype), torch.empty_like(like, dtype=dtype))
-    acc = ACC[compute_dtype(*arguments)]
+    compute = compute_dtype(*arguments)
     with torch.cuda.device_of(like):
-        kernel[(triton.cdiv(like.numel(), ELEMENTWISE_BLOCK),)](
-            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, acc, ELEMENTWISE_BLOCK,
-            num_warps=ELEMENTWISE_WARPS,
+        kernel[(triton.cdiv(like.numel(), RETINEX_BLOCK),)](
+            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, ptx_level(like, compute),
+            ACC[compute], RETINEX_BLOCK, num_warps=4,
         )  # fmt: skip
     return outputs

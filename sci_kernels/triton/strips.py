@@ -68,9 +68,7 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
 
 
 @triton.jit
-def load_sides(
-    ptr, columns, inside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr
-):
+def load_sides(ptr, columns, inside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
     """The columns beside the strip in the pieces they are read in, 0 outside the image.
 
     AGAIN reads what was read before from the cache, where the compiler would keep it in registers.
