@@ -10,7 +10,7 @@ import triton
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?(\S+?)(\s[^;]*)?;")
-_LABEL = re.compile(r"\s*(\.L\w+|\$\w+):")
+_LABEL = re.compile(r"\s*(\.L\w+|\$[\w$]+):")
 
 
 class Instruction(NamedTuple):
@@ -43,8 +43,9 @@ def parse(text: str) -> Code:
             labels[found[1]] = len(instructions)
         elif found := _INSTRUCTION.match(line):
             predicate, name, operands = found.groups()
-            target = re.search(r"(\.L\w+)", operands or "")
-            goes_on = predicate is not None or name not in ("BRA", "EXIT")
+            # Other instructions name labels, too, which they do not jump to.
+            target = re.search(r"(\.L\w+)", operands or "") if name.startswith("BRA") else None
+            goes_on = predicate is not None or not name.startswith(("BRA", "EXIT"))
             instructions.append(Instruction(name, target and target[1], goes_on))
     return Code(instructions, labels)
 

@@ -31,8 +31,8 @@ from triton.compiler import ASTSource
 from sci_kernels import triton as launchers
 from sci_kernels.constants import COLORS
 
-from .disassembly import executed, resource_usage, sass, shortest
 from .devices import GPUS
+from .disassembly import executed, resource_usage, sass, shortest
 from .measure import write_json
 
 HEIGHT, WIDTH = 2160, 3840
@@ -150,12 +150,13 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
     options = {name: value for name, value in options.items() if name not in ("grid", "warmup")}
     name = kernel.fn.__name__.strip("_").removesuffix("_kernel")
     march = values.get("march", 0)
+    trips = march + 2 if name == "loss_bwd" else march  # backward sees two rows above its own
     if march:
         pixels = march * values["BANDS"] * values["STRIPS"] * values["COLS"]
     else:
         pixels = values["BLOCK"] * HEIGHT * WIDTH / values["count"]
     return RecordedLaunch(
-        case, name, kernel, signature, constants, attributes, options, march, pixels, _bytes_a_pixel(name, values)
+        case, name, kernel, signature, constants, attributes, options, trips, pixels, _bytes_a_pixel(name, values)
     )
 
 
@@ -174,7 +175,7 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
     if values.get("FIDELITY"):
         if kernel == "color_bwd":
             moved += ["x", "l"]
-        elif values["x_ptr"] is not values["y_ptr"]:
+        elif values["x_ptr"] is not values["y_ptr"] and values.get("L_GRAD", True):
             moved += ["x"]
     tensors = [values[f"{name}_ptr"] for name in moved]
     return sum(t.numel() * t.element_size() for t in tensors) / (tensors[0].shape[-1] * HEIGHT)
@@ -209,7 +210,7 @@ def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
         "instructions": counts and round(sum(counts.values()) / pixels, 1),
         "loads": counts and round(sum(n for name, n in counts.items() if name.startswith("LDG")) / pixels, 2),
         "bytes": launch.bytes_a_pixel,
-        "warps": GPUS[target].resident_warps(registers),
+        "warps": GPUS[target].resident_warps(registers, launch.options["num_warps"]),
     }
 
 

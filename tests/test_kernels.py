@@ -14,8 +14,8 @@ KERNELS = {"color_fwd", "color_bwd", "loss_fwd", "loss_bwd", "retinex_fwd", "ret
 # Instructions a pixel on sm_90, a few percent above what they are: (kernel, case) -> budget.
 BUDGETS = {
     ("loss_fwd", "fp32 ycbcr 3 both"): 220,
-    ("loss_bwd", "fp32 ycbcr 3 both"): 550,
-    ("loss_bwd", "fp32 ycbcr 3 illumination"): 420,
+    ("loss_bwd", "fp32 ycbcr 3 both"): 600,
+    ("loss_bwd", "fp32 ycbcr 3 illumination"): 450,
     ("retinex_fwd", "fp32 retinex"): 40,
     ("retinex_bwd", "fp32 retinex"): 60,
     ("color_fwd", "fp32 reference 3 illumination"): 32,
@@ -44,7 +44,7 @@ def test_budgets(tmp_path):
 @pytest.mark.parametrize(
     "target, cases",
     [
-        ("sm_80", "fp32 ycbcr 3 (both|illumination)|fp16 ycbcr 3 both$|fp64 retinex"),
+        ("sm_80", "fp32 ycbcr 3 (both$|illumination|both smooth)|fp16 ycbcr 3 both$|fp64 retinex"),
         ("sm_100", "fp32 ycbcr 3 (both|illumination)$|bf16 (retinex|rgb 3)"),
         ("gfx942", "fp32 (ycbcr 3 both$|reference 3 illumination)|fp64 rgb 3|retinex"),
     ],
@@ -57,7 +57,7 @@ def test_kernels_compile_and_do_not_spill(target, cases, tmp_path):
 
 LISTING = """
 .text.kernel:
-        /*0000*/                   MOV R1, c[0x0][0x28] ;
+        /*0000*/                   BSSY B0, `(.L_x_2) ;
         /*0010*/              @!P0 BRA `(.L_x_2) ;
 .L_x_0:
         /*0020*/                   LDG.E R2, desc[UR4][R2.64] ;
@@ -70,7 +70,7 @@ LISTING = """
 .L_x_3:
         /*0080*/                   BRA `(.L_x_3) ;
         /*0090*/                   NOP ;
-$slow_path:
+$__internal_0_$__slow_path:
         /*00a0*/                   FMUL R2, R2, R2 ;
 """
 
@@ -80,9 +80,9 @@ def test_counting():
     from bench.disassembly import executed, parse, shortest
 
     code = parse(LISTING)
-    assert executed(code, 10) == {"MOV": 1, "BRA": 11, "LDG.E": 10, "EXIT": 2, "FADD": 2}
+    assert executed(code, 10) == {"BSSY": 1, "BRA": 11, "LDG.E": 10, "EXIT": 2, "FADD": 2}
     straight = parse(LISTING.replace("@P1 BRA `(.L_x_0)", "@P1 FMUL R2, R2, R2"))
-    assert shortest(straight) == {"MOV": 1, "BRA": 1, "FADD": 2, "EXIT": 1}
+    assert shortest(straight) == {"BSSY": 1, "BRA": 1, "FADD": 2, "EXIT": 1}
     twice = LISTING.replace("FADD R2, R2, R3 ;\n        /*0070*/", "BRA `(.L_x_2) ;\n        /*0070*/")
     with pytest.raises(ValueError, match="at most one loop; the code has 2"):
         executed(parse(twice), 10)

@@ -208,10 +208,13 @@ def test_nothing_outside_the_tensors_is_used(fused, color, poisoned):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("flat", [False, True], ids=["random", "flat"])
 @pytest.mark.parametrize("which", [0, 1], ids=["input", "illumination"])
-def test_nan_is_never_hidden(fused, which):
+def test_nan_is_never_hidden(fused, which, flat):
     impl, device = fused
     pair = random_pair((1, 3, 12, 12), torch.float64)
+    if flat:  # every sign is that of 0
+        pair[1].fill_(0.5)
     clean = evaluate("reference", *pair, sigma=0.5, color="rgb")
     pair[which][0, 1, 5, 5] = float("nan")
     exact = evaluate("reference", *pair, sigma=0.5, color="rgb")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
 from .config import COLOR_BLOCK
-from .primitives import ACC
+from .primitives import ACC, scalar, scalar_bits
 
 
 @triton.jit
@@ -36,14 +36,14 @@ def _color_fwd_kernel(
         tl.store(y_ptr + first + p, y, mask=mask)
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit(do_not_specialize=["grad_loss_ptr", "fidelity_factor", "count"])
 def _color_bwd_kernel(
     grad_loss_ptr,
     grad_y_ptr,
     x_ptr,
     l_ptr,
     grad_x_ptr,
-    fidelity_factor: tl.float64,
+    fidelity_factor: tl.int64,
     count,
     MATRIX: tl.constexpr,
     FIDELITY: tl.constexpr,
@@ -54,7 +54,7 @@ def _color_bwd_kernel(
     g0 = tl.load(grad_y_ptr + first, mask=mask, other=0.0)
     g1 = tl.load(grad_y_ptr + first + 1, mask=mask, other=0.0)
     g2 = tl.load(grad_y_ptr + first + 2, mask=mask, other=0.0)
-    scale = tl.load(grad_loss_ptr).to(ACC) * tl.full([], fidelity_factor, ACC)
+    scale = tl.load(grad_loss_ptr).to(ACC) * scalar(fidelity_factor, ACC)
     for k in tl.static_range(3):
         grad = MATRIX[3 * k] * g0 + MATRIX[3 * k + 1] * g1 + MATRIX[3 * k + 2] * g2
         if FIDELITY:
@@ -89,7 +89,7 @@ def launch_color_gradient(
     count = x.numel() // 3
     with torch.cuda.device_of(x):
         _color_bwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
-            grad_loss, grad_y, x, light, grad_x, fidelity_factor, count, _MATRIX, fidelity_factor != 0.0,
-            ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4,
+            grad_loss, grad_y, x, light, grad_x, scalar_bits(fidelity_factor, grad_y.dtype), count, _MATRIX,
+            fidelity_factor != 0.0, ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4,
         )  # fmt: skip
     return grad_x

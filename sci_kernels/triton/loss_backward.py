@@ -32,7 +32,7 @@ from .neighbours import (
     side_columns,
     tiles_of,
 )
-from .primitives import ACC, SCALARS, TINY, in_order, ptx_level, scalar, scalar_bits, signed
+from .primitives import ACC, SCALARS, TINY, aligned, in_order, ptx_level, scalar, scalar_bits, signed
 from .strips import load_own, row_offsets, split_own, store_own, strip_columns, strip_position
 
 
@@ -114,9 +114,9 @@ def _add_side_pairs(
 
 @triton.jit
 def _gradients(
-    sums, residuals, u, y_scale, l_scale, fidelity,
+    sums, residuals, u, scale, fidelity,
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr, FIDELITY: tl.constexpr,
-    FIDELITY_TO_Y: tl.constexpr, Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, COLS: tl.constexpr,
+    FIDELITY_TO_Y: tl.constexpr, Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """The finished gradients of the thread's own columns, COLS tensors [N] a channel: of Y, then of L."""
     Y_SUMS: tl.constexpr = Y_CHANNELS * COLS if Y_GRAD else 0
@@ -130,12 +130,12 @@ def _gradients(
                 value += u[5] * sums[2 * COLS + i % COLS]
         else:
             value = u[0] * sums[i]
-        value *= y_scale
+        value *= scale * -1.3862943611198906  # 2 ln 2
         if FIDELITY_TO_Y:
             value -= fidelity * residuals[i]
         grads = grads + (value,)
     for i in tl.static_range(L_CHANNELS * COLS if L_GRAD else 0):
-        value = l_scale * sums[Y_SUMS + i]
+        value = scale * (sums[Y_SUMS + i] * (1.0 / TINY) if PTX >= 2 else sums[Y_SUMS + i])
         if FIDELITY:
             value += fidelity * residuals[i]
         grads = grads + (value,)
@@ -165,7 +165,7 @@ def _loss_bwd_kernel(
     FIDELITY_TO_Y: tl.constexpr,  # and to Y, which then is the input
     Y_GRAD: tl.constexpr,
     L_GRAD: tl.constexpr,
-    VECTOR: tl.constexpr,  # W % 4 == 0
+    VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BANDS: tl.constexpr,
@@ -206,15 +206,16 @@ def _loss_bwd_kernel(
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
             )  # fmt: skip
             sums = sums2 if dy == 2 else sums1
-            sums0, sums = _add_own_pairs(
-                v0, light0, sums0, v, light, sums, ratios, False,
-                Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
-            )  # fmt: skip
+            if H >= 3:  # always: see the module docstring
+                sums0, sums = _add_own_pairs(
+                    v0, light0, sums0, v, light, sums, ratios, False,
+                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                )  # fmt: skip
             side_v, side_light = side_columns(
                 y_ptr, l_ptr, plane, row + dy, columns, inside, H, W, u, False,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if H >= 3:  # always: see the module docstring
+            if H >= 3:  # always
                 sums0 = _add_side_pairs(
                     v0, light0, sums0, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -231,19 +232,20 @@ def _loss_bwd_kernel(
             if dy == 2:
                 sums2 = sums
                 ratios = row_ratios(row, 0, H, own_ratio, column1, column2)
-                sums0 = _add_side_pairs(
-                    v0, light0, sums0, side_v, side_light, ratios,
-                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
-                )  # fmt: skip
-                sums0, _ = _add_own_pairs(
-                    v0, light0, sums0, v0, light0, nothing, ratios, True,
-                    Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
-                )  # fmt: skip
+                if H >= 3:  # always
+                    sums0 = _add_side_pairs(
+                        v0, light0, sums0, side_v, side_light, ratios,
+                        Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                    )  # fmt: skip
+                    sums0, _ = _add_own_pairs(
+                        v0, light0, sums0, v0, light0, nothing, ratios, True,
+                        Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
+                    )  # fmt: skip
             else:
                 sums1 = sums
         start = row_offsets(row, H, W, VECTOR)
         residuals = ()  # L - X
-        for channel in tl.static_range(L_CHANNELS if FIDELITY else 0):
+        for channel in tl.static_range(L_CHANNELS if FIDELITY and (L_GRAD or FIDELITY_TO_Y) else 0):
             x = load_own(
                 (y_ptr if FIDELITY_TO_Y else x_ptr) + channel * plane + start, columns, inside, VECTOR, COLS, ACC
             )
@@ -253,11 +255,9 @@ def _loss_bwd_kernel(
         # Read here, rather than once, it occupies no register meanwhile.
         grad = tl.load(grad_loss_ptr).to(ACC)
         scale = grad * scalar(pair_factor, ACC)
-        l_scale = scale * (1.0 / TINY) if PTX >= 2 else scale
-        y_scale = scale * -1.3862943611198906  # 2 ln 2
         grads = _gradients(
-            sums0, residuals, u, y_scale, l_scale, grad * scalar(fidelity_factor, ACC),
-            Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, COLS,
+            sums0, residuals, u, scale, grad * scalar(fidelity_factor, ACC),
+            Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, COLS, PTX,
         )  # fmt: skip
         wanted = (step >= 0) & (row < H) & (left < W)
         for k in tl.static_range(SUMS):
@@ -285,7 +285,7 @@ def launch_loss_backward(
     illumination_grad: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients in their argument's dtype; an empty tensor for one that was not asked for."""
-    x, light = input.contiguous(), illumination.contiguous()
+    x, light = aligned(input), aligned(illumination)
     dtype = compute_dtype(x, light)
     reference = color == "reference"
     y = launch_color_forward(x, dtype) if reference else x
@@ -294,8 +294,8 @@ def launch_loss_backward(
     launch = loss_launch(x, dtype)
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
-    # Where ptxas would rather spill than go beyond 168 registers.
-    options = {"maxnreg": 255} if level >= 1 and input_grad else {}
+    # ptxas would rather spill than go beyond 168 registers.
+    options = {"maxnreg": 255 if input_grad else 208} if level >= 1 else {}
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):

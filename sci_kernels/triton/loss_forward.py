@@ -22,7 +22,7 @@ from .neighbours import (
     side_columns,
     tiles_of,
 )
-from .primitives import ACC, SCALARS, ptx_level, scalar, scalar_bits
+from .primitives import ACC, SCALARS, aligned, ptx_level, scalar, scalar_bits
 from .strips import load_own, row_offsets, split_own, strip_columns, strip_position
 
 
@@ -66,7 +66,7 @@ def _loss_fwd_kernel(
     YCBCR: tl.constexpr,
     FIDELITY: tl.constexpr,
     Y_IS_INPUT: tl.constexpr,
-    VECTOR: tl.constexpr,  # W % 4 == 0
+    VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BANDS: tl.constexpr,
@@ -131,7 +131,7 @@ def launch_loss_forward(
     input: Tensor, illumination: Tensor, sigma: float, color: str, fidelity_weight: float, smooth_weight: float
 ) -> Tensor:
     """The loss as a scalar of the arithmetic's dtype."""
-    x, light = input.contiguous(), illumination.contiguous()
+    x, light = aligned(input), aligned(illumination)
     dtype = compute_dtype(x, light)
     reference = color == "reference"
     y = launch_color_forward(x, dtype) if reference else x

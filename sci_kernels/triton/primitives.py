@@ -14,8 +14,10 @@ ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 TINY = tl.constexpr(2.0**-60)
 
 
-# Names of the loss kernels' scalar arguments: none of their values is worth a compilation of its own.
+# Names of the loss kernels' scalar arguments, the incoming gradient among them, which may be a view into anything: none
+# of their values or addresses is worth a compilation of its own.
 SCALARS = [
+    "grad_loss_ptr",
     "u00", "u01", "u02", "u11", "u12", "u22", "row_ratio1", "row_ratio2", "column_ratio1", "column_ratio2",
     "pair_factor", "fidelity_factor", "H", "W", "march",
 ]  # fmt: skip
@@ -25,6 +27,12 @@ def scalar_bits(value: float, dtype: torch.dtype) -> int:
     """The bits of a scalar argument in `dtype`, for `scalar`: a float would reach the kernel rounded to float32."""
     single = dtype == torch.float32
     return int.from_bytes(struct.pack("<f" if single else "<d", value), "little", signed=True)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The tensor contiguous, at an address that vectors may begin at: a copy where it is not."""
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.storage_offset() * tensor.element_size() % 16 else tensor
 
 
 @triton.jit
@@ -69,11 +77,11 @@ def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
                 "min.NaN.xorsign.abs.f32 $0, $1, $2;", "=f,f,f", [x, magnitude], dtype=tl.float32, is_pure=True, pack=1
             )
         elif x.dtype == tl.float32:
-            # The sign bit of x on the magnitude; x itself, which is 0 or NaN, where it has no sign.
+            # The sign bit of x on the magnitude; where x has no sign, 0 or NaN.
             bits = magnitude.to(tl.int32, bitcast=True) | (x.to(tl.int32, bitcast=True) & -0x80000000)
-            value = tl.where((x > 0) | (x < 0), bits.to(tl.float32, bitcast=True), x)
+            value = tl.where((x > 0) | (x < 0), bits.to(tl.float32, bitcast=True), x * magnitude)
         else:
-            value = tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, x))
+            value = tl.where(x > 0, magnitude, tl.where(x < 0, -magnitude, x * magnitude))
         result = result + (value,)
     return result
 
@@ -93,8 +101,9 @@ def in_order(x):
 def divide(a, b, PTX: tl.constexpr, ROUNDED: tl.constexpr = True):
     """a / b rounded to nearest (`/` on float32 is approximate in PTX), or to 2 units in the last place if not ROUNDED.
 
-    On NVIDIA b has to be a normal number and a finite: the remainder of the approximate quotient corrects it, in 4
-    instructions where IEEE division with its exceptions takes 8 and a branch.
+    On NVIDIA the remainder of the approximate quotient corrects it, in 4 instructions where IEEE division takes 8 and a
+    branch: exact but for about one in a million adversarial pairs, for a normal b, |a| > 2^-100 and a finite quotient;
+    where that is infinite the result is NaN.
     """
     if PTX >= 1:
         reciprocal = tl.inline_asm_elementwise(
@@ -102,7 +111,8 @@ def divide(a, b, PTX: tl.constexpr, ROUNDED: tl.constexpr = True):
         )
         quotient = a * reciprocal
         if ROUNDED:
-            quotient = (a - quotient * b) * reciprocal + quotient  # both fused
+            # Both fused, as Triton does by default: fma with a negated argument would cost an instruction to negate it.
+            quotient = (a - quotient * b) * reciprocal + quotient
         return quotient
     elif a.dtype == tl.float32:
         return tl.div_rn(a, b)

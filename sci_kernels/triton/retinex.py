@@ -13,7 +13,7 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import RETINEX_BLOCK
-from .primitives import ACC, divide, load_block, ptx_level, store_block
+from .primitives import ACC, aligned, divide, load_block, ptx_level, store_block
 
 
 @triton.jit
@@ -140,13 +140,16 @@ def launch_retinex_backward(
 
 def _launch(kernel, arguments: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Runs an elementwise kernel of two outputs; contiguous copies make one offset fit all."""
-    arguments = tuple(argument.contiguous() for argument in arguments)
+    arguments = tuple(aligned(argument) for argument in arguments)
     like = arguments[-1]
     outputs = (torch.empty_like(like, dtype=dtype), torch.empty_like(like, dtype=dtype))
     compute = compute_dtype(*arguments)
+    level = ptx_level(like, compute)
+    # ptxas would rather spill than go beyond 80 registers.
+    options = {"maxnreg": 168} if level >= 1 else {}
     with torch.cuda.device_of(like):
         kernel[(triton.cdiv(like.numel(), RETINEX_BLOCK),)](
-            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, ptx_level(like, compute),
-            ACC[compute], RETINEX_BLOCK, num_warps=4,
+            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, level, ACC[compute],
+            RETINEX_BLOCK, num_warps=4, **options,
         )  # fmt: skip
     return outputs

@@ -37,7 +37,7 @@ def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
         own = tl.minimum(left, W - 4).to(tl.int64)[:, None]
         two = tl.arange(0, 2)[None, :]
         columns = (own - 2 + two, own + tl.arange(0, 4)[None, :], own + 4 + two)
-        return columns, (own >= 4, left[:, None] >= 0, own + 4 < W)
+        return columns, (own >= 4, None, own + 4 < W)  # the strip itself is read without a mask
     else:
         first = left.to(tl.int64)
         columns = ()
