@@ -81,7 +81,7 @@ def test_counting():
 
     code = parse(LISTING)
     assert executed(code, 10) == {"BSSY": 1, "BRA": 11, "LDG.E": 10, "EXIT": 2, "FADD": 2}
-    straight = parse(LISTING.replace("@P1 BRA `(.L_x_0)", "@P1 FMUL R2, R2, R2"))
+    straight = parse(LISTING.replace("@P1 BRA `(.L_x_0)", "FMUL R2, R2, R2 ;\n        /*0038*/                   NOP"))
     assert shortest(straight) == {"BSSY": 1, "BRA": 1, "FADD": 2, "EXIT": 1}
     twice = LISTING.replace("FADD R2, R2, R3 ;\n        /*0070*/", "BRA `(.L_x_2) ;\n        /*0070*/")
     with pytest.raises(ValueError, match="at most one loop; the code has 2"):
