@@ -101,7 +101,10 @@ def _peak() -> int:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` so that the file is whole at every moment. Raises OSError."""
+    """Write `content` so that the file is whole at every moment. Raises OSError.
+
+    Not by `model.files`: a machine to measure on may lack what the package `model` imports.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

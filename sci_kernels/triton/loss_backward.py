@@ -60,6 +60,19 @@ def _pair(
 
 
 @triton.jit
+def _added(
+    sums, column: tl.constexpr, terms, NEGATIVE: tl.constexpr, SUMS: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr
+):
+    """The sums with a pair's terms added to those of one column, or subtracted from them."""
+    for k in tl.static_range(SUMS):
+        term = terms[k][0] * terms[k][1]
+        value = sums[k * COLS + column] - term if NEGATIVE else sums[k * COLS + column] + term
+        value = in_order(value) if PTX >= 1 else value
+        sums = sums[: k * COLS + column] + (value,) + sums[k * COLS + column + 1 :]
+    return sums
+
+
+@triton.jit
 def _add_own_pairs(
     p_v, p_l, p_sums, q_v, q_l, q_sums, ratios, SAME_ROW: tl.constexpr,
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, COLS: tl.constexpr,
@@ -74,18 +87,11 @@ def _add_own_pairs(
                     p_v, p_l, i, COLS, q_v, q_l, i + dx, COLS, ratios[dx if dx >= 0 else -dx],
                     Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, PTX,
                 )  # fmt: skip
-                for k in tl.static_range(SUMS):
-                    value = p_sums[k * COLS + i] + terms[k][0] * terms[k][1]
-                    value = in_order(value) if PTX >= 1 else value
-                    p_sums = p_sums[: k * COLS + i] + (value,) + p_sums[k * COLS + i + 1 :]
-                    if SAME_ROW:
-                        value = p_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1]
-                        value = in_order(value) if PTX >= 1 else value
-                        p_sums = p_sums[: k * COLS + i + dx] + (value,) + p_sums[k * COLS + i + dx + 1 :]
-                    else:
-                        value = q_sums[k * COLS + i + dx] - terms[k][0] * terms[k][1]
-                        value = in_order(value) if PTX >= 1 else value
-                        q_sums = q_sums[: k * COLS + i + dx] + (value,) + q_sums[k * COLS + i + dx + 1 :]
+                p_sums = _added(p_sums, i, terms, False, SUMS, COLS, PTX)
+                if SAME_ROW:
+                    p_sums = _added(p_sums, i + dx, terms, True, SUMS, COLS, PTX)
+                else:
+                    q_sums = _added(q_sums, i + dx, terms, True, SUMS, COLS, PTX)
     return p_sums, q_sums
 
 
@@ -105,10 +111,7 @@ def _add_side_pairs(
                         p_v, p_l, i, COLS, q_v, q_l, side, 4, ratios[dx],
                         Y_CHANNELS, L_CHANNELS, Y_GRAD, L_GRAD, PTX,
                     )  # fmt: skip
-                    for k in tl.static_range(SUMS):
-                        value = p_sums[k * COLS + i] + terms[k][0] * terms[k][1]
-                        value = in_order(value) if PTX >= 1 else value
-                        p_sums = p_sums[: k * COLS + i] + (value,) + p_sums[k * COLS + i + 1 :]
+                    p_sums = _added(p_sums, i, terms, False, SUMS, COLS, PTX)
     return p_sums
 
 

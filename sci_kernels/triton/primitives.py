@@ -13,7 +13,6 @@ ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 # Scales a weight below any difference of illuminations worth the name (1e-18), exactly; see `signed`.
 TINY = tl.constexpr(2.0**-60)
 
-
 # Names of the loss kernels' scalar arguments, the incoming gradient among them, which may be a view into anything: none
 # of their values or addresses is worth a compilation of its own.
 SCALARS = [
