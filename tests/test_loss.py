@@ -128,6 +128,7 @@ def test_dtype_color_sigma(fused, dtype, color, sigma):
         (2, 3, 4, 7),
         (1, 3, 13, 8),
         (1, 3, 65, 66),
+        (1, 3, 4, 65),
     ],
     ids=str,
 )

@@ -44,13 +44,14 @@ class Launch:
 
 
 def loss_launch(x: Tensor, dtype: torch.dtype) -> Launch:
-    """The launch of both loss kernels: one warp a program, 4 pixels a thread, and 1 in float64."""
+    """The launch of both loss kernels: one warp a program, 4 pixels a thread; 1 in float64 and in the narrowest images."""
+    columns = 4 if dtype == torch.float32 and x.shape[3] >= 4 else 1
     if not x.is_cuda or triton.knobs.runtime.interpret:
         # An interpreted program costs seconds whatever its size: few, with many threads and short marches.
-        if dtype == torch.float32:
+        if columns == 4:
             return Launch(strips=16, columns=4, bands=64, longest=1, shortest=1)
         return Launch(strips=64, columns=1, bands=32, longest=2, shortest=2)
-    return Launch(strips=64 if torch.version.hip else 32, columns=4 if dtype == torch.float32 else 1)
+    return Launch(strips=64 if torch.version.hip else 32, columns=columns)
 
 
 def _upper(matrix: np.ndarray) -> tuple[float, ...]:

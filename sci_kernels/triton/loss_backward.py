@@ -180,7 +180,7 @@ def _loss_bwd_kernel(
     if VECTOR:
         W = W // 4 * 4  # tells the compiler that rows begin where vectors may
     image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
-    columns, inside = strip_columns(left, W, COLS, VECTOR)
+    columns, beside, inside = strip_columns(left, W, COLS, VECTOR, True)
     plane = H.to(tl.int64) * W
     y_ptr += image * Y_CHANNELS * plane
     l_ptr += image * L_CHANNELS * plane
@@ -215,7 +215,7 @@ def _loss_bwd_kernel(
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
                 )  # fmt: skip
             side_v, side_light = side_columns(
-                y_ptr, l_ptr, plane, row + dy, columns, inside, H, W, u, False,
+                y_ptr, l_ptr, plane, row + dy, columns, beside, H, W, u, False,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
             if H >= 3:  # always
@@ -224,7 +224,7 @@ def _loss_bwd_kernel(
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
                 )  # fmt: skip
             side_v, side_light = side_columns(
-                y_ptr, l_ptr, plane, row, columns, inside, H, W, u, dy == 1,
+                y_ptr, l_ptr, plane, row, columns, beside, H, W, u, dy == 1,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
             if H >= 3:  # always
@@ -269,7 +269,7 @@ def _loss_bwd_kernel(
                 ptr = grad_y_ptr + k * plane + start
             else:
                 ptr = grad_l_ptr + (k - SUMS + L_CHANNELS) * plane + start
-            store_own(ptr, columns, inside, wanted, own, VECTOR, COLS, N)
+            store_own(ptr, columns, left, wanted, own, VECTOR, COLS, N)
         v0 = v
         light0 = light
         sums0 = sums1

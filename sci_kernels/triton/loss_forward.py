@@ -77,7 +77,7 @@ def _loss_fwd_kernel(
     if VECTOR:
         W = W // 4 * 4  # tells the compiler that rows begin where vectors may
     image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
-    columns, inside = strip_columns(left, W, COLS, VECTOR)
+    columns, beside, inside = strip_columns(left, W, COLS, VECTOR, False)
     plane = H.to(tl.int64) * W
     x_ptr += image * L_CHANNELS * plane
     y_ptr += image * Y_CHANNELS * plane
@@ -102,7 +102,7 @@ def _loss_fwd_kernel(
             y_ptr, l_ptr, plane, row, columns, inside, H, W, u, Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC
         )
         side_v, side_light = side_columns(
-            y_ptr, l_ptr, plane, row, columns, inside, H, W, u, False, Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC
+            y_ptr, l_ptr, plane, row, columns, beside, H, W, u, False, Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC
         )
         q = (v, light, side_v, side_light)
         ratios = row_ratios(row, 0, H, own_ratio, column1, column2)

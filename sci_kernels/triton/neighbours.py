@@ -62,9 +62,9 @@ def own_columns(
     v = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_own(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR, N)
-    if not VECTOR:
+    if inside is not None:
         for i in tl.static_range(COLS):
-            v = v[:i] + (tl.where(inside[2 + i], v[i], FAR),) + v[i + 1 :]
+            v = v[:i] + (tl.where(inside[i], v[i], FAR),) + v[i + 1 :]
     light = ()
     for channel in tl.static_range(L_CHANNELS):
         pieces = load_own(l_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
@@ -74,7 +74,7 @@ def own_columns(
 
 @triton.jit
 def side_columns(
-    y_ptr, l_ptr, plane, row, columns, inside, H, W, u, AGAIN: tl.constexpr,
+    y_ptr, l_ptr, plane, row, columns, beside, H, W, u, AGAIN: tl.constexpr,
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr,
     VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -83,17 +83,17 @@ def side_columns(
     start = row_offsets(row, H, W, VECTOR)
     pieces = ()
     for channel in tl.static_range(Y_CHANNELS):
-        pieces = pieces + load_sides(y_ptr + channel * plane + start, columns, inside, AGAIN, VECTOR, COLS, ACC)
+        pieces = pieces + load_sides(y_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
     pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
     for i in tl.static_range(PIECES):
-        far = tl.where(inside[2 * i if VECTOR else (i if i < 2 else COLS + i)], pieces[i], FAR)
+        far = tl.where(beside[i], pieces[i], FAR)
         pieces = pieces[:i] + (far,) + pieces[i + 1 :]
     v = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_sides(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR)
     light = ()
     for channel in tl.static_range(L_CHANNELS):
-        pieces = load_sides(l_ptr + channel * plane + start, columns, inside, AGAIN, VECTOR, COLS, ACC)
+        pieces = load_sides(l_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
         light = light + split_sides(pieces, VECTOR)
     return v, light
 

@@ -28,24 +28,29 @@ def strip_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS:
 
 
 @triton.jit
-def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
+def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.constexpr):
     """Columns of a row from -2 to COLS + 1 in the pieces they are read in, and which of them are inside the image.
 
-    Vectors of a thread beyond the right border are those of the last strip, which it must not store or count.
+    The masks are those of the pieces beside the strip, then those of the strip itself or None where it needs none:
+    vectors of a thread beyond the right border are those of the last strip, and with SHIFT a strip that would cross
+    that border is moved left until it ends there (W >= COLS). What another strip owns must not be stored or counted.
     """
     if VECTOR:
         own = tl.minimum(left, W - 4).to(tl.int64)[:, None]
         two = tl.arange(0, 2)[None, :]
         columns = (own - 2 + two, own + tl.arange(0, 4)[None, :], own + 4 + two)
-        return columns, (own >= 4, None, own + 4 < W)  # the strip itself is read without a mask
+        return columns, (own >= 4, own + 4 < W), None
     else:
-        first = left.to(tl.int64)
+        first = tl.minimum(left, W - COLS) if SHIFT else left
         columns = ()
         inside = ()
         for j in tl.static_range(-2, COLS + 2):
-            columns = columns + (first + j,)
-            inside = inside + ((left + j >= 0) & (left + j < W),)
-        return columns, inside
+            columns = columns + (first.to(tl.int64) + j,)
+            inside = inside + ((first + j >= 0) & (first + j < W),)
+        if SHIFT:
+            return columns, inside[:2] + inside[COLS + 2 :], None
+        else:
+            return columns, inside[:2] + inside[COLS + 2 :], inside[2 : COLS + 2]
 
 
 @triton.jit
@@ -62,29 +67,28 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
         return (tl.load(ptr + columns[1]).to(ACC),)
     else:
         pieces = ()
-        for j in tl.static_range(2, COLS + 2):
-            pieces = pieces + (_piece(ptr, columns, inside, j, False, ACC),)
+        for j in tl.static_range(COLS):
+            if inside is None:
+                piece = tl.load(ptr + columns[2 + j])
+            else:
+                piece = tl.load(ptr + columns[2 + j], mask=inside[j], other=0.0)
+            pieces = pieces + (piece.to(ACC),)
         return pieces
 
 
 @triton.jit
-def load_sides(ptr, columns, inside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
+def load_sides(ptr, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
     """The columns beside the strip in the pieces they are read in, 0 outside the image.
 
     AGAIN reads what was read before from the cache, where the compiler would keep it in registers.
     """
-    pieces = ()
-    for k in tl.static_range(2 if VECTOR else 4):
-        piece = _piece(ptr, columns, inside, 2 * k if VECTOR else (k if k < 2 else COLS + k), AGAIN, ACC)
-        pieces = pieces + (piece,)
-    return pieces
-
-
-@triton.jit
-def _piece(ptr, columns, inside, index: tl.constexpr, AGAIN: tl.constexpr, ACC: tl.constexpr):
     # .ca is what a load does anyway, but makes it another operation than one without.
     modifier: tl.constexpr = ".ca" if AGAIN else ""
-    return tl.load(ptr + columns[index], mask=inside[index], other=0.0, cache_modifier=modifier).to(ACC)
+    pieces = ()
+    for k in tl.static_range(2 if VECTOR else 4):
+        column = columns[2 * k if VECTOR else (k if k < 2 else COLS + k)]
+        pieces = pieces + (tl.load(ptr + column, mask=beside[k], other=0.0, cache_modifier=modifier).to(ACC),)
+    return pieces
 
 
 @triton.jit
@@ -111,12 +115,15 @@ def split_sides(pieces, VECTOR: tl.constexpr):
 
 
 @triton.jit
-def store_own(ptr, columns, inside, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
-    """Writes COLS columns [N] in the pointer's dtype for the threads that are `wanted` [N]."""
+def store_own(ptr, columns, left, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
+    """Writes COLS columns [N] in the pointer's dtype for the threads that are `wanted` [N].
+
+    Of a strip that was moved, those from `left` on, where it was before: the strip beside it stores the others.
+    """
     if VECTOR:
         a, b, c, d = own
         strip = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [N, 4])
         tl.store(ptr + columns[1], strip, mask=wanted[:, None])
     else:
         for j in tl.static_range(COLS):
-            tl.store(ptr + columns[2 + j], own[j], mask=wanted & inside[2 + j])
+            tl.store(ptr + columns[2 + j], own[j], mask=wanted & (columns[2 + j] >= left))
