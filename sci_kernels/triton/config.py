@@ -44,7 +44,7 @@ class Launch:
 
 
 def loss_launch(x: Tensor, dtype: torch.dtype) -> Launch:
-    """The launch of both loss kernels: one warp a program, 4 pixels a thread; 1 in float64 and in the narrowest images."""
+    """The launch of both loss kernels: one warp a program, 4 pixels a thread; 1 in float64 and if there are only 3."""
     columns = 4 if dtype == torch.float32 and x.shape[3] >= 4 else 1
     if not x.is_cuda or triton.knobs.runtime.interpret:
         # An interpreted program costs seconds whatever its size: few, with many threads and short marches.
