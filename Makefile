@@ -28,8 +28,9 @@ help: ## this list
 demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR takes your own, OUT=DIR is where to (demo)
 	@$(RUN) -m bench.demo --out '$(or $(OUT),demo)' $(if $(DATA),--data '$(DATA)')
 
+# On all processors where pytest-xdist is installed; an environment given by VENV= may lack it.
 test: $(READY) ## all tests; those marked gpu skip where there is none
-	$(RUN) -m pytest
+	$(RUN) -m pytest $$($(RUN) -c 'import importlib.util; print("-n auto" * bool(importlib.util.find_spec("xdist")))')
 
 figures: $(READY) ## measure every figure the project promises, here and now (about 3 minutes)
 	@$(RUN) -m bench figures

@@ -16,7 +16,7 @@ HAS_TRITON = 'platform_system == "Linux" and (platform_machine == "x86_64" or pl
 MODEL = ["pillow>=11", "safetensors>=0.5", "tqdm>=4.66"]
 TRAIN = [*MODEL, "tensorboard>=2.18"]
 BENCH = [*TRAIN, "matplotlib>=3.10", "scikit-image>=0.25"]
-DEV = [*BENCH, "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "ruff>=0.12"]
+DEV = [*BENCH, "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "ruff>=0.12"]
 
 setup(
     name="sci-kernels",
