@@ -69,7 +69,7 @@ def write_svg(figure, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def axes(figure, height: float, left: float = 0.85, right: float = 2.35, bottom: float = 0.95, top: float = 0.9):
+def axes(figure, height: float, left: float = 0.85, right: float = 2.45, bottom: float = 0.95, top: float = 0.9):
     """Axes with margins in inches and nothing but a light grid."""
     box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + top) / height)
     ax = figure.add_axes(box, facecolor="none")

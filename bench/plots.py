@@ -165,9 +165,9 @@ def _end_labels(ax, lines: dict[str, list], rows: list[dict], text: Callable[[fl
             place = dict(xytext=(-3, 7), textcoords="offset points", ha="right", va="bottom")
             label = f"{label}, then {short}"
         else:
-            line = dict(arrowstyle="-", color=color, alpha=0.5, shrinkA=2, shrinkB=5)
+            line = dict(arrowstyle="-", color=color, alpha=0.5, shrinkA=2, shrinkB=5, relpos=(0, 0.5))
             place = dict(xytext=(1.03, placed[name]), textcoords="axes fraction", va="center", arrowprops=line)
-        ax.annotate(label, (x, value), color=color, fontweight="bold", annotation_clip=False, **place)
+        ax.annotate(label, (x, value), color=color, fontsize=9.5, fontweight="bold", annotation_clip=False, **place)
 
 
 def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]:

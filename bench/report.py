@@ -52,7 +52,7 @@ Times are of a call from Python: the median, in brackets the 20th and 80th perce
 faster than the eager reference. GB/s count each value once, and are compared with a copy measured in the same run;
 memory is the peak beyond the inputs. `reference` is what the official code computes, `pairs` a careful eager rewrite
 with 12 pairs, `compiled` and `compiled-dynamic` are `torch.compile` of the reference; `blocked`, `triton` and `ours`
-are this library."""
+are this library. `blocked` finds its gradients on the way forward: its backward pass alone only scales them."""
 _NO_GPU = """\
 Not yet measured on a GPU. `make gpu` does all of it in one command, with the Python and torch that are there
 (`make gpu VENV=`): tests, memory checks, every speed beside its bound."""
@@ -60,8 +60,9 @@ _COUNTED = """\
 Counted, not measured: `python -m bench kernels` compiles every kernel as it is launched, for sm_80 to sm_120, gfx90a
 and gfx942, with no GPU present, and counts the machine code. *issue* and *memory* are the least times that issuing
 those instructions and moving those bytes can take at the vendor's clock and bandwidth (`bench/devices.py`); a kernel
-takes at least the larger. *illumination*: the gradient of the illumination alone, all that the first stage of training
-needs. With `reference` colours a kernel of its own transforms them, and another takes the gradient back."""
+takes at least the larger. *both*: the gradients of input and illumination; *illumination*: that of the illumination
+alone, all that the first stage of training needs. With `reference` colours a kernel of its own transforms them, and
+another takes the gradient back."""
 _UNCHECKED = """\
 Results are checked under Triton's interpreter, but for four instructions of inline PTX
 (`sci_kernels/triton/primitives.py`) that only an NVIDIA GPU can run."""

@@ -31,7 +31,7 @@ def kernel_name(row: dict) -> str:
     words = row["case"].split()[1:]
     name = _NAMES.get(row["kernel"], row["kernel"])
     if row["kernel"] == "loss_bwd":
-        name += {"both": ", both gradients", "illumination": ", illumination"}.get(words[2], f", {words[2]}")
+        name += f", {words[2]}"
     return name if words[0] == "retinex" else f"{name}, {words[0]}"
 
 
@@ -67,7 +67,7 @@ def draw_rooflines(kernels: list[dict], timed: list[dict], environment: dict, fo
         if rows:
             folder.mkdir(parents=True, exist_ok=True)
             paths.append(folder / f"roofline-{target}.svg")
-            _draw(paths[-1], GPUS[target], target, rows, reached(rows, timed), environment)
+            _draw(paths[-1], GPUS[target], target, rows, reached(rows, timed), _copy_tb(timed), environment)
     return paths
 
 
@@ -98,7 +98,15 @@ def reached(kernels: list[dict], timed: list[dict]) -> dict[int, float]:
     return found
 
 
-def _draw(path: Path, gpu: Gpu, target: str, rows: list[dict], times: dict[int, float], environment: dict) -> None:
+def _copy_tb(timed: list[dict]) -> float | None:
+    """TB/s of the copy that rows timed on a GPU were compared with."""
+    rates = [row["gb_per_s"] / row["copy_share"] for row in timed if row.get("device_ms") and row.get("copy_share")]
+    return max(rates) / 1e3 if rates else None
+
+
+def _draw(
+    path: Path, gpu: Gpu, target: str, rows: list[dict], times: dict[int, float], copy: float | None, environment: dict
+) -> None:
     title = f"Kernels under the roof of an {gpu.name} ({target})"
     what = "Counted, not measured: instructions from the machine code, bytes by hand; a dot is a bound."
     if times:
@@ -106,8 +114,8 @@ def _draw(path: Path, gpu: Gpu, target: str, rows: list[dict], times: dict[int, 
     foot = stamp(environment) if times else f"compiled without a GPU  ·  {_compiled_with(environment)}"
     rows_order = sorted(range(len(rows)), key=lambda index: _intensity(rows[index]))
     with card(path, _HEIGHT, title, what, foot) as figure:
-        ax = axes(figure, _HEIGHT, left=0.85, right=3.55, bottom=1.0, top=0.95)
-        _plot_roof(ax, gpu, [_intensity(row) for row in rows])
+        ax = axes(figure, _HEIGHT, left=0.85, right=4.03, bottom=1.0, top=0.95)
+        _plot_roof(ax, gpu, [_intensity(row) for row in rows], copy)
         points = [(_intensity(rows[i]), _roof(gpu, _intensity(rows[i]))) for i in rows_order]
         _plot_points(ax, gpu, points)
         for rank, index in enumerate(rows_order):
@@ -143,12 +151,19 @@ def _color(gpu: Gpu, intensity: float) -> str:
     return _ISSUE if _roof(gpu, intensity) == _issue(gpu) else _BYTES
 
 
-def _plot_roof(ax, gpu: Gpu, intensities: list[float]) -> None:
+def _plot_roof(ax, gpu: Gpu, intensities: list[float], copy: float | None) -> None:
     ridge = _issue(gpu) / (gpu.bandwidth_tb * 1e12)
     low, high = min(*intensities, ridge / 4) / 1.6, max(*intensities, ridge * 2) * 1.6
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(_roof(gpu, low) / 1.3, _issue(gpu) * 2.6))
-    ax.plot([low, ridge], [_roof(gpu, low), _issue(gpu)], color=_BYTES, linewidth=2.5)
-    ax.plot([ridge, high], [_issue(gpu)] * 2, color=_ISSUE, linewidth=2.5)
+    memory = f"{gpu.bandwidth_tb:g} TB/s"
+    ax.plot([low, ridge], [_roof(gpu, low), _issue(gpu)], color=_BYTES, linewidth=2.5, label=memory)
+    issue = f"{_issue(gpu) / 1e12:.1f}·10¹² instructions/s"
+    ax.plot([ridge, high], [_issue(gpu)] * 2, color=_ISSUE, linewidth=2.5, label=issue)
+    if copy:
+        ends = [low, _issue(gpu) / (copy * 1e12)]
+        label = f"a copy, measured: {copy:.2f} TB/s"
+        ax.plot(ends, [copy * 1e12 * x for x in ends], color=_BYTES, linewidth=1.2, linestyle=(0, (4, 2)), label=label)
+    ax.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor="linecolor", handlelength=1.6)
     ax.set_xticks([x for x in (0.5, 1, 2, 5, 10, 20, 50) if low <= x <= high])
     ax.set_yticks([y * 1e12 for y in (0.5, 1, 2, 5, 10, 20, 50, 100) if _roof(gpu, low) / 1.3 <= y * 1e12])
     ax.set_ylim(_roof(gpu, low) / 1.3, _issue(gpu) * 2.6)
@@ -157,9 +172,6 @@ def _plot_roof(ax, gpu: Gpu, intensities: list[float]) -> None:
     ax.minorticks_off()
     ax.set_xlabel("instructions a byte", color=SOFT)
     ax.set_ylabel("10¹² instructions a second", color=SOFT)
-    ax.text(high / 1.05, _issue(gpu) / 1.15, f"{_issue(gpu) / 1e12:.1f}·10¹² / s", ha="right", va="top", color=_ISSUE)
-    middle = ridge / 2.2
-    ax.text(middle * 1.12, _roof(gpu, middle) / 1.08, f"{gpu.bandwidth_tb:g} TB / s", va="top", color=_BYTES)
 
 
 def _plot_points(ax, gpu: Gpu, points: list[tuple[float, float]]) -> None:
@@ -177,16 +189,18 @@ def _plot_points(ax, gpu: Gpu, points: list[tuple[float, float]]) -> None:
 
 def _key(figure, gpu: Gpu, rows: list[tuple[dict, float | None]]) -> None:
     """The letters' kernels, and the least time of each at 3840x2160."""
-    left, top, line = 1 - 3.35 / WIDTH, 1 - 1.05 / _HEIGHT, 0.235 / _HEIGHT
-    right = 1 - 0.28 / WIDTH
-    figure.text(right, top, "ms at 4k" + (": bound, measured" if any(t for _, t in rows) else ", at least"),
-                ha="right", fontsize=8.5, color=SOFT)  # fmt: skip
+    left, top, line = 1 - 3.83 / WIDTH, 1 - 1.05 / _HEIGHT, 0.235 / _HEIGHT
+    columns = [1 - 0.28 / WIDTH] if not any(time for _, time in rows) else [1 - 0.98 / WIDTH, 1 - 0.28 / WIDTH]
+    small = dict(fontsize=8.5, ha="right")
+    for x, title in zip(columns, ("ms at 4k: at least", "measured"), strict=False):
+        figure.text(x, top, title, color=SOFT, **small)
     for rank, (row, time) in enumerate(rows):
         y, color = top - (rank + 1.1) * line, _color(gpu, _intensity(row))
         bound = max(gpu.issue_ms(row["instructions"], PIXELS), gpu.memory_ms(row["bytes"], PIXELS))
         figure.text(left, y, chr(ord("A") + rank), fontweight="bold", color=color, fontsize=9)
         figure.text(left + 0.2 / WIDTH, y, kernel_name(row), fontsize=8.5)
-        figure.text(right, y, f"{bound:.3f}" + (f"  {time:.3f}" if time else ""), fontsize=8.5, ha="right")
+        for x, text in zip(columns, (f"{bound:.3f}", f"{time:.3f}" if time else "–"), strict=False):
+            figure.text(x, y, text, **small)
     y = top - (len(rows) + 1.6) * line
     figure.text(left, y, "bound by the bytes it moves", color=_BYTES, fontsize=8.5, fontweight="bold")
     figure.text(left, y - line, "bound by the instructions it issues", color=_ISSUE, fontsize=8.5, fontweight="bold")

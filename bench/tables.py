@@ -61,7 +61,7 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
             column(title, key, text)
 
     optional("on the device", "device_ms", lambda row: milliseconds(_middle(row["device_ms"])))
-    column("GB/s (of a copy)", "gb_per_s", lambda row: f"{row['gb_per_s']:.3g} ({row['copy_share']:.0%})")
+    column("GB/s (of a copy)", "gb_per_s", lambda row: f"{row['gb_per_s']:.3g} ({100 * row['copy_share']:.2g}%)")
     column("peak memory", "extra_bytes", lambda row: memory(row["extra_bytes"]))
     optional("launches", "launches", lambda row: f"{_middle(row['launches']):g}")
     column("first call", "first_call_s", lambda row: milliseconds(1e3 * row["first_call_s"]))

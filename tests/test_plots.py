@@ -97,11 +97,16 @@ def test_nothing_is_drawn_of_nothing(tmp_path, rows):
 
 
 def test_kernels_that_were_timed_stand_below_their_roof(tmp_path):
-    rows = [timed("triton", 3840, 2160, 0.08, part="forward", device_ms={"median": 0.0712})]
+    rows = [
+        timed(
+            "triton", 3840, 2160, 0.08, part="forward", device_ms={"median": 0.0712}, gb_per_s=3000.0, copy_share=0.75
+        )
+    ]
     assert roofline.reached(KERNELS, rows) == {0: 0.0712}
     assert roofline.reached(KERNELS, [rows[0] | {"color": "reference"}]) == {}
     (path,) = draw(KERNELS + rows, ENVIRONMENT | {"gpu": "NVIDIA H200"}, tmp_path)
-    assert "0.053  0.071" in comments(path) and "Filled: measured" in comments(path)
+    assert "\n0.071\n" in comments(path) and "Filled: measured" in comments(path)
+    assert "a copy, measured: 4.00 TB/s" in comments(path)
 
 
 def test_the_transform_of_one_channel_is_that_of_three():
