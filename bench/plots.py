@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .canvas import CARD, INK, SOFT, axes, card, memory, milliseconds, on_axis, spread, stamp
 from .roofline import draw_rooflines
-from .tables import main_part
+from .tables import is_measured, main_part
 
 # Okabe and Ito's colours, darkened where they would be too pale for text; markers tell them apart without colour.
 STYLES = {
@@ -38,7 +38,7 @@ def draw(rows: list[dict], environment: dict, folder: Path) -> list[Path]:
     Args:
         rows: of `python -m bench loss|retinex|enhance|step`, of `python -m bench kernels`, or both: then kernels that
             were timed on the GPU they are compiled for stand below their roof.
-        environment: of the same run, as `bench.measure.environment` gives it.
+        environment: of the same run, as `bench.measure.environment` gives it; its `gpu` None where that was not used.
         folder: made if need be. Raises OSError where it cannot be written.
 
     A line needs two sizes; a step, parts that were timed; a roofline, counted instructions.
@@ -61,7 +61,7 @@ def _groups(rows: list[dict]) -> list[list[dict]]:
         groups.setdefault((row["op"], row["dtype"], row.get("color")), []).append(row)
     result = []
     for group in groups.values():
-        if measured := [row for row in group if row["status"] == "ok"]:
+        if measured := [row for row in group if is_measured(row)]:
             part = main_part(measured)
             result.append([row for row in group if row["part"] in (part, None)])
     return result
@@ -92,9 +92,9 @@ def _draw_against_size(rows: list[dict], environment: dict, folder: Path) -> lis
     return paths
 
 
-def _time(row: dict) -> tuple[float, float, float] | None:
-    ms = row.get("ms")
-    return ms and (ms["p20"], ms["median"], ms["p80"])
+def _time(row: dict) -> tuple[float, float, float]:
+    ms = row["ms"]
+    return ms["p20"], ms["median"], ms["p80"]
 
 
 def _memory(row: dict) -> tuple[float, float, float] | None:
@@ -105,7 +105,7 @@ def _lines(rows: list[dict], value: Callable) -> dict[str, list[tuple[int, tuple
     """Of each provider: (pixels, (low, middle, high)), in order."""
     lines: dict[str, dict[int, tuple]] = {}
     for row in rows:
-        if row["status"] == "ok" and row["provider"] and (found := value(row)):
+        if is_measured(row) and row["provider"] and (found := value(row)):
             lines.setdefault(row["provider"], {}).setdefault(row["width"] * row["height"], found)
     return {name: sorted(points.items()) for name, points in lines.items()}
 
@@ -174,7 +174,7 @@ def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]
     """The parts of a step as stacked bars, at the largest size of the most providers."""
     found: dict[tuple, dict[str, dict]] = {}
     for row in rows:
-        if row["status"] == "ok" and row.get("breakdown_ms"):
+        if is_measured(row) and row.get("breakdown_ms"):
             key = (row["dtype"], row.get("color"), row["width"], row["height"])
             found.setdefault(key, {}).setdefault(row["provider"], row)
     if not found:

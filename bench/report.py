@@ -129,7 +129,7 @@ def _groups(rows: list[dict], pictures: list[Path]) -> Iterator[str]:
 
 
 def _tables(group: list[dict]) -> Iterator[str]:
-    if not any(row["status"] == "ok" for row in group):
+    if not any(map(tables.is_measured, group)):
         yield f"Not measured: {group[0]['status'].removeprefix('not measured: ')}."
         return
     width, height = size = tables.fullest_size(group)
@@ -195,10 +195,11 @@ def draw_all(sources: list[Source], results: Path, folder: Path) -> dict[Path, l
         own = folder / source.path.relative_to(results).with_suffix("")
         # Times from the same folder, so that kernels stand below their roof at what they reached.
         beside = [other for other in sources if other.on_gpu and other.path.parent == source.path.parent]
+        environment = source.environment if source.on_gpu else source.environment | {"gpu": None}
         if source.kind == "rows":
-            paths = draw(source.rows, source.environment, own)
+            paths = draw(source.rows, environment, own)
         elif source.kind == "kernels":
-            environment = (beside or [source])[0].environment
+            environment = beside[0].environment if beside else environment
             paths = draw_rooflines(source.rows, [row for other in beside for row in other.rows], environment, own)
         else:
             paths = []

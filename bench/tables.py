@@ -48,7 +48,7 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
     """Everything that was measured at one size, a provider a line."""
     part = main_part(rows)
     columns: list[tuple[str, Callable[[dict[str | None, dict]], str]]] = [
-        (part_name(name), lambda parts, name=name: _timing(parts.get(name)))
+        (part_name(name), lambda parts, name=name: _timing(parts.get(name, parts.get(None))))
         for name in dict.fromkeys(row["part"] for row in rows if row["part"])
     ]
 
@@ -61,13 +61,12 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
             column(title, key, text)
 
     optional("on the device", "device_ms", lambda row: milliseconds(_middle(row["device_ms"])))
-    column("GB/s (of a copy)", "gb_per_s", lambda row: f"{row['gb_per_s']:.3g} ({100 * row['copy_share']:.2g}%)")
+    column("GB/s (of a copy)", "gb_per_s", _bandwidth)
     column("peak memory", "extra_bytes", lambda row: memory(row["extra_bytes"]))
     optional("launches", "launches", lambda row: f"{_middle(row['launches']):g}")
     column("first call", "first_call_s", lambda row: milliseconds(1e3 * row["first_call_s"]))
     optional("a new size", "new_size_ratio", lambda row: f"{row['new_size_ratio']:.1f}x")
     optional("20 sizes", "stream_ms", lambda row: milliseconds(_middle(row["stream_ms"])))
-    optional("largest image", "largest", lambda row: str(row["largest"]))
     lines = []
     for name in _providers(rows):
         parts = {row["part"]: row for row in reversed(rows) if row["provider"] == name and _size(row) == size}
@@ -96,6 +95,11 @@ def kernels_table(rows: list[dict], target: str) -> str:
     return markdown(["kernel", "registers", "instructions a pixel", "bytes a pixel", "issue, ms", "memory, ms"], lines)
 
 
+def is_measured(row: dict) -> bool:
+    """Whether the row has a time."""
+    return row["status"] == "ok" and bool(row.get("ms"))
+
+
 def main_part(rows: list[dict]) -> str | None:
     """The part that says most."""
     parts = list(dict.fromkeys(row["part"] for row in rows if row["part"]))
@@ -108,7 +112,7 @@ def part_name(part: str | None) -> str:
 
 def fullest_size(rows: list[dict]) -> tuple[int, int]:
     """The size with most measured rows, the largest of several."""
-    good = [_size(row) for row in rows if row["status"] == "ok"] or [_size(row) for row in rows]
+    good = [_size(row) for row in rows if is_measured(row)] or [_size(row) for row in rows]
     return max(set(good), key=lambda size: (good.count(size), size[0] * size[1]))
 
 
@@ -131,7 +135,7 @@ def _size_cell(rows: list[dict], provider: str, part: str | None, size: tuple[in
         if _size(row) == size and row["provider"] in (provider, None) and row["part"] in (part, None)
     ]  # fmt: skip
     for row in here:
-        if row["status"] == "ok":
+        if is_measured(row):
             ratio = (row.get("times_faster_than") or {}).get("reference")
             return milliseconds(_middle(row["ms"])) + (f" ({_ratio(ratio)})" if ratio else "")
     return _reason(here[0]) if here else NOT_MEASURED
@@ -140,7 +144,7 @@ def _size_cell(rows: list[dict], provider: str, part: str | None, size: tuple[in
 def _timing(row: dict | None) -> str:
     if row is None:
         return NOT_MEASURED
-    if row["status"] != "ok":
+    if not is_measured(row):
         return _reason(row)
     ms = row["ms"]
     return f"{milliseconds(ms['median'])} [{', '.join(milliseconds(ms[key]) for key in ('p20', 'p80'))}]"
@@ -148,7 +152,12 @@ def _timing(row: dict | None) -> str:
 
 def _reason(row: dict) -> str:
     """Why there is no number."""
-    return NOT_MEASURED if row["status"].startswith(NOT_MEASURED) else row["status"]
+    return NOT_MEASURED if row["status"].startswith(("ok", NOT_MEASURED)) else row["status"]
+
+
+def _bandwidth(row: dict) -> str:
+    share = f" ({100 * row['copy_share']:.2g}%)" if _has(row, "copy_share") else ""
+    return f"{row['gb_per_s']:.3g}{share}"
 
 
 def _ratio(value: float) -> str:

@@ -32,7 +32,7 @@ def timed(benchmark) -> Callable:
     """Times a call whose results agree, and says beside the time what it is of."""
 
     def run(call: Callable[[], object], parity: float, dtype: torch.dtype, moved_bytes: int) -> None:
-        assert parity <= TOLERANCE[dtype], f"not timed: parity {parity:.1e}, at most {TOLERANCE[dtype]:.1e}"
+        assert parity <= TOLERANCE[dtype], f"not timed: parity {parity:.1e}, must be at most {TOLERANCE[dtype]:.1e}"
 
         def finished() -> None:
             call()

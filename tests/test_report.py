@@ -166,6 +166,18 @@ def test_with_a_gpu_it_is_no_longer_unmeasured(place):
     assert "Filled: measured" in drawing
 
 
+def test_a_cpu_beside_a_gpu_is_not_called_one(place):
+    _, text = run(place, loss=results(LOSS, environment=ENVIRONMENT | {"gpu": "NVIDIA H200"}))
+    (picture,) = report.PICTURES.rglob("*.svg")
+    assert "H200" not in text.split("### On a GPU")[0] and "H200" not in picture.read_text("utf-8")
+
+
+def test_a_refusal_stands_where_its_numbers_would(place):
+    refused = row("reference", None, status="refused: needs about 8.0 GB, 4.0 GB are free")
+    _, text = run(place, loss=results([refused, *LOSS[1:2]]))
+    assert text.count("| refused: needs about 8.0 GB, 4.0 GB are free |") == 2  # in the table and in the details
+
+
 def test_check_sees_a_hand_edit_and_writes_nothing(place, capsys):
     assert run(place, "--check", loss=results(LOSS))[0] == 1
     assert report.README.read_text("utf-8") == TEXT and not report.PICTURES.exists()
