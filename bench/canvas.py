@@ -7,27 +7,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from .sources import commit, date, device
+
 WIDTH = 8.2  # inches; 72 units of the SVG each
 CARD, EDGE, INK, SOFT, GRID = "#fcfcfa", "#d0d7de", "#1f2328", "#59636e", "#e6e8eb"
 
 
 def stamp(environment: dict) -> str:
     """Where and with what: the line under every picture."""
-    device = environment.get("gpu") or "{}, {} threads".format(
-        environment.get("cpu") or "unknown processor", environment.get("threads", "?")
-    )
-    words = [device.replace("(R)", "").replace("(TM)", "")]
-    words += [f"torch {environment['torch']}"] if environment.get("torch") else []
-    commit = (environment.get("commit") or "not recorded").split()
-    words += [f"commit {commit[0][:7]}{' with changes' * (len(commit) > 1)}" if environment.get("commit") else ""]
-    words += [(environment.get("date") or "date not recorded")[:10]]
-    return "  ·  ".join(filter(None, words))
+    versions = f"torch {environment.get('torch') or 'not recorded'}"
+    return "  ·  ".join([device(environment), versions, f"commit {commit(environment)}", date(environment)])
 
 
 @contextlib.contextmanager
 def card(path: Path, height: float, title: str, subtitle: str, foot: str) -> Iterator:
     """A figure on a card with its texts; written to `path` at the end."""
-    import matplotlib
+    from matplotlib import style
 
     settings = {
         "svg.fonttype": "path",
@@ -37,7 +32,7 @@ def card(path: Path, height: float, title: str, subtitle: str, foot: str) -> Ite
         "text.color": INK,
         "path.simplify": False,
     }
-    with matplotlib.rc_context(settings):
+    with style.context(["default", settings]):  # whatever the user's own style is
         from matplotlib.figure import Figure  # its own canvas: neither a display nor pyplot's global state
         from matplotlib.patches import FancyBboxPatch
 

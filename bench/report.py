@@ -8,6 +8,7 @@ Reads every JSON file below DIR (bench/results), writes what stands between `<!-
 """
 
 import argparse
+import functools
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from .devices import GPUS
 from .measure import ROOT
 from .plots import draw
 from .roofline import draw_rooflines, shown
-from .sources import ResultsError, Source, read_sources
+from .sources import ResultsError, Source, commit, date, device, read_sources
 
 README = ROOT / "README.md"
 PICTURES = ROOT / "bench" / "pictures"
@@ -92,7 +93,7 @@ def _figures(sources: list[Source]) -> Iterator[str]:
     if not sources:
         yield f"{tables.NOT_MEASURED}: no file of `python -m bench figures --json bench/results/cpu/figures.json`."
         return
-    letters = [f"{chr(ord('A') + index)}: {source.device}" for index, source in enumerate(sources)]
+    letters = [f"{chr(ord('A') + index)}: {device(source.environment)}" for index, source in enumerate(sources)]
     yield tables.figures_table(sources, letters)
     yield "\n".join(
         f"- {letter.split(':')[0]}: {_origin(source)}" for letter, source in zip(letters, sources, strict=True)
@@ -150,10 +151,10 @@ def _kernels(sources: list[Source], on_gpu: list[Source], pictures: dict[Path, l
     yield _COUNTED
     folders = {source.path.parent for source in on_gpu}
     for target in sorted({row["target"] for source in sources for row in source.rows} & set(GPUS)):
-        source = max(sources, key=lambda source: (len(shown(source.rows, target)) > 0 and source.path.parent in folders,
-                                                  len(shown(source.rows, target))))  # fmt: skip
-        if not shown(source.rows, target):
+        fit = [source for source in sources if shown(source.rows, target)]
+        if not fit:
             continue
+        source = max(fit, key=functools.partial(_fullness, target, folders))
         rows = [row for row in source.rows if row["target"] == target]
         spilled = sum(row.get("stack", 0) > 0 for row in rows)
         yield f"For {target} ({GPUS[target].name}), float32, three channels, at 3840x2160. {_origin(source)}"
@@ -164,15 +165,19 @@ def _kernels(sources: list[Source], on_gpu: list[Source], pictures: dict[Path, l
         yield _UNCHECKED
 
 
+def _fullness(target: str, folders: set[Path], source: Source) -> tuple[bool, int]:
+    return source.path.parent in folders, len(shown(source.rows, target))
+
+
 def _origin(source: Source) -> str:
     """Where a table's numbers come from, so that a reader can ask for them again."""
     name = source.path.name
     if source.path.is_relative_to(ROOT):
         name = f"[{name}]({source.path.relative_to(ROOT).as_posix()})"
-    machine = "Compiled" if source.kind == "kernels" else f"On {source.device}"
+    machine = "Compiled" if source.kind == "kernels" else f"On {device(source.environment)}"
     return (
-        f"{machine}, {source.versions or 'versions not recorded'}, commit `{source.commit}`, {source.date}, "
-        f"by `{source.command}` ({name})."
+        f"{machine}, {source.versions or 'versions not recorded'}, commit `{commit(source.environment)}`, "
+        f"{date(source.environment)}, by `{source.command}` ({name})."
     )
 
 
@@ -195,11 +200,10 @@ def draw_all(sources: list[Source], results: Path, folder: Path) -> dict[Path, l
         own = folder / source.path.relative_to(results).with_suffix("")
         # Times from the same folder, so that kernels stand below their roof at what they reached.
         beside = [other for other in sources if other.on_gpu and other.path.parent == source.path.parent]
-        environment = source.environment if source.on_gpu else source.environment | {"gpu": None}
         if source.kind == "rows":
-            paths = draw(source.rows, environment, own)
+            paths = draw(source.rows, source.environment, own)
         elif source.kind == "kernels":
-            environment = beside[0].environment if beside else environment
+            environment = (beside or [source])[0].environment
             paths = draw_rooflines(source.rows, [row for other in beside for row in other.rows], environment, own)
         else:
             paths = []
@@ -241,20 +245,18 @@ def main(argv: list[str]) -> int:
         if not args.check:
             for path, content in found.items():
                 _replace(path, content)
+    except ModuleNotFoundError as error:
+        print(f"bench report: {error.name} is not installed, which draws; pip install '.[bench]'", file=sys.stderr)
+        return 2
     except (ResultsError, OSError) as error:
         print(f"bench report: {error}", file=sys.stderr)
         return 2
+    verdict = "differs from the results; run python -m bench report" if args.check else "written"
     for path in found:
-        print(
-            f"{_relative(path)}: {'differs from the results; run python -m bench report' if args.check else 'written'}"
-        )
+        print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {verdict}")
     if not found:
         print("up to date")
     return 1 if args.check and found else 0
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _replace(path: Path, content: bytes | None) -> None:

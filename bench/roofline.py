@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .canvas import CARD, INK, SOFT, WIDTH, axes, card, spread, stamp
 from .devices import GPUS, Gpu
+from .sources import commit, date
 
 PIXELS = 3840 * 2160
 # The kernels of training and enhancing on three channels in float32; the others differ little from them.
@@ -128,10 +129,8 @@ def _draw(
 
 
 def _compiled_with(environment: dict) -> str:
-    commit = (environment.get("commit") or "").split()
-    words = [f"triton {environment['triton']}" if environment.get("triton") else "versions not recorded"]
-    words += [f"commit {commit[0][:7]}"] if commit else []
-    return "  ·  ".join([*words, *([environment["date"][:10]] if environment.get("date") else [])])
+    versions = f"triton {environment.get('triton') or 'not recorded'}"
+    return "  ·  ".join([versions, f"commit {commit(environment)}", date(environment)])
 
 
 def _intensity(row: dict) -> float:

@@ -23,14 +23,6 @@ class Source:
     content: dict
 
     @property
-    def device(self) -> str:
-        """What was measured: the GPU's name, or the processor's."""
-        if self.on_gpu:
-            return self.environment.get("gpu") or "a GPU, its name not recorded"
-        cpu, threads = self.environment.get("cpu") or "a processor, its name not recorded", self.environment["threads"]
-        return f"{cpu.replace('(R)', '').replace('(TM)', '')}, {threads} threads"
-
-    @property
     def on_gpu(self) -> bool:
         return self.content.get("device") == "cuda"
 
@@ -39,15 +31,6 @@ class Source:
         names = {name: name for name in ("driver", "python", "torch", "triton", "numpy")}
         known = {name: self.environment.get(name) for name in ("system", "runtime", *names)}
         return ", ".join(f"{names.get(name, '')} {text}".strip() for name, text in known.items() if text)
-
-    @property
-    def commit(self) -> str:
-        words = (self.environment.get("commit") or "not recorded").split(" ", 1)
-        return " ".join([words[0][:7] if len(words[0]) == 40 else words[0], *words[1:]])
-
-    @property
-    def date(self) -> str:
-        return self.environment["date"][:10] if self.environment.get("date") else "date not recorded"
 
     @property
     def command(self) -> str:
@@ -60,6 +43,23 @@ class Source:
             only = "" if {row["case"].split()[0] for row in self.rows} - {"fp32"} else " --only '^fp32'"
             return f"python -m bench kernels --target {' '.join(_once(row['target'] for row in self.rows))}{only}"
         return _rows_command(self.rows, self.content.get("device", "cpu"))
+
+
+def device(environment: dict) -> str:
+    """What was measured: the GPU's name, or the processor's."""
+    processor = environment.get("cpu") or "a processor, its name not recorded"
+    name = environment.get("gpu") or f"{processor}, {environment.get('threads', '?')} threads"
+    return name.replace("(R)", "").replace("(TM)", "")
+
+
+def commit(environment: dict) -> str:
+    """As git shortens it, with a note of changes."""
+    name, *note = (environment.get("commit") or "not recorded").split(" ", 1)
+    return " ".join([name[:7] if len(name) == 40 else name, *note])
+
+
+def date(environment: dict) -> str:
+    return environment["date"][:10] if environment.get("date") else "date not recorded"
 
 
 def read_sources(folder: Path) -> list[Source]:
@@ -88,7 +88,9 @@ def read_source(path: Path) -> Source:
             "kernels": ("target", "kernel", "case", "registers", "instructions", "bytes"),
             "rows": ("op", "width", "height", "dtype", "provider", "part", "status"),
         }[kind]
-        environment = {"threads": "?"} | (content.get("environment") or {})
+        environment = dict(content.get("environment") or {})
+        if content.get("device") != "cuda":
+            environment["gpu"] = None  # there may have been one, but it did not do this
         if missing := [key for row in rows for key in needed if key not in row]:
             raise ResultsError(f"{path}: a row has no {missing[0]!r}; write the file again with this version of bench")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

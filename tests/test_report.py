@@ -229,6 +229,13 @@ def test_bad_input_is_one_line(place, capsys, readme, name, content, says):
     assert says in error and report.README.read_text("utf-8") == readme
 
 
+def test_without_matplotlib_it_says_so_in_one_line(place, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run(place, loss=results(LOSS))[0] == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "matplotlib is not installed" in error and report.README.read_text("utf-8") == TEXT
+
+
 def test_no_folder_is_one_line(place, capsys):
     assert report.main(["--results", str(place / "nowhere")]) == 2
     (error,) = capsys.readouterr().err.splitlines()
