@@ -24,6 +24,7 @@ STYLES = {
 }
 _OTHER_STYLE = ("#9c4f82", "P")
 _PARTS = {"network": "#0072b2", "loss": "#d55e00", "backward": "#8f96a0", "optimizer": "#e3a21a"}
+_WHOLE = "#d3d7dc"
 _OPERATIONS = {
     "loss": "Smoothness loss",
     "retinex": "Retinex step",
@@ -174,9 +175,10 @@ def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]
     """The parts of a step as stacked bars, at the largest size of the most providers."""
     found: dict[tuple, dict[str, dict]] = {}
     for row in rows:
-        if is_measured(row) and row.get("breakdown_ms"):
+        if is_measured(row):
             key = (row["dtype"], row.get("color"), row["width"], row["height"])
             found.setdefault(key, {}).setdefault(row["provider"], row)
+    found = {key: bars for key, bars in found.items() if any(row.get("breakdown_ms") for row in bars.values())}
     if not found:
         return []
     key = max(found, key=lambda key: (len(found[key]), key[2] * key[3]))
@@ -191,15 +193,21 @@ def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]
 
 
 def _plot_bars(ax, bars: dict[str, dict]) -> None:
-    longest = max(sum(row["breakdown_ms"].values()) for row in bars.values())
+    # What is compiled as one graph has no parts that could be told apart.
+    parts = {name: row.get("breakdown_ms") or {"one graph": row["ms"]["median"]} for name, row in bars.items()}
+    longest = max(sum(values.values()) for values in parts.values())
     slowest = max(row["ms"]["median"] for row in bars.values())
-    for y, row in enumerate(bars.values()):
+    named = set()
+    for y, (name, row) in enumerate(bars.items()):
         left = 0.0
-        for part, value in row["breakdown_ms"].items():
-            color = _PARTS.get(part, _OTHER_STYLE[0])
-            ax.barh(y, value, 0.62, left, color=color, edgecolor=CARD, linewidth=1.2, label=part if y == 0 else None)
+        for part, value in parts[name].items():
+            color = _PARTS.get(part, _WHOLE)
+            ax.barh(
+                y, value, 0.62, left, color=color, edgecolor=CARD, linewidth=1.2, label=None if part in named else part
+            )
+            named.add(part)
             if value > 0.09 * longest:
-                dark = part in ("backward", "optimizer")
+                dark = part not in ("network", "loss")
                 ax.text(left + value / 2, y, milliseconds(value), ha="center", va="center", fontsize=9,
                         color=INK if dark else "white")  # fmt: skip
             left += value
@@ -213,4 +221,4 @@ def _plot_bars(ax, bars: dict[str, dict]) -> None:
     ax.set_xlim(0, longest)
     ax.xaxis.set_major_formatter(lambda value, _: on_axis(milliseconds(value)) if value else "0")
     ax.locator_params(axis="x", nbins=5)
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, frameon=False, handlelength=1, handleheight=1)
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, handlelength=1, handleheight=1)

@@ -61,12 +61,13 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
             column(title, key, text)
 
     optional("on the device", "device_ms", lambda row: milliseconds(_middle(row["device_ms"])))
-    column("GB/s (of a copy)", "gb_per_s", _bandwidth)
+    optional("GB/s (of a copy)", "gb_per_s", _bandwidth)
     column("peak memory", "extra_bytes", lambda row: memory(row["extra_bytes"]))
     optional("launches", "launches", lambda row: f"{_middle(row['launches']):g}")
     column("first call", "first_call_s", lambda row: milliseconds(1e3 * row["first_call_s"]))
     optional("a new size", "new_size_ratio", lambda row: f"{row['new_size_ratio']:.1f}x")
     optional("20 sizes", "stream_ms", lambda row: milliseconds(_middle(row["stream_ms"])))
+    optional("largest image, estimated", "largest_estimate", _largest)
     lines = []
     for name in _providers(rows):
         parts = {row["part"]: row for row in reversed(rows) if row["provider"] == name and _size(row) == size}
@@ -158,6 +159,11 @@ def _reason(row: dict) -> str:
 def _bandwidth(row: dict) -> str:
     share = f" ({100 * row['copy_share']:.2g}%)" if _has(row, "copy_share") else ""
     return f"{row['gb_per_s']:.3g}{share}"
+
+
+def _largest(row: dict) -> str:
+    found = row["largest_estimate"]
+    return f"{found['width']}x{found['height']} in {memory(found['memory_bytes'])}"
 
 
 def _ratio(value: float) -> str:

@@ -65,7 +65,7 @@ def test_every_picture_says_what_it_depends_on(tmp_path):
         assert "Intel Some Processor, 2 threads" in text and "0123456" in text and "2026-01-02" in text
     assert "blocked  8.29 ms" in time and "reference  829 ms" in time and "384×216" in time
     assert "blocked  8.29 MB" in memory
-    assert "30.0 ms   3.0×" in step and "network" in step
+    assert "30.0 ms   3.0×" in step and "network" in step and "one graph" not in step
     assert "Counted, not measured" in roof and "H200" in roof and "triton 3.7.1" in roof
 
 
@@ -94,6 +94,12 @@ def test_a_line_that_ends_early_says_why(tmp_path):
 )
 def test_nothing_is_drawn_of_nothing(tmp_path, rows):
     assert draw(rows, ENVIRONMENT, tmp_path) == [] and not list(tmp_path.glob("*.svg"))
+
+
+def test_a_compiled_step_has_no_parts(tmp_path):
+    compiled = timed("compiled", 60, 40, 45.0, op="step", color=None, part="step", breakdown_ms=None)
+    (path,) = draw([*STEPS, compiled], ENVIRONMENT, tmp_path)
+    assert "one graph" in comments(path) and "45.0 ms   2.0×" in comments(path)
 
 
 def test_kernels_that_were_timed_stand_below_their_roof(tmp_path):

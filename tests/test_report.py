@@ -140,7 +140,10 @@ def test_failed_parity_is_said_and_nothing_else(place):
 
 def test_steps_show_their_parts(place):
     parts = {"network": 100.0, "loss": 20.0, "backward": 150.0}
-    _, text = run(place, step=results([row("ours", "step", op="step", breakdown_ms=parts, times_faster_than={})]))
+    largest = {"memory_bytes": 24_000_000_000, "width": 7000, "height": 4000}
+    more = {"gb_per_s": None, "copy_share": None, "largest_estimate": largest}
+    _, text = run(place, step=results([row("ours", "step", op="step", breakdown_ms=parts, **more)]))
+    assert "| 7000x4000 in 24.0 GB |" in text and "GB/s (of" not in text
     assert "| `ours` | 100 ms | 20.0 ms | 150 ms | not measured |" in text
     assert "](bench/pictures/cpu/step/step-ycbcr-float32-breakdown.svg)" in text
     assert (report.PICTURES / "cpu" / "step" / "step-ycbcr-float32-breakdown.svg").is_file()
