@@ -14,9 +14,9 @@ READY := $(VENV)/.installed
 endif
 
 # Threads that wait without spinning: on cores shared with other programs, spinning can cost a factor of thirty.
-demo test: export OMP_WAIT_POLICY ?= passive
+demo test bench: export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test figures gpu lint wheel clean
+.PHONY: help demo test figures bench report gpu lint wheel clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,13 @@ test: $(READY) ## all tests; those marked gpu skip where there is none
 
 figures: $(READY) ## measure every figure the project promises, here and now (about 3 minutes)
 	@$(RUN) -m bench figures
+
+bench: $(READY) ## pytest-benchmark of loss, Retinex and enhancing, saved in .benchmarks (under 2 minutes)
+	$(RUN) -m pytest bench/test_speed.py --benchmark-autosave --benchmark-columns=min,median,iqr
+	@echo 'what changed between runs: $(RUN) -m pytest_benchmark compare --group-by=name --columns=min,median,iqr'
+
+report: $(READY) ## write the README's performance section and its pictures from bench/results
+	@$(RUN) -m bench report
 
 gpu: $(READY) ## on a GPU: its tests, memory checks, every speed (under 8 minutes); OUT=DIR takes copies
 	@$(RUN) -m bench gpu $(if $(OUT),--out '$(OUT)')

@@ -9,6 +9,7 @@ COMMANDS = {
     "gpu": "what only a GPU can show: tests, memory checks, all of the above",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
+    "report": "write the README's performance section and its pictures from bench/results",
     "retinex": "the same of the Retinex step",
 }
 
@@ -34,6 +35,8 @@ def main() -> int:
         from .gpu import main as run
     elif command == "kernels":
         from .kernels import main as run
+    elif command == "report":
+        from .report import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
