@@ -1,4 +1,4 @@
-"""Enhance pictures: `python -m model.enhance -i PATH... -o DIR`.
+"""Enhance pictures: `python -m model.enhance -i PATH... -o DIR`; videos: `-i FILE -o FILE`.
 
 Exit status: 0 all done, 1 some pictures failed (each is named, the others are done), 2 nothing was started.
 """
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from .files import make_output_folder
 from .images import OUTPUT_EXTENSIONS, ImageError, find_images, quantize, read_image, write_image
 from .networks import EnhanceNetwork, enhance_image
+from .video_cli import add_options, enhance_videos, plan_videos
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights
 
 # Every further picture would meet these too, so the run stops.
@@ -47,14 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parse(argv)
     try:
-        jobs = plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
+        videos = plan_videos(args)
+        jobs = [] if videos else plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
         device = _device(args.device)
         network = EnhanceNetwork()
         load_weights(network, args.weights)
-        _make_folder(args.output)
+        if not videos:
+            _make_folder(args.output)
     except (ImageError, WeightsError, _UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if videos:
+        network.to(device)
+        return enhance_videos(videos, lambda image: enhance_image(network, image)[1], device, args)
     outcome = enhance_files(jobs, network.to(device), device, args.overwrite)
     print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
     if outcome.failures:
@@ -169,9 +175,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         type=_path,
         metavar="PATH",
-        help="pictures and folders",
+        help="pictures and folders of them, or videos",
     )
-    add("-o", "--output", "--save_path", required=True, type=_path, metavar="DIR", help="folder for the results")
+    add(
+        "-o",
+        "--output",
+        "--save_path",
+        required=True,
+        type=_path,
+        metavar="DIR",
+        help="folder for the results; a file, for one video",
+    )
     add(
         "-n",
         "--weights",
@@ -199,6 +213,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
+    add_options(add)
     return parser.parse_args(argv)
 
 
