@@ -14,10 +14,11 @@ from typing import NamedTuple, NoReturn
 import torch
 from tqdm import tqdm
 
+from . import gallery_cli, video_cli
 from .files import make_output_folder
 from .images import OUTPUT_EXTENSIONS, ImageError, find_images, quantize, read_image, write_image
 from .networks import EnhanceNetwork, enhance_image
-from .video_cli import add_options, enhance_videos, plan_videos
+from .video_cli import enhance_videos, plan_videos
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights
 
 # Every further picture would meet these too, so the run stops.
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     try:
         videos = plan_videos(args)
+        gallery_cli.check(args)
         jobs = [] if videos else plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
         device = _device(args.device)
         network = EnhanceNetwork()
@@ -61,13 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if videos:
         network.to(device)
         return enhance_videos(videos, lambda image: enhance_image(network, image)[1], device, args)
-    outcome = enhance_files(jobs, network.to(device), device, args.overwrite)
-    print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
+    with gallery_cli.with_maps(jobs, args) as mapped:
+        outcome = enhance_files(mapped, network.to(device), device, args.overwrite)
+        print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
+        no_page = gallery_cli.write(mapped, outcome.failures, args)
     if outcome.failures:
         print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
     if outcome.stopped:
         print(f"error: {outcome.stopped}", file=sys.stderr)
-    return 1 if outcome.failures or outcome.stopped else 0
+    if no_page:
+        print(f"error: {no_page}", file=sys.stderr)
+    return 1 if outcome.failures or outcome.stopped or no_page else 0
 
 
 def plan_jobs(
@@ -213,7 +219,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
-    add_options(add)
+    gallery_cli.add_options(add)
+    video_cli.add_options(add)
     return parser.parse_args(argv)
 
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from .flicker import Steady
 from .images import quantize
-from .video_files import OUTPUT_EXTENSIONS, VideoError, VideoReader, VideoWriter, rgb_of
+from .video_colours import rgb_of
+from .video_input import VideoError, VideoReader
+from .video_output import OUTPUT_EXTENSIONS, VideoWriter
 
 
 class Report(NamedTuple):

@@ -53,8 +53,8 @@ def plan_videos(args: argparse.Namespace) -> list[VideoJob]:
     others = [path for path in args.input if path not in sources]
     if others:
         raise ImageError(f"{others[0]}: is no video and {sources[0]} is one; enhance videos in a run of their own")
-    if args.illumination:
-        raise ImageError("--illumination: is for pictures, and the inputs are videos; leave it out")
+    if args.illumination or args.gallery:
+        raise ImageError("--illumination, --gallery: are for pictures, and the inputs are videos; leave them out")
     jobs = [VideoJob(source, _result(source, args.output, args.suffix, len(sources))) for source in sources]
     for k, job in enumerate(jobs):
         twin = next((other for other in jobs[:k] if other.result == job.result), None)
@@ -114,7 +114,9 @@ def _result(source: Path, output: Path, suffix: str, count: int) -> Path:
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise
-        raise ImageError(f"{source}: {error}") from None
+        raise ImageError(
+            f"{source}: videos need PyAV, which is not installed; pip install '.[video]', or av by itself"
+        ) from None
     if output.suffix and not output.is_dir():
         if count > 1:
             raise ImageError(f"{output}: is no folder, and there are {count} videos; name a folder with -o")

@@ -20,7 +20,7 @@ from model import EnhanceNetwork, enhance_image, load_weights, quantize  # noqa:
 from model.enhance import main  # noqa: E402
 from model.flicker import Steady  # noqa: E402
 from model.video import VideoError, enhance_video  # noqa: E402
-from model.video_files import rgb_of  # noqa: E402
+from model.video_colours import rgb_of  # noqa: E402
 
 TICK = Fraction(1, 12800)
 
@@ -322,7 +322,11 @@ def test_the_command(capsys):
         ("-i a.mp4 p.png -o out", 2, "error: p.png: is no video and a.mp4 is one; enhance videos in a run"),
         ("-i a.mp4 -o out.webm", 1, "error: out.webm: this format cannot hold the sound as it is (aac); use .mkv"),
         ("-i a.mp4 -o out.webm --lossless", 1, "error: out.webm: .webm is not written lossless here; use .mkv"),
-        ("-i a.mp4 -o out.mp4 --illumination", 2, "error: --illumination: is for pictures, and the inputs are"),
+        (
+            "-i a.mp4 -o out.mp4 --illumination",
+            2,
+            "error: --illumination, --gallery: are for pictures, and the inputs are",
+        ),
         ("-i p.png -o out --smooth", 2, "error: --smooth, --lossless: are for videos, and no input is one"),
         ("-i a.mp4 -o out.mp4 --smooth 0", 2, "error: argument --smooth: expected seconds, more than 0; got '0'"),
     ],
@@ -343,7 +347,7 @@ def test_mistakes_end_in_one_line(capsys, arguments, status, line):
 
 
 def test_without_pyav_the_extra_is_named(capsys, monkeypatch):
-    for name in ("model.video", "model.video_files"):
+    for name in ("model.video", "model.video_colours", "model.video_input", "model.video_output"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
     status, _, lines = run(capsys, "-i", "a.mp4", "-o", "b.mp4")
