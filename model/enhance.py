@@ -1,4 +1,4 @@
-"""Enhance pictures: `python -m model.enhance -i PATH... -o DIR`.
+"""Enhance pictures: `python -m model.enhance -i PATH... -o DIR`; videos: `-i FILE -o FILE`.
 
 Exit status: 0 all done, 1 some pictures failed (each is named, the others are done), 2 nothing was started.
 """
@@ -14,9 +14,11 @@ from typing import NamedTuple, NoReturn
 import torch
 from tqdm import tqdm
 
+from . import gallery_cli, video_cli
 from .files import make_output_folder
 from .images import OUTPUT_EXTENSIONS, ImageError, find_images, quantize, read_image, write_image
 from .networks import EnhanceNetwork, enhance_image
+from .video_cli import enhance_videos, plan_videos
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights
 
 # Every further picture would meet these too, so the run stops.
@@ -47,21 +49,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parse(argv)
     try:
-        jobs = plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
+        videos = plan_videos(args)
+        gallery_cli.check(args)
+        jobs = [] if videos else plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
         device = _device(args.device)
         network = EnhanceNetwork()
         load_weights(network, args.weights)
-        _make_folder(args.output)
+        if not videos:
+            _make_folder(args.output)
     except (ImageError, WeightsError, _UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    outcome = enhance_files(jobs, network.to(device), device, args.overwrite)
-    print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
+    if videos:
+        network.to(device)
+        return enhance_videos(videos, lambda image: enhance_image(network, image)[1], device, args)
+    with gallery_cli.with_maps(jobs, args) as mapped:
+        outcome = enhance_files(mapped, network.to(device), device, args.overwrite)
+        print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
+        no_page = gallery_cli.write(mapped, outcome.failures, args)
     if outcome.failures:
         print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
     if outcome.stopped:
         print(f"error: {outcome.stopped}", file=sys.stderr)
-    return 1 if outcome.failures or outcome.stopped else 0
+    if no_page:
+        print(f"error: {no_page}", file=sys.stderr)
+    return 1 if outcome.failures or outcome.stopped or no_page else 0
 
 
 def plan_jobs(
@@ -169,9 +181,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         type=_path,
         metavar="PATH",
-        help="pictures and folders",
+        help="pictures and folders of them, or videos",
     )
-    add("-o", "--output", "--save_path", required=True, type=_path, metavar="DIR", help="folder for the results")
+    add(
+        "-o",
+        "--output",
+        "--save_path",
+        required=True,
+        type=_path,
+        metavar="DIR",
+        help="folder for the results; a file, for one video",
+    )
     add(
         "-n",
         "--weights",
@@ -199,6 +219,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
+    gallery_cli.add_options(add)
+    video_cli.add_options(add)
     return parser.parse_args(argv)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
+from . import gallery_page
 from .files import write_atomically
 from .images import read_image
 
@@ -21,24 +22,28 @@ SHEET_LIMIT = 60
 
 
 class Pair(NamedTuple):
-    """One picture: the name to show, and the image files before and after."""
+    """One picture: the name to show, and the image files before and after; its illumination too, where there is one."""
 
     name: str
     before: Path
     after: Path
+    illumination: Path | None = None
 
 
-def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before and after") -> None:
+def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before and after", footer: str = "") -> None:
     """Write one HTML file with a before/after slider for each item; it needs no network and no other file.
 
     The slider follows mouse, touch and arrow keys. Pictures are embedded, reduced to 1200 pixels on the longer
-    side: JPEG, or PNG where there is transparency. Captions give name, size and mean brightness (mean of R, G
-    and B as stored, in percent of white). The file appears whole or not at all and replaces an older one.
+    side: JPEG, or PNG where there is transparency. Captions give name, size, mean brightness (mean of R, G and B as
+    stored, in percent of white), and camera, exposure and date where the EXIF data have them, never a place. Where an
+    item has an illumination, a button shows it in the place of the result. The file appears whole or not at all and
+    replaces an older one.
 
     Args:
         items: the pictures, at least one.
         path: the file to write; its folder is made.
         title: the page's heading.
+        footer: a line below the pictures, for what made them.
 
     Raises:
         ValueError: no items.
@@ -49,11 +54,11 @@ def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before 
         raise ValueError("items: expected at least one picture; got none")
     heading = html.escape(title)
     parts = [
-        _HEAD.format(title=heading, style=_STYLE),
+        gallery_page.HEAD.format(title=heading, style=gallery_page.STYLE),
         f"<h1>{heading}</h1>\n<p class=hint>Drag across a picture, or use the arrow keys: ",
         "low light on the left, enhanced on the right.</p>\n<main>\n",
         *map(_figure, items),
-        f"</main>\n<script>{_SCRIPT}</script>\n</html>\n",
+        f"</main>\n<footer>{html.escape(footer)}</footer>\n<script>{gallery_page.SCRIPT}</script>\n</html>\n",
     ]
     # A file name that is no valid UTF-8 reaches us with surrogates; as a character reference it can be written.
     _write(path, "".join(parts).encode("utf-8", "xmlcharrefreplace"))
@@ -100,6 +105,26 @@ def _caption(before: Image.Image, after: Image.Image) -> str:
     return f"{width} x {height}, mean brightness {_brightness(before):.0f} % to {_brightness(after):.0f} %"
 
 
+def _exposure(path: Path) -> str:
+    """Camera, exposure and date, as far as the file tells them."""
+    try:
+        with Image.open(path) as image:
+            exif = image.getexif()
+        taken = exif.get_ifd(ExifTags.IFD.Exif)
+        parts = [str(exif.get(ExifTags.Base.Model, ""))]
+        if seconds := float(taken.get(ExifTags.Base.ExposureTime, 0)):
+            parts.append(f"{seconds:g} s" if seconds > 0.4 else f"1/{1 / seconds:.0f} s")
+        if aperture := float(taken.get(ExifTags.Base.FNumber, 0)):
+            parts.append(f"f/{aperture:.1f}")
+        if iso := taken.get(ExifTags.Base.ISOSpeedRatings):
+            parts.append(f"ISO {iso}")
+        day, _, hour = str(taken.get(ExifTags.Base.DateTimeOriginal, "")).partition(" ")
+        parts.append(f"{day.replace(':', '-')} {hour[:5]}")
+    except Exception:  # broken EXIF data raise nearly anything, and are no reason for a page without the picture
+        return ""
+    return ", ".join(part for part in (part.replace("\0", "").strip() for part in parts) if part)
+
+
 def _embed(image: Image.Image) -> str:
     """The picture as a data URL."""
     image = image.copy()
@@ -116,10 +141,16 @@ def _embed(image: Image.Image) -> str:
 
 def _figure(item: Pair) -> str:
     before, after = _open(item.before), _open(item.after)
-    name = html.escape(item.name)
-    return _FIGURE.format(
+    name, light, button = html.escape(item.name), "", ""
+    if item.illumination is not None:
+        light = gallery_page.LIGHT.format(name=name, illumination=_embed(_open(item.illumination)))
+        button = gallery_page.BUTTON
+    lines = [_caption(before, after), _exposure(item.before)]
+    return gallery_page.FIGURE.format(
         name=name,
-        caption=_caption(before, after),
+        caption="<br>".join(html.escape(line) for line in lines if line),
+        light=light,
+        button=button,
         width=before.width,
         height=before.height,
         before=_embed(before),
@@ -170,85 +201,3 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     while text and font.getlength("..." + text) > width:
         text = text[1:]
     return "..." + text
-
-
-_HEAD = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-"""
-
-_STYLE = """
-:root { color-scheme: light dark; --back: #f6f6f4; --text: #1b1b1b; --quiet: #5c5c5c; --focus: #0a62c9; }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #161617; --text: #ececec; --quiet: #a3a3a3; --focus: #7db4ff; }
-}
-body { margin: 0 auto; padding: 1.5rem clamp(1rem, 3vw, 3rem); max-width: 1500px;
-  background: var(--back); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; }
-.hint { color: var(--quiet); margin: .25rem 0 1.5rem; }
-main { display: grid; gap: 2rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
-figure { margin: 0; }
-figcaption { margin-top: .4rem; overflow-wrap: anywhere; }
-figcaption span { color: var(--quiet); display: block; font-size: .9rem; }
-.compare { position: relative; overflow: hidden; border-radius: 6px; cursor: ew-resize; user-select: none;
-  touch-action: pan-y; --at: 50%; }
-.compare:focus-within:has(:focus-visible) { outline: 3px solid var(--focus); outline-offset: 2px; }
-.compare img { display: block; width: 100%; height: 100%; pointer-events: none; }
-.compare .before { position: absolute; inset: 0; clip-path: inset(0 calc(100% - var(--at)) 0 0); }
-.compare i { position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; margin-left: -1px;
-  background: #fff; box-shadow: 0 0 4px #000; pointer-events: none; }
-.compare i::after { content: "\\2194"; position: absolute; top: 50%; left: 50%; translate: -50% -50%;
-  width: 36px; height: 36px; line-height: 34px; text-align: center; border-radius: 50%;
-  background: #fff; color: #222; font-style: normal; box-shadow: 0 0 5px #000a; }
-.compare b { position: absolute; bottom: 8px; padding: 1px 8px; border-radius: 4px; font-size: .8rem;
-  font-weight: 500; background: #000a; color: #fff; pointer-events: none; }
-.compare b:first-of-type { left: 8px; } .compare b:last-of-type { right: 8px; }
-.compare input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; pointer-events: none; }
-"""
-
-_FIGURE = """<figure>
-<div class=compare style="aspect-ratio: {width} / {height}">
-<img class=after alt="{name}, enhanced" src="{after}">
-<img class=before alt="{name}, low light" src="{before}">
-<i></i><b>before</b><b>after</b>
-<input type=range min=0 max=100 value=50 aria-label="{name}: share of the low-light picture shown">
-</div>
-<figcaption>{name}<span>{caption}</span></figcaption>
-</figure>
-"""
-
-# The range input takes the keyboard and screen readers; pointers are read from the whole picture, since some
-# browsers move a range only by its small thumb.
-_SCRIPT = """
-for (const box of document.querySelectorAll(".compare")) {
-  const range = box.querySelector("input");
-  const show = () => box.style.setProperty("--at", range.value + "%");
-  const follow = (event) => {
-    const area = box.getBoundingClientRect();
-    range.value = 100 * (event.clientX - area.left) / area.width;
-    show();
-  };
-  range.step = "any";
-  range.addEventListener("input", show);
-  range.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -20, PageUp: 20 }[event.key];
-    if (move) { range.value = +range.value + move; show(); event.preventDefault(); }
-  });
-  box.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    box.setPointerCapture(event.pointerId);
-    range.focus({ preventScroll: true });
-    follow(event);
-    event.preventDefault();
-  });
-  box.addEventListener("pointermove", (event) => { if (box.hasPointerCapture(event.pointerId)) follow(event); });
-  show();
-}
-"""

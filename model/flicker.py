@@ -1,0 +1,60 @@
+"""Steady brightness over time: a gain for each frame of a video, for its illumination."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+# A new scene: its coarse picture, exposure apart, differs by this share, or its brightness by this factor.
+_CUT, _JUMP = 0.3, math.log(1.6)
+_COARSE = 8  # cells a side of that coarse picture
+
+
+class Steady:
+    """The gain that keeps the brightness of a video from flickering.
+
+    With R_t the reflectance of frame t, m_t = log(mean R_t) and d seconds since the frame before:
+
+        a    = exp(-d / seconds)
+        s_t  = a s_{t-1} + (1 - a) m_t        exponential moving average; s_t = m_t in the first frame of a scene
+        g_t  = exp(s_t - m_t)
+        L'_t = L_t / g_t                      so that R'_t = clamp(image / L'_t, 0, 1) = clamp(g_t R_t, 0, 1)
+
+    The mean of R' follows the average instead of jumping with each frame, whether it is the illumination that flickers
+    or the exposure of the source. Averaging L itself would do worse: L follows the image, so that R = image / L hides
+    part of a change of exposure, which shows in full over an L that stands still; and what moves would leave ghosts.
+    One number for the whole frame leaves none, and no colour changes.
+
+    A scene begins where the 8x8 block means of R, divided by their mean, differ from those of the frame before by more
+    than 0.3 on average, or where m_t lies more than log 1.6 from s_{t-1}: a light switched on is no flicker.
+
+    Args:
+        seconds: the time constant, above 0. A flicker of f hertz is damped by sqrt(1 + (2 pi f seconds)^2).
+    """
+
+    def __init__(self, seconds: float):
+        if not seconds > 0:
+            raise ValueError(f"seconds: expected more than 0; got {seconds}")
+        self.seconds = seconds
+        self._average: float | None = None
+        self._time, self._coarse = 0.0, None
+
+    def gain(self, reflectance: Tensor, time: float) -> float:
+        """g_t of the next frame: `reflectance` `(1, 3, H, W)` in [0, 1], shown at `time` seconds."""
+        coarse = adaptive_avg_pool2d(reflectance.mean(dim=1, keepdim=True), _COARSE).double().cpu()
+        mean = float(reflectance.double().mean())
+        level = math.log(max(mean, 1e-4))
+        coarse = coarse / max(float(coarse.mean()), 1e-4)
+        if self._is_cut(coarse, level):
+            self._average = level
+        else:
+            keep = math.exp(-max(time - self._time, 0.0) / self.seconds)
+            self._average = keep * self._average + (1 - keep) * level
+        self._time, self._coarse = time, coarse
+        return math.exp(self._average - level)
+
+    def _is_cut(self, coarse: Tensor, level: float) -> bool:
+        if self._average is None or abs(level - self._average) > _JUMP:
+            return True
+        return float(torch.mean(torch.abs(coarse - self._coarse))) > _CUT

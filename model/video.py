@@ -1,0 +1,136 @@
+"""Videos, frame by frame: every picture enhanced at its own time, the sound as it was."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .flicker import Steady
+from .images import quantize
+from .video_colours import rgb_of
+from .video_input import VideoError, VideoReader
+from .video_output import OUTPUT_EXTENSIONS, VideoWriter
+
+
+class Report(NamedTuple):
+    """What became of a video."""
+
+    result: Path  # the file written: not the one asked for if the run was interrupted
+    frames: int
+    fault: str | None = None  # why not all of the source is in it, part of a line
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+def enhance_video(
+    source: str | Path,
+    result: str | Path,
+    enhance: Callable[[Tensor], Tensor],
+    *,
+    smooth: float | None = None,
+    lossless: bool = False,
+    overwrite: bool = False,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int | None], object] = lambda done, total: None,
+) -> Report:
+    """Enhance every frame of a video and copy its sound, with one frame in memory beside those the codecs hold.
+
+    Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts), size and
+    pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio packet by packet, subtitles within
+    one format, chapters, metadata. A matrix that the source does not name is taken as players do: BT.709 from 1280
+    columns or above 576 lines, else BT.601. Frames of more than 8 bits are read with all of them; results have 8.
+    Odd sizes are neither cropped nor padded: H.264 then stores colour at full size (yuv444p).
+
+    The file is NAME.partial.EXT until it is whole, then takes its name. Ctrl-C or SIGTERM completes it after the
+    current frame and leaves it under that first name, where it can be played even if the process was killed outright.
+
+    Args:
+        source: a video.
+        result: .mp4, .m4v, .mov, .mkv (H.264) or .webm (VP9).
+        enhance: from an image `(1, 3, H, W)`, float32 in [0, 1] on `device`, to its reflectance, the same.
+        smooth: seconds over which brightness is steadied, see `flicker.Steady`; None leaves each frame by itself.
+        lossless: store the enhanced RGB values exactly (H.264); large, and not every player shows it.
+        overwrite: replace an existing `result`.
+        device: where `enhance` computes.
+        progress: called after each frame with the number done, and of all where the source tells.
+
+    Returns:
+        A report. A source that ends early or is damaged gives a result of what could be decoded, and a `fault`.
+
+    Raises:
+        VideoError: the source is no video; `result` exists, is the source, has an unknown extension, cannot be
+            written or cannot hold the sound. What was written by then is kept if it can be played, and named.
+        ValueError: `smooth` is not above 0.
+        ModuleNotFoundError: on importing this module, without PyAV.
+    """
+    source, result = Path(source), Path(result)
+    steady = None if smooth is None else Steady(smooth)
+    _check_result(source, result, overwrite)
+    with (
+        VideoReader(source) as reader,
+        _Interrupts() as interrupts,
+        VideoWriter(result, reader, lossless) as writer,
+    ):
+        for item in reader.items():
+            if interrupts.seen:
+                break
+            if isinstance(item, type(reader.first)):
+                writer.encode(_enhance_frame(item, enhance, steady, device), item)
+                progress(writer.frames, reader.stream.frames or None)
+            else:
+                writer.copy(item)
+        written = writer.finish(rename=not interrupts.seen, overwrite=overwrite)
+    fault = "interrupted" if interrupts.seen else reader.fault
+    return Report(written, writer.frames, fault, tuple(writer.notes), interrupts.seen)
+
+
+class _Interrupts:
+    """Within this context the first SIGINT or SIGTERM is only remembered in `seen`; a second one interrupts at once."""
+
+    seen = False
+
+    def __enter__(self) -> "_Interrupts":
+        self._before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._handle)
+            except ValueError:  # not in the main thread, where signals are somebody else's
+                break
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+
+def _check_result(source: Path, result: Path, overwrite: bool) -> None:
+    if result.suffix.lower() not in OUTPUT_EXTENSIONS:
+        raise VideoError(f"{result}: cannot write this format; use one of {' '.join(OUTPUT_EXTENSIONS)}")
+    if os.path.realpath(source) == os.path.realpath(result):
+        raise VideoError(f"{result}: is the source and would be replaced; choose another name")
+    if os.path.lexists(result) and not overwrite:
+        raise VideoError(f"{result}: exists and was left alone; use --overwrite, or another name")
+
+
+def _enhance_frame(
+    frame: object, enhance: Callable[[Tensor], Tensor], steady: Steady | None, device: str | torch.device
+) -> np.ndarray:
+    """RGB, uint8 `(H, W, 3)`, of one decoded frame."""
+    pixels = rgb_of(frame)
+    planes = (
+        torch.from_numpy(pixels).to(device).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+    )
+    reflectance = enhance(planes[None].div_(float(np.iinfo(pixels.dtype).max)))
+    if steady is not None:
+        reflectance = (reflectance * steady.gain(reflectance, frame.time or 0.0)).clamp(0.0, 1.0)
+    return quantize(reflectance[0])

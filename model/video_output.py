@@ -1,0 +1,208 @@
+"""Videos out: an H.264 or VP9 file beside its final name, which can be played however its writing ends."""
+
+import contextlib
+import os
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.codec.context import Flags
+from av.sidedata.sidedata import Type
+
+from .video_colours import FULL, LIMITED, colours_of, frame_of
+from .video_input import VideoError, VideoReader, first_frame, one_line
+
+# Fragments are written as the file grows, each playable without the rest, and get an ordinary index at the end.
+_MP4 = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
+_MATROSKA = {"flush_packets": "1"}
+_FORMATS = {
+    ".mp4": ("mp4", _MP4),
+    ".m4v": ("mp4", _MP4),
+    ".mov": ("mov", _MP4),
+    ".mkv": ("matroska", _MATROSKA),
+    ".webm": ("webm", _MATROSKA),
+}
+OUTPUT_EXTENSIONS = tuple(_FORMATS)
+_H264 = ("libx264", {"crf": "17", "preset": "medium"})
+_H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
+_VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+_KEYFRAME_SECONDS = 2  # a fragment's length: the most that is lost from an .mp4 whose writer was killed
+
+
+class VideoWriter:
+    """An encoder into NAME.partial.EXT beside the file asked for, which it becomes with `finish`.
+
+    Left by an exception, it keeps the partial file if that can be played; an error of writing becomes a VideoError.
+    """
+
+    def __init__(self, path: Path, reader: VideoReader, lossless: bool = False):
+        self.path, self.frames, self.notes = path, 0, []
+        format, options = _FORMATS[path.suffix.lower()]
+        self._matrix, self._full = colours_of(reader.first)
+        self._time_base, self._last = reader.stream.time_base, None
+        self._copies: dict[int, tuple[av.stream.Stream, BitStreamFilterContext | None]] = {}
+        self.partial = _new_partial(path)
+        self._container = av.open(str(self.partial), "w", format=format, options=options)
+        try:
+            self._container.metadata.update(reader.container.metadata)
+            self._container.set_chapters(reader.container.chapters())
+            self._stream = self._add_video(reader, lossless)
+            self._add_others(reader)
+            self._container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            self._close()
+            self.partial.unlink()
+            if isinstance(error, VideoError):
+                raise
+            raise VideoError(
+                f"{path}: this format cannot hold what is in the source ({one_line(error)}); use .mkv"
+            ) from None
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        self._close()
+        where = f"what was written so far is in {self.partial}"
+        if not _playable(self.partial):
+            self.partial.unlink(missing_ok=True)
+            where = "nothing of it was kept"
+        if isinstance(error, VideoError):
+            return
+        if isinstance(error, OSError | av.FFmpegError):
+            raise VideoError(f"{self.path}: cannot be written ({one_line(error)}); {where}") from None
+        if isinstance(error, Exception):
+            raise VideoError(f"{self.path}: stopped ({one_line(error)}); {where}") from error
+
+    def encode(self, pixels: np.ndarray, source: av.VideoFrame) -> None:
+        """Add a frame, RGB uint8 `(H, W, 3)`, at the time of `source`."""
+        frame = frame_of(pixels, self._stream.pix_fmt, self._matrix, self._full)
+        frame.time_base, frame.duration, frame.pts = self._time_base, source.duration or 0, source.pts
+        if frame.pts is None or (self._last is not None and frame.pts <= self._last):
+            frame.pts = 0 if self._last is None else self._last + max(frame.duration, 1)
+        self._last = frame.pts
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def copy(self, packet: av.Packet) -> None:
+        """Add a packet of another stream as it is."""
+        stream, convert = self._copies.get(packet.stream.index, (None, None))
+        if stream is None or packet.dts is None:  # without dts: the empty packet at the end
+            return
+        for part in convert.filter(packet) if convert else [packet]:
+            part.stream = stream
+            self._container.mux(part)
+
+    def finish(self, rename: bool = True, overwrite: bool = False) -> Path:
+        """Complete the file, by default under the name asked for; returns its name."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        with open(self.partial, "rb+") as file:
+            os.fsync(file.fileno())
+        if not rename:
+            return self.partial
+        if os.path.lexists(self.path) and not overwrite:
+            raise VideoError(f"{self.path}: has appeared meanwhile and was left alone; the result is {self.partial}")
+        os.replace(self.partial, self.path)
+        return self.path
+
+    def _close(self) -> None:
+        """As much of the end of the file as can still be written."""
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError, AttributeError):
+            self._container.mux(self._stream.encode(None))
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+            self._container.close()
+
+    def _add_video(self, reader: VideoReader, lossless: bool) -> av.VideoStream:
+        first, source = reader.first, reader.stream
+        webm = self.path.suffix.lower() == ".webm"
+        if webm and lossless:
+            raise VideoError(f"{self.path}: .webm is not written lossless here; use .mkv")
+        codec, options = _VP9 if webm else _H264_LOSSLESS if lossless else _H264
+        odd = first.width % 2 or first.height % 2
+        if odd and not webm and not lossless:
+            self.notes.append(
+                f"{first.width}x{first.height} is odd, so colour is stored at full size (yuv444p), "
+                "which not every player shows; .webm has no such limit"
+            )
+        rate = source.average_rate or source.guessed_rate or 25
+        stream = self._container.add_stream(
+            codec,
+            rate=rate,
+            options={**options, "g": str(min(max(round(_KEYFRAME_SECONDS * rate), 1), 600))},
+            width=first.width,
+            height=first.height,
+            pix_fmt="rgb24" if lossless else "yuv444p" if odd and not webm else "yuv420p",
+            time_base=source.time_base,
+        )
+        context = stream.codec_context
+        context.flags |= Flags.frame_duration
+        context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+        if not lossless:
+            context.colorspace, context.color_range = self._matrix, FULL if self._full else LIMITED
+        if source.sample_aspect_ratio:
+            context.sample_aspect_ratio = source.sample_aspect_ratio
+        stream.metadata.update(source.metadata)
+        turned = first.side_data.get(Type.DISPLAYMATRIX)
+        if turned is not None:
+            stream.set_display_matrix(struct.unpack("=9i", bytes(turned)))
+        return stream
+
+    def _add_others(self, reader: VideoReader) -> None:
+        """A copy of each audio stream, of subtitles within one format, and a note on what is left out."""
+        best, left_out = reader.container.streams.best("audio"), []
+        for stream in reader.container.streams:
+            if stream.index == reader.stream.index:
+                continue
+            if stream.type == "audio" or (stream.type == "subtitle" and self._same_format(reader)):
+                try:
+                    copy = self._container.add_stream_from_template(stream)
+                except (ValueError, av.FFmpegError):
+                    if stream is best:
+                        name = stream.codec_context.name if stream.codec_context else "unknown"
+                        raise VideoError(
+                            f"{self.path}: this format cannot hold the sound as it is ({name}); use .mkv"
+                        ) from None
+                else:
+                    copy.metadata.update(stream.metadata)
+                    self._copies[stream.index] = (copy, self._framing(stream))
+                    continue
+            left_out.append(f"{stream.index} ({stream.type})")
+        if left_out:
+            self.notes.append(f"streams left out: {', '.join(left_out)}")
+
+    def _framing(self, stream: av.stream.Stream) -> BitStreamFilterContext | None:
+        """AAC from a broadcast stream carries its parameters in each packet; MP4 wants them once."""
+        context = stream.codec_context
+        if context.name.startswith("aac") and not context.extradata and _FORMATS[self.path.suffix.lower()][1] is _MP4:
+            return BitStreamFilterContext("aac_adtstoasc", stream)
+        return None
+
+    def _same_format(self, reader: VideoReader) -> bool:
+        return self._container.format.name in reader.container.format.name.split(",")
+
+
+def _new_partial(path: Path) -> Path:
+    """An empty file of a new name beside `path`, made now: a message of FFmpeg would not tell file from codec."""
+    for number in range(1, 1000):
+        partial = path.with_name(f"{path.stem}.partial{'' if number == 1 else f'-{number}'}{path.suffix}")
+        try:
+            partial.touch(exist_ok=False)
+            return partial
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None
+    raise VideoError(f"{path}: {partial} and 998 more partial results lie here; remove them")
+
+
+def _playable(path: Path) -> bool:
+    try:
+        first_frame(path)
+    except (VideoError, av.FFmpegError):
+        return False
+    return True
