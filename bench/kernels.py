@@ -33,7 +33,7 @@ from sci_kernels.constants import COLORS
 
 from .devices import GPUS
 from .disassembly import executed, resource_usage, sass, shortest
-from .measure import write_json
+from .measure import environment, write_json
 
 HEIGHT, WIDTH = 2160, 3840
 _DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
         result.append(row)
         print(describe(row), flush=True)
     if args.json:
-        write_json(args.json, result)
+        write_json(args.json, {"environment": environment(), "rows": result})
     spilled = [row for row in result if row["stack"]]
     print(f"{len(result)} kernels compiled, {len(spilled)} with a stack")
     return 1 if spilled else 0

@@ -29,7 +29,7 @@ def report(tmp_path, target, cases):
     command = [sys.executable, "-m", "bench", "kernels", "--target", target, "--only", cases, "--json", str(path)]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    return json.loads(path.read_text())
+    return json.loads(path.read_text())["rows"]
 
 
 def test_budgets(tmp_path):
