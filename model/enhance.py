@@ -18,7 +18,6 @@ from . import gallery_cli, video_cli
 from .files import make_output_folder
 from .images import OUTPUT_EXTENSIONS, ImageError, find_images, quantize, read_image, write_image
 from .networks import EnhanceNetwork, enhance_image
-from .video_cli import enhance_videos, plan_videos
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights
 
 # Every further picture would meet these too, so the run stops.
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parse(argv)
     try:
-        videos = plan_videos(args)
+        videos = video_cli.plan_videos(args)
         gallery_cli.check(args)
         jobs = [] if videos else plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
         device = _device(args.device)
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if videos:
         network.to(device)
-        return enhance_videos(videos, lambda image: enhance_image(network, image)[1], device, args)
+        return video_cli.enhance_videos(videos, lambda image: enhance_image(network, image)[1], device, args)
     with gallery_cli.with_maps(jobs, args) as mapped:
         outcome = enhance_files(mapped, network.to(device), device, args.overwrite)
         print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
@@ -190,7 +189,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         type=_path,
         metavar="DIR",
-        help="folder for the results; a file, for one video",
+        help="for the results; video: or FILE",
     )
     add(
         "-n",

@@ -28,6 +28,7 @@ OUTPUT_EXTENSIONS = tuple(_FORMATS)
 _H264 = ("libx264", {"crf": "17", "preset": "medium"})
 _H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
 _VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+_HDR = (16, 18)  # FFmpeg's numbers of the transfers PQ and HLG
 _KEYFRAME_SECONDS = 2  # a fragment's length: the most that is lost from an .mp4 whose writer was killed
 
 
@@ -73,8 +74,12 @@ class VideoWriter:
             where = "nothing of it was kept"
         if isinstance(error, VideoError):
             return
-        if isinstance(error, OSError | av.FFmpegError):
+        if isinstance(error, OSError):
             raise VideoError(f"{self.path}: cannot be written ({one_line(error)}); {where}") from None
+        if isinstance(error, av.FFmpegError):
+            raise VideoError(
+                f"{self.path}: this format does not take what is in the source ({one_line(error)}); use .mkv; {where}"
+            ) from None
         if isinstance(error, Exception):
             raise VideoError(f"{self.path}: stopped ({one_line(error)}); {where}") from error
 
@@ -123,6 +128,7 @@ class VideoWriter:
         if webm and lossless:
             raise VideoError(f"{self.path}: .webm is not written lossless here; use .mkv")
         codec, options = _VP9 if webm else _H264_LOSSLESS if lossless else _H264
+        self.notes += _losses(first)
         odd = first.width % 2 or first.height % 2
         if odd and not webm and not lossless:
             self.notes.append(
@@ -184,6 +190,18 @@ class VideoWriter:
 
     def _same_format(self, reader: VideoReader) -> bool:
         return self._container.format.name in reader.container.format.name.split(",")
+
+
+def _losses(frame: av.VideoFrame) -> list[str]:
+    """What of a source's frames the result does not have."""
+    notes = []
+    if any(component.is_alpha for component in frame.format.components):
+        notes.append("its transparency is left out")
+    if frame.color_trc in _HDR:
+        notes.append("it is HDR, which is stored with 8 bits here: smooth areas may show steps")
+    if frame.interlaced_frame:
+        notes.append("it is interlaced, and was enhanced and stored in whole frames")
+    return notes
 
 
 def _new_partial(path: Path) -> Path:
