@@ -263,13 +263,16 @@ def _loss_bwd_kernel(
             Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, COLS, PTX,
         )  # fmt: skip
         wanted = (step >= 0) & (row < H) & (left < W)
+        owned = ()  # of a strip that was moved, the columns from where it was: the strip beside it stores the others
+        for i in tl.static_range(0 if VECTOR else COLS):
+            owned = owned + (columns[2 + i] >= left,)
         for k in tl.static_range(SUMS):
             own = grads[k * COLS : (k + 1) * COLS]
             if Y_GRAD and k < Y_CHANNELS:
                 ptr = grad_y_ptr + k * plane + start
             else:
                 ptr = grad_l_ptr + (k - SUMS + L_CHANNELS) * plane + start
-            store_own(ptr, columns, left, wanted, own, VECTOR, COLS, N)
+            store_own(ptr, columns, owned, wanted, own, VECTOR, COLS, N)
         v0 = v
         light0 = light
         sums0 = sums1

@@ -115,10 +115,10 @@ def split_sides(pieces, VECTOR: tl.constexpr):
 
 
 @triton.jit
-def store_own(ptr, columns, left, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
+def store_own(ptr, columns, owned, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
     """Writes COLS columns [N] in the pointer's dtype for the threads that are `wanted` [N].
 
-    Of a strip that was moved, those from `left` on, where it was before: the strip beside it stores the others.
+    Where they are not VECTOR, each where its mask in `owned` [N] says so.
     """
     if VECTOR:
         a, b, c, d = own
@@ -126,4 +126,4 @@ def store_own(ptr, columns, left, wanted, own, VECTOR: tl.constexpr, COLS: tl.co
         tl.store(ptr + columns[1], strip, mask=wanted[:, None])
     else:
         for j in tl.static_range(COLS):
-            tl.store(ptr + columns[2 + j], own[j], mask=wanted & (columns[2 + j] >= left))
+            tl.store(ptr + columns[2 + j], own[j], mask=wanted & owned[j])
