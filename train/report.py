@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -22,17 +23,20 @@ SAMPLE_SIDE = 640  # samples are previews: a longer photograph is scaled down be
 class Report:
     """The outputs of a run that are for people; nothing here changes a weight."""
 
-    def __init__(self, out: Path, step: int, total: int):
+    def __init__(self, out: Path, step: int, total: int, quiet: bool = False):
         self.out = out
+        self._quiet = quiet  # not the process that speaks: it keeps its losses, and shows nothing
         self.seconds: list[float] = []  # of every step of this process
         self.losses: list[float] = []  # of this process's steps of the epoch
         self._images = 0
-        self._bar = tqdm(initial=step, total=total, unit="step", disable=not sys.stderr.isatty())
+        self._bar = tqdm(initial=step, total=total, unit="step", disable=quiet or not sys.stderr.isatty())
         self._excepthook, threading.excepthook = threading.excepthook, _hide_oserror
-        self._board = _open_board(out / TENSORBOARD, step, self.line)
+        self._board = None if quiet else _open_board(out / TENSORBOARD, step, self.line)
 
     def line(self, text: str) -> None:
         """One line on stdout, beside the progress bar, and in log.txt."""
+        if self._quiet:
+            return
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
         with open(self.out / LOG, "a", encoding="utf-8") as log:
@@ -51,10 +55,13 @@ class Report:
         for name, value in scalars.items():
             self._log("add_scalar", name, value, step)
 
-    def epoch(self, epoch: int, epochs: int, step: int, total: int) -> float:
-        """The line of an epoch, over the steps this process made in it; returns their mean loss."""
+    def epoch(self, epoch: int, epochs: int, step: int, total: int, mean: Callable[[float], float] = float) -> float:
+        """The line of an epoch, over the steps made in it since the start; returns their mean loss.
+
+        `mean` is over the processes; the scalars of single steps are of process 0's photographs.
+        """
         steps, seconds = len(self.losses), sum(self.seconds[-len(self.losses) :])
-        loss = sum(self.losses) / steps
+        loss = mean(sum(self.losses) / steps)
         self.line(
             f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss:.6f}  "
             f"{seconds / steps:.3f} s/step  {self._images / seconds:.2f} images/s"
