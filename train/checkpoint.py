@@ -19,8 +19,8 @@ from .data import Place, place_of
 from .errors import TrainError
 
 CONFIG, CHECKPOINT, WEIGHTS, LOG = "config.json", "checkpoint.pt", "weights.safetensors", "log.txt"
-SAMPLES, TENSORBOARD = "samples", "tensorboard"
-_FILES = (CHECKPOINT, WEIGHTS, LOG, CONFIG)
+SAMPLES, TENSORBOARD, SUMMARY = "samples", "tensorboard", "summary.txt"
+_FILES = (CHECKPOINT, WEIGHTS, LOG, CONFIG, SUMMARY)
 _FOLDERS = (SAMPLES, TENSORBOARD)
 _KEYS = {"step", "place", "model", "optimizer", "settings", "photographs"}
 

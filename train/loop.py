@@ -108,11 +108,12 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
 
 
 def _finish(run: Run, report: Report, loss: float | None) -> None:
-    """Write the weight file; print the line that programs read."""
+    """Write the weight file; print the summary, then the line that programs read."""
     if not run.processes.first:
         return
     weights = run.out / checkpoint.WEIGHTS
     save_weights(run.model, weights, _metadata(run))
+    print(report.summary(max(run.start, run.total), loss, str(run.device), weights), end="", flush=True)
     seconds = round(statistics.median(report.seconds), 6) if report.seconds else None
     summary = {"weights": str(weights), "step": max(run.start, run.total), "loss": loss, "seconds_a_step": seconds}
     print(json.dumps(summary | {"device": str(run.device), "impl": run.settings.impl}), flush=True)
