@@ -15,7 +15,9 @@ HAS_TRITON = 'platform_system == "Linux" and (platform_machine == "x86_64" or pl
 
 MODEL = ["pillow>=11", "safetensors>=0.5", "tqdm>=4.66"]
 TRAIN = [*MODEL, "tensorboard>=2.18"]
-BENCH = [*TRAIN, "matplotlib>=3.10", "scikit-image>=0.25"]
+EVALUATE = [*TRAIN, "scikit-image>=0.25"]
+BENCH = [*EVALUATE, "matplotlib>=3.10"]
+NIQE = ["pyiqa==0.1.16"]  # large, for one optional figure: no other extra asks for it
 DEV = [*BENCH, "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "ruff>=0.12"]
 
 setup(
@@ -31,5 +33,5 @@ setup(
     package_data={"sci_kernels": ["py.typed"]},
     zip_safe=False,
     install_requires=["torch>=2.11", "numpy>=1.26", f"triton>=3.6; {HAS_TRITON}"],
-    extras_require={"model": MODEL, "train": TRAIN, "bench": BENCH, "dev": DEV},
+    extras_require={"model": MODEL, "train": TRAIN, "evaluate": EVALUATE, "niqe": NIQE, "bench": BENCH, "dev": DEV},
 )
