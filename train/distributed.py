@@ -96,9 +96,10 @@ class Processes:
         """Raise Lost where the error is that of a process which is gone."""
         text = " ".join(str(error).split())
         if self.control is not None and (isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text):
+            reason = text.split("] ", 1)[-1].split(". ")[0]  # without the place in the library, and its advice
             raise Lost(
                 f"process {self.rank} of {self.count}: expected an answer from the others; one was killed, or ended "
-                f"with an error of its own ({text[:160]})"
+                f"with an error of its own ({reason[:160]})"
             ) from None
 
     def check_sync_bn(self, device: torch.device) -> None:
@@ -139,8 +140,16 @@ def join(device: str) -> tuple[Processes, str]:
         raise TrainError(f"RANK: expected a number from 0 to {count - 1}, for WORLD_SIZE {count}; got {rank}")
     device = _own_device(device, _number("LOCAL_RANK", rank))
     store = _meet(rank, count)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", store=store, rank=rank, world_size=count)
-    return Processes(rank, count, dist.new_group(backend="gloo")), device
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    try:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+        return Processes(rank, count, dist.new_group(backend="gloo")), device
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TrainError(
+            f"process {rank} of {count}: {backend} cannot connect the processes ({reason}); a host name that does not "
+            "resolve is a common cause: GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the network to use"
+        ) from None
 
 
 def leave() -> None:

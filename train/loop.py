@@ -53,7 +53,6 @@ class Run:
     def save(self, step: int, place: Place) -> None:
         """Write the checkpoint of `step`; never over a good one with weights that are not finite."""
         if not self.processes.first:
-            self.saved = step
             return
         if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
             raise TrainError(
@@ -66,6 +65,8 @@ class Run:
 
     def kept(self) -> str:
         """What there is to go back to."""
+        if not self.processes.first:  # process 0 may have died while it wrote
+            return f"{self.out / checkpoint.CHECKPOINT} keeps the last save, if there was one"
         return "nothing had been saved" if self.saved is None else f"{checkpoint.CHECKPOINT} keeps step {self.saved}"
 
 
