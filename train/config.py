@@ -71,6 +71,7 @@ class Settings:
             "steps", self, lambda value: value is None or (_whole(value) and value >= 1), "a whole number, 1 or more"
         )
         _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
+        _require("sync_bn", self, lambda value: isinstance(value, bool), "true or false")
         for name, choices in (("amp", ("off", "bf16")), ("impl", IMPLS), ("color", COLORS)):
             _require(name, self, choices.__contains__, f"one of {', '.join(choices)}")
 
