@@ -20,7 +20,7 @@ from sci_kernels import LossFunction
 from train.__main__ import main
 from train.data import Place, Schedule, order, place_of
 from train.distributed import Processes
-from train.step import training_step
+from train.step import make_optimizer, training_step
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((20, 23), (17, 19))
@@ -30,7 +30,7 @@ WORKER = """
 import sys, torch
 from tests.test_train_distributed import images, network
 from train.distributed import join, leave
-from train.step import training_step
+from train.step import make_optimizer, training_step
 from sci_kernels import LossFunction
 
 processes, device = join("cpu")
@@ -39,7 +39,7 @@ for stage in (3, 1):
     for parameter in model.parameters():
         parameter.data.mul_(1 if processes.first else 2)  # process 0's weights are everyone's
     replica = processes.wrap(model, torch.device(device), False)
-    idle = torch.optim.SGD(model.parameters(), lr=0.0)
+    idle = make_optimizer(model, 0.0)
     for _ in range(2):  # gradients are put into buckets anew after the first step
         result = training_step(replica, LossFunction(), idle, images()[processes.rank])
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -77,7 +77,7 @@ def test_gradients_are_those_of_accumulated_batches(tmp_path):
     for stage in (3, 1):
         got = [torch.load(tmp_path / f"got-{stage}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         model, alone = network(stage), {}
-        idle = torch.optim.SGD(model.parameters(), lr=0.0)
+        idle = make_optimizer(model, 0.0)
         for image in images():
             # As a step leaves it, but for the clipping of each half.
             training_step(model, lambda *pair: LossFunction()(*pair) * 1e-6, idle, image)
