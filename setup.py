@@ -15,9 +15,11 @@ HAS_TRITON = 'platform_system == "Linux" and (platform_machine == "x86_64" or pl
 
 MODEL = ["pillow>=11", "safetensors>=0.5", "tqdm>=4.66"]
 TRAIN = [*MODEL, "tensorboard>=2.18"]
-BENCH = [*TRAIN, "matplotlib>=3.10", "scikit-image>=0.25"]
-VIDEO = ["av>=18"]
-ONNX = ["onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
+EVALUATE = [*TRAIN, "scikit-image>=0.25"]
+BENCH = [*EVALUATE, "matplotlib>=3.10"]
+VIDEO = [*MODEL, "av>=18"]
+ONNX = [*MODEL, "onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
+NIQE = ["pyiqa==0.1.16"]  # large, for one optional figure: no other extra asks for it
 TESTS = ["pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 DEV = [*BENCH, *VIDEO, *ONNX, *TESTS, "ruff>=0.12"]
 
@@ -34,6 +36,6 @@ setup(
     package_data={"sci_kernels": ["py.typed"]},
     zip_safe=False,
     install_requires=["torch>=2.11", "numpy>=1.26", f"triton>=3.6; {HAS_TRITON}"],
-    extras_require={"model": MODEL, "train": TRAIN, "bench": BENCH, "dev": DEV}
-    | {"video": [*MODEL, *VIDEO], "onnx": [*MODEL, *ONNX]},
+    extras_require={"model": MODEL, "train": TRAIN, "evaluate": EVALUATE, "niqe": NIQE, "bench": BENCH, "dev": DEV}
+    | {"video": VIDEO, "onnx": ONNX},
 )

@@ -90,7 +90,7 @@ def test_metadata(wheel):
     assert [re.match(r"[\w-]+", need).group() for need in always] == ["torch", "numpy", "triton"]
     assert 'platform_system == "Linux"' in always[2]
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if line.startswith("Provides-Extra: ")}
-    assert extras == {"model", "train", "bench", "video", "onnx", "dev"}
+    assert extras == {"model", "train", "evaluate", "niqe", "bench", "video", "onnx", "dev"}
 
 
 def test_installed_library_works_from_another_folder(python, tmp_path):

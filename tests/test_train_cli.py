@@ -54,6 +54,11 @@ def command(folder, tmp_path, capsys):
     return run
 
 
+def epochs(lines):
+    """Those of stdout that tell of an epoch."""
+    return [line for line in lines if line.startswith("epoch ")]
+
+
 def test_defaults_are_those_of_the_method():
     settings = new_settings(parse(["--data", "d", "--out", "o"])[0])
     expected = dict(stage=3, epochs=1000, steps=None, lr=3e-4, batch_size=1, crop=None, seed=2, amp="off")
@@ -101,14 +106,18 @@ def test_what_a_run_leaves(command, folder, tmp_path):
     status, lines, errors = command("--epochs", 4, "--sample-every", 3)
     out = tmp_path / "out"
     assert status == 0 and not errors
-    assert [line.split()[:4] for line in lines[1:-1]] == [
+    assert [line.split()[:4] for line in epochs(lines)] == [
         ["epoch", f"{k}/4", "step", f"{3 * k}/12"] for k in range(1, 5)
     ]
     assert all(word in lines[1] for word in ("loss", "s/step", "images/s"))
     assert (out / "log.txt").read_text().count("epoch") == 4
     summary = json.loads(lines[-1])
     assert summary["step"] == 12 and summary["weights"] == str(out / "weights.safetensors")
-    assert summary["loss"] == pytest.approx(float(lines[-2].split()[5]), rel=1e-5)
+    assert summary["loss"] == pytest.approx(float(epochs(lines)[-1].split()[5]), rel=1e-5)
+    text = (out / "summary.txt").read_text().splitlines()
+    assert lines[-1 - len(text) : -1] == text and text[0].startswith("step 12 reached, 12 steps now")
+    assert text[1].split()[1] == epochs(lines)[0].split()[5] and epochs(lines)[-1].split()[5] in text[1]
+    assert text[2].startswith("samples before: brightness 0.1") and text[3].startswith("samples after:  brightness ")
     assert json.loads((out / "config.json").read_text())["settings"]["epochs"] == 4
 
     model = Network()
@@ -130,11 +139,18 @@ def test_tensorboard_scalars_and_pictures(command, tmp_path):
     command("--epochs", 3, "--resume")
     log = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
     assert set(log.Tags()["scalars"]) == {
-        "loss/total", "loss/stage_1", "loss/stage_2", "gradient_norm", "learning_rate", "seconds_a_step"
+        "loss/total", "loss/stage_1", "loss/stage_2", "gradient_norm", "learning_rate", "seconds_a_step",
+        "samples/brightness_input", "samples/brightness_enhanced",
+        "samples/colour_cast_input", "samples/colour_cast_enhanced",
     }  # fmt: skip
     assert [event.step for event in log.Scalars("loss/total")] == list(range(1, 10))
     total, first, second = (log.Scalars(f"loss/{name}")[4].value for name in ("total", "stage_1", "stage_2"))
     assert total == pytest.approx(first + second, rel=1e-6)
+    assert [event.step for event in log.Scalars("samples/brightness_input")] == [3, 6, 9]
+    pixels = [np.asarray(Image.open(path)) / 255 for path in sorted((tmp_path / "photos").iterdir())]
+    means = np.mean([picture.mean(axis=(0, 1)) for picture in pixels], axis=0)
+    assert log.Scalars("samples/brightness_input")[0].value == pytest.approx(means.mean(), rel=1e-5)
+    assert log.Scalars("samples/colour_cast_input")[0].value == pytest.approx(means.std(), rel=1e-4)
     assert set(log.Tags()["images"]) == {"samples/a.png", "samples/b.png", "samples/c.jpg"}
 
 
@@ -168,7 +184,7 @@ def test_batches_of_crops_bf16_and_workers(command, tmp_path):
     for amp in ("off", "bf16"):
         arguments = ("--steps", 3, "--batch-size", 2, "--crop", 8, 9, "--workers", 1, "--amp", amp)
         status, lines, _ = command(*arguments, out=tmp_path / amp)
-        assert status == 0 and "step 3/3" in lines[-2]
+        assert status == 0 and "step 3/3" in epochs(lines)[-1]
         load_weights(Network(), tmp_path / amp / "weights.safetensors")
         losses.append(json.loads(lines[-1])["loss"])
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)

@@ -1,5 +1,6 @@
 """`python -m train --data DIR --out DIR`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from model.weights import WeightsError
 
 from .checkpoint import CONFIG
 from .config import new_settings, parse, read_json, resumed_settings
+from .distributed import Elsewhere
 from .errors import TrainError
 from .loop import train, warn
 from .stop import Stopped
@@ -28,8 +30,11 @@ def main(argv: list[str] | None = None) -> int:
         warn(f"error: {where}: expected a folder that can be written, with room; got: {reason}; what was saved stays")
         return 1
     except Stopped as stopped:
-        warn(str(stopped))
+        if os.environ.get("RANK", "0") == "0":
+            warn(str(stopped))
         return 128 + stopped.number
+    except Elsewhere:
+        return 1
     except KeyboardInterrupt:
         warn("interrupted; what was saved before is still there")
         return 130

@@ -15,13 +15,14 @@ from torch import nn
 from model.files import make_output_folder, write_atomically
 
 from .config import Settings
+from .data import Place, place_of
 from .errors import TrainError
 
 CONFIG, CHECKPOINT, WEIGHTS, LOG = "config.json", "checkpoint.pt", "weights.safetensors", "log.txt"
-SAMPLES, TENSORBOARD = "samples", "tensorboard"
-_FILES = (CHECKPOINT, WEIGHTS, LOG, CONFIG)
+SAMPLES, TENSORBOARD, SUMMARY = "samples", "tensorboard", "summary.txt"
+_FILES = (CHECKPOINT, WEIGHTS, LOG, CONFIG, SUMMARY)
 _FOLDERS = (SAMPLES, TENSORBOARD)
-_KEYS = {"step", "model", "optimizer", "settings", "photographs"}
+_KEYS = {"step", "place", "model", "optimizer", "settings", "photographs"}
 
 
 def refuse_existing_run(out: Path) -> None:
@@ -54,11 +55,13 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     photographs: list[list],
+    place: Place,
 ) -> None:
     """Write the state after `step` steps, whole or not at all. Raises OSError; the checkpoint before it then stays."""
     buffer = io.BytesIO()
     state = {
         "step": step,
+        "place": [place.epoch, place.taken],
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "settings": asdict(settings),
@@ -80,7 +83,7 @@ def load_checkpoint(out: Path) -> dict | None:
             f"{path}: expected a checkpoint of this trainer; it is truncated, damaged or holds something else "
             f"({type(error).__name__}); restore it from a copy, or start anew with --overwrite"
         ) from None
-    if not isinstance(state, dict) or set(state) != _KEYS:
+    if not isinstance(state, dict) or set(state) | {"place"} != _KEYS:  # older ones have no place
         raise TrainError(
             f"{path}: expected a checkpoint of this trainer with {', '.join(sorted(_KEYS))}; got something else; "
             "restore it from a copy, start anew with --overwrite, or give the file to --finetune"
@@ -100,6 +103,11 @@ def restore(state: dict, out: Path, model: nn.Module, optimizer: torch.optim.Opt
             "restore it from a copy, or start anew with --overwrite"
         ) from None
     return int(state["step"])
+
+
+def saved_place(state: dict, count: int, batch_size: int) -> Place:
+    """How far the saved run had come in its epoch; one saved without it was of one process."""
+    return Place(*state["place"]) if "place" in state else place_of(int(state["step"]), count, batch_size)
 
 
 def refuse_other_photographs(saved: list, found: list, folder: str) -> None:

@@ -50,6 +50,7 @@ class Settings:
     color: str = "reference"
     save_every: int = 0
     sample_every: int = 20
+    sync_bn: bool = False
 
     def __post_init__(self):
         # Bounds far beyond any use, of what would otherwise fill the memory before anything else is noticed.
@@ -70,6 +71,7 @@ class Settings:
             "steps", self, lambda value: value is None or (_whole(value) and value >= 1), "a whole number, 1 or more"
         )
         _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
+        _require("sync_bn", self, lambda value: isinstance(value, bool), "true or false")
         for name, choices in (("amp", ("off", "bf16")), ("impl", IMPLS), ("color", COLORS)):
             _require(name, self, choices.__contains__, f"one of {', '.join(choices)}")
 
@@ -188,7 +190,13 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     add("--epochs", type=int, metavar="N", help="times over the photographs (1000)")
     add("--steps", type=int, metavar="N", help="optimisation steps in all; overrides --epochs (fine-tuning: 100)")
     add("--lr", type=float, help="learning rate of Adam (3e-4; fine-tuning 5e-4)")
-    add("--batch-size", "--batch_size", type=int, metavar="N", help="photographs a step (1); more need --crop")
+    add(
+        "--batch-size",
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="photographs a step and process (1); more need --crop",
+    )
     add("--crop", type=int, nargs=2, metavar=("H", "W"), help="train on random crops of this size")
     add("--seed", type=int, help="of the initial weights, the order and the crops (2)")
     device = parser.add_mutually_exclusive_group()
@@ -196,6 +204,7 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     device.add_argument("--gpu", type=int, metavar="N", help="GPU number; without a GPU, the CPU")
     add("--workers", type=int, metavar="N", help="processes that load photographs (0: this one)")
     add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
+    add("--sync-bn", "--sync_bn", action="store_true", help="BatchNorm over all processes (torchrun, GPUs only)")
     add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, blocked elsewhere)")
     add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
     add("--sigma", type=float, help="colour scale of the smoothness loss (10)")

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,13 @@ class Photos(Dataset):
                     "choose a smaller --crop, or take the file out of --data"
                 )
 
-    def check_batches(self, batch_size: int) -> None:
-        """Raise TrainError where photographs of different sizes would have to share a batch."""
+    def check_batches(self, batch_size: int, processes: int = 1) -> None:
+        """Raise TrainError where photographs of different sizes would share a batch, or a process would have none."""
+        if len(self) < processes:
+            raise TrainError(
+                f"--data: expected at least as many photographs as processes, {processes}; got {len(self)}; "
+                "start fewer processes (--nproc_per_node), or add photographs"
+            )
         if batch_size == 1 or self.crop:
             return
         for file, size in zip(self.files, self.sizes, strict=True):
@@ -150,23 +156,73 @@ def _read_or_error(file: Path) -> np.ndarray | TrainError:
     return pixels
 
 
-class Schedule(Sampler[list[Key]]):
-    """The batches of steps `start` to `stop`, counted from the beginning of the run; its last batch may be short."""
+@dataclass(frozen=True)
+class Place:
+    """How far a run has come: epochs done, photographs of the next one done. It outlives a change of the batch."""
 
-    def __init__(self, count: int, batch_size: int, seed: int, start: int, stop: int):
-        self.count, self.batch_size, self.seed = count, batch_size, seed
+    epoch: int
+    taken: int
+
+    def next(self, count: int, batch: int) -> "Place":
+        """After a step of `batch` of the `count` photographs; the last of an epoch takes what is left."""
+        taken = self.taken + batch
+        return Place(self.epoch + 1, 0) if taken >= count else Place(self.epoch, taken)
+
+    def steps_to(self, epochs: int, count: int, batch: int) -> int:
+        """Steps until `epochs` epochs are done; negative beyond."""
+        an_epoch = -(-count // batch)
+        return (epochs - self.epoch) * an_epoch - (an_epoch - -(-(count - self.taken) // batch))
+
+    def epochs_after(self, steps: int, count: int, batch: int) -> int:
+        """Epochs begun after so many more steps."""
+        an_epoch = -(-count // batch)
+        return self.epoch + max(0, -(-(steps + an_epoch - -(-(count - self.taken) // batch)) // an_epoch))
+
+
+def place_of(step: int, count: int, batch: int) -> Place:
+    """Where a run is after `step` steps of one kind."""
+    epoch, batches = divmod(step, -(-count // batch))
+    return Place(epoch, batches * batch)
+
+
+class Schedule(Sampler[list[Key]]):
+    """The batches of steps `start` to `stop`, counted from the beginning of the run; its last batch may be short.
+
+    Of `processes` processes, each takes every `processes`-th photograph of a step's `processes * batch_size`. Where an
+    epoch's last step has no equal share for each, it repeats photographs from the beginning of the epoch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        place: Place | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ):
+        self.count, self.seed = count, seed
         self.start, self.stop = start, stop
-        self.steps_an_epoch = -(-count // batch_size)
+        self.rank, self.processes = rank, processes
+        self.batch = batch_size * processes
+        self.place = place or place_of(start, count, self.batch)
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
 
     def __iter__(self) -> Iterator[list[Key]]:
+        place = self.place
         for step in range(self.start, self.stop):
-            epoch, batch = divmod(step, self.steps_an_epoch)
-            if batch == 0 or step == self.start:
-                indices = order(self.seed, epoch, self.count).tolist()
-            yield [(epoch, index) for index in indices[batch * self.batch_size : (batch + 1) * self.batch_size]]
+            if place.taken == 0 or step == self.start:
+                indices = order(self.seed, place.epoch, self.count).tolist()
+                indices += indices[: self.processes - 1]
+            size = min(self.batch, self.count - place.taken)
+            size = -(-size // self.processes) * self.processes
+            shares = indices[place.taken : place.taken + size]
+            yield [(place.epoch, index) for index in shares[self.rank :: self.processes]]
+            place = place.next(self.count, self.batch)
 
 
 def load(photos: Photos, schedule: Schedule, workers: int, device: torch.device) -> DataLoader:

@@ -19,7 +19,8 @@ from model.weights import load_weights, save_weights
 
 from . import checkpoint
 from .config import Settings, from_dict, refuse_changes, to_json
-from .data import Photos, Schedule, load, stack
+from .data import Photos, Place, Schedule, load, stack
+from .distributed import Lost, Processes, join, leave
 from .errors import TrainError
 from .report import SAMPLE_COUNT, Report, preview
 from .step import NotFinite, make_optimizer, training_step
@@ -39,20 +40,33 @@ class Run:
     optimizer: torch.optim.Optimizer
     start: int  # steps already done
     total: int  # steps in all
-    steps_an_epoch: int
+    place: Place  # where in an epoch `start` is
     saved: int | None  # the step of the checkpoint in `out`, if there is one
+    processes: Processes
+    replica: nn.Module  # what a step calls: `model`, or it among several processes
 
-    def save(self, step: int) -> None:
+    @property
+    def batch(self) -> int:
+        """Photographs a step, of all processes."""
+        return self.settings.batch_size * self.processes.count
+
+    def save(self, step: int, place: Place) -> None:
         """Write the checkpoint of `step`; never over a good one with weights that are not finite."""
+        if not self.processes.first:
+            return
         if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
             raise TrainError(
                 f"step {step}: the weights are NaN or infinite; training has stopped, {self.kept()}; try a smaller --lr"
             )
-        checkpoint.save_checkpoint(self.out, step, self.model, self.optimizer, self.settings, self.photos.identity())
+        checkpoint.save_checkpoint(
+            self.out, step, self.model, self.optimizer, self.settings, self.photos.identity(), place
+        )
         self.saved = step
 
     def kept(self) -> str:
         """What there is to go back to."""
+        if not self.processes.first:  # process 0 may have died while it wrote
+            return f"{self.out / checkpoint.CHECKPOINT} keeps the last save, if there was one"
         return "nothing had been saved" if self.saved is None else f"{checkpoint.CHECKPOINT} keeps step {self.saved}"
 
 
@@ -67,6 +81,8 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
         resume: continue the run in `settings.out`; one that was stopped before its first checkpoint begins again.
         overwrite: delete the run in `settings.out`, once everything else has been found in order.
 
+    Started by torchrun, it is one of several processes of the run; see `train.distributed`.
+
     Returns:
         The weight file.
 
@@ -74,44 +90,61 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
         TrainError, model.images.ImageError, model.weights.WeightsError: a mistake to be mended, told in one line.
         OSError: the folder cannot be written; what was saved before stays.
         Stopped: a signal arrived; the run has been saved.
+        Elsewhere: of several processes, process 0 tells why the run ended.
     """
-    run = prepare(settings, resume, overwrite)
-    report = Report(run.out, run.start, run.total)
+    processes, device = join(settings.device)
+    run = prepare(settings, resume, overwrite, processes, device)
+    report = Report(run.out, run.start, run.total, quiet=not processes.first)
     try:
         _announce(run, report)
-        with StopSignal() as stop:
+        with StopSignal(quiet=not processes.first) as stop:
             loss = _steps(run, report, stop)
+    except Lost as lost:
+        raise TrainError(f"{lost}; {run.kept()}; to resume: {resume_command(run.out, processes.count)}") from None
     finally:
         report.close()
+    processes.together(_finish, run, report, loss)
+    leave()
+    return run.out / checkpoint.WEIGHTS
+
+
+def _finish(run: Run, report: Report, loss: float | None) -> None:
+    """Write the weight file; print the summary, then the line that programs read."""
+    if not run.processes.first:
+        return
     weights = run.out / checkpoint.WEIGHTS
     save_weights(run.model, weights, _metadata(run))
+    print(report.summary(max(run.start, run.total), loss, str(run.device), weights), end="", flush=True)
     seconds = round(statistics.median(report.seconds), 6) if report.seconds else None
     summary = {"weights": str(weights), "step": max(run.start, run.total), "loss": loss, "seconds_a_step": seconds}
-    print(json.dumps(summary | {"device": str(run.device), "impl": settings.impl}), flush=True)
-    return weights
+    print(json.dumps(summary | {"device": str(run.device), "impl": run.settings.impl}), flush=True)
 
 
 def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     """The steps that are left; returns the mean loss of the last epoch."""
-    settings, loss = run.settings, None
-    epochs = -(-run.total // run.steps_an_epoch)
-    schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total)
-    samples = _samples(run) if settings.sample_every else []
+    settings, processes, place, loss = run.settings, run.processes, run.place, None
+    epochs = place.epochs_after(run.total - run.start, len(run.photos), run.batch)
+    share = processes.rank, processes.count
+    schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total, run.place, *share)
+    samples = _samples(run) if settings.sample_every and processes.first else []
     clock = time.perf_counter()
     for step, batch in enumerate(load(run.photos, schedule, settings.workers, run.device), run.start + 1):
         names, images = stack(batch, run.device)
         result = _step_or_error(run, step, names, images)
-        report.step(step, result, time.perf_counter() - clock, len(names), settings.lr)
-        epoch = -(-step // run.steps_an_epoch)
-        epoch_ended = step % run.steps_an_epoch == 0 or step == run.total
-        if epoch_ended or stop.number or (settings.save_every and step % settings.save_every == 0):
-            run.save(step)
+        report.step(step, result, time.perf_counter() - clock, len(names) * processes.count, settings.lr)
+        epoch, place = place.epoch + 1, place.next(len(run.photos), run.batch)
+        epoch_ended = place.taken == 0 or step == run.total
+        stopped = processes.largest(stop.number or 0)  # a signal reaches the processes at different steps
+        if epoch_ended or stopped or (settings.save_every and step % settings.save_every == 0):
+            run.save(step, place)
         if epoch_ended:
-            loss = report.epoch(epoch, epochs, step, run.total)
+            loss = report.epoch(epoch, epochs, step, run.total, processes.mean)
             if samples and (epoch in (1, epochs) or epoch % settings.sample_every == 0):
                 report.samples(run.model, samples, epoch, step)
-        if stop.number and step < run.total:
-            raise Stopped(stop.number, f"saved at step {step} of {run.total}; to resume: {resume_command(run.out)}")
+        if stopped and step < run.total:
+            leave()
+            command = resume_command(run.out, processes.count)
+            raise Stopped(stopped, f"saved at step {step} of {run.total}; to resume: {command}")
         clock = time.perf_counter()
     return loss
 
@@ -119,12 +152,13 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
 def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
     where = f"step {step} ({', '.join(names)})"
     try:
-        return training_step(run.model, run.criterion, run.optimizer, images, run.settings.amp)
+        return training_step(run.replica, run.criterion, run.optimizer, images, run.settings.amp)
     except NotFinite as error:
         raise TrainError(
             f"{where}: {error}; training has stopped, {run.kept()}; try a smaller --lr, or look at the photograph"
         ) from None
     except RuntimeError as error:
+        run.processes.check_lost(error)
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         h, w = images.shape[2:]
@@ -134,8 +168,22 @@ def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
         ) from None
 
 
-def prepare(settings: Settings, resume: bool, overwrite: bool) -> Run:
+def prepare(settings: Settings, resume: bool, overwrite: bool, processes: Processes, device: str) -> Run:
     """Check everything, then claim the folder; until then no file of an earlier run is touched."""
+    run = processes.together(_checked, settings, resume, overwrite, processes, device)
+    processes.together(_claim, run, overwrite)
+    run.replica = processes.wrap(run.model, run.device, settings.sync_bn)
+    return run
+
+
+def _claim(run: Run, overwrite: bool) -> None:
+    if run.processes.first:
+        checkpoint.prepare_folder(run.out, overwrite)
+        versions = _versions(run.device) | {"processes": str(run.processes.count)}
+        write_atomically(run.out / checkpoint.CONFIG, to_json(run.settings, versions).encode())
+
+
+def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Processes, device: str) -> Run:
     out = Path(settings.out)
     if out.resolve().is_relative_to(Path(settings.data).resolve()):
         raise TrainError(
@@ -144,22 +192,23 @@ def prepare(settings: Settings, resume: bool, overwrite: bool) -> Run:
         )
     if not resume and not overwrite:
         checkpoint.refuse_existing_run(out)
-    device = pick_device(settings.device)
+    device = pick_device(device)
     state = checkpoint.load_checkpoint(out) if resume else None
-    photos = Photos(settings.data, settings.crop, settings.seed, warn)
-    photos.check_batches(settings.batch_size)
+    photos = Photos(settings.data, settings.crop, settings.seed, warn if processes.first else _silent)
+    photos.check_batches(settings.batch_size, processes.count)
     model, criterion, optimizer = build(settings, device, settings.finetune if state is None else None)
-    start = 0
+    if settings.sync_bn:
+        processes.check_sync_bn(device)
+    start, place = 0, Place(0, 0)
     if state is not None:
         checkpoint.refuse_other_photographs(state["photographs"], photos.identity(), settings.data)
         refuse_changes(from_dict(state["settings"]).fixed(), settings.fixed(), str(out / checkpoint.CHECKPOINT))
         start = checkpoint.restore(state, out, model, optimizer)
-    checkpoint.prepare_folder(out, overwrite)
-    write_atomically(out / checkpoint.CONFIG, to_json(settings, _versions(device)).encode())
-    steps_an_epoch = -(-len(photos) // settings.batch_size)
-    total = settings.steps or settings.epochs * steps_an_epoch
+        place = checkpoint.saved_place(state, len(photos), settings.batch_size)
+    batch = settings.batch_size * processes.count
+    total = settings.steps or start + place.steps_to(settings.epochs, len(photos), batch)
     saved = None if state is None else start
-    return Run(settings, out, device, photos, model, criterion, optimizer, start, total, steps_an_epoch, saved)
+    return Run(settings, out, device, photos, model, criterion, optimizer, start, total, place, saved, processes, model)
 
 
 def build(settings: Settings, device: torch.device, finetune: str | None):
@@ -200,9 +249,10 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def resume_command(out: Path) -> str:
+def resume_command(out: Path, processes: int = 1) -> str:
     """The command that continues the run in `out`."""
-    return shlex.join([sys.executable, "-m", "train", "--out", str(out), "--resume"])
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    return shlex.join([sys.executable, *many, "-m", "train", "--out", str(out), "--resume"])
 
 
 def warn(text: str) -> None:
@@ -210,12 +260,17 @@ def warn(text: str) -> None:
     print(f"train: {text}", file=sys.stderr, flush=True)
 
 
+def _silent(text: str) -> None:
+    """Where process 0 says the same."""
+
+
 def _announce(run: Run, report: Report) -> None:
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     kind = "fine-tuning" if run.settings.finetune else f"{run.settings.stage} stages"
+    many = f" x {run.processes.count} processes" if run.processes.count > 1 else ""
     report.line(
-        f"{len(run.photos)} photographs, {kind}, {parameters} parameters, {run.device}, impl {run.settings.impl}, "
-        f"results in {run.out}"
+        f"{len(run.photos)} photographs, {kind}, {parameters} parameters, {run.device}{many}, "
+        f"impl {run.settings.impl}, results in {run.out}"
     )
     if run.start >= run.total:
         report.line(f"already at step {run.start} of {run.total}; give more --epochs or --steps to go on")

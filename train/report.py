@@ -1,7 +1,9 @@
-"""What a run shows of itself: progress bar, a line an epoch, TensorBoard scalars, sample pictures."""
+"""What a run shows of itself: progress bar, a line an epoch, TensorBoard, sample pictures, a summary at the end."""
 
+import shlex
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -9,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from model.files import write_atomically
 from model.images import quantize, write_image
 from model.networks import enhance_image
 
-from .checkpoint import LOG, SAMPLES, TENSORBOARD
+from .checkpoint import LOG, SAMPLES, SUMMARY, TENSORBOARD
 from .step import StepResult
+from .tone import Tone, tone
 
 SAMPLE_COUNT = 4
 SAMPLE_SIDE = 640  # samples are previews: a longer photograph is scaled down before it is enhanced
@@ -22,17 +26,22 @@ SAMPLE_SIDE = 640  # samples are previews: a longer photograph is scaled down be
 class Report:
     """The outputs of a run that are for people; nothing here changes a weight."""
 
-    def __init__(self, out: Path, step: int, total: int):
+    def __init__(self, out: Path, step: int, total: int, quiet: bool = False):
         self.out = out
+        self._quiet = quiet  # not the process that speaks: it keeps its losses, and shows nothing
         self.seconds: list[float] = []  # of every step of this process
         self.losses: list[float] = []  # of this process's steps of the epoch
+        self._first_loss: float | None = None  # mean of the first epoch, of this process's start
+        self._tones: tuple[Tone, Tone] | None = None  # of the samples: input, enhanced
         self._images = 0
-        self._bar = tqdm(initial=step, total=total, unit="step", disable=not sys.stderr.isatty())
+        self._bar = tqdm(initial=step, total=total, unit="step", disable=quiet or not sys.stderr.isatty())
         self._excepthook, threading.excepthook = threading.excepthook, _hide_oserror
-        self._board = _open_board(out / TENSORBOARD, step, self.line)
+        self._board = None if quiet else _open_board(out / TENSORBOARD, step, self.line)
 
     def line(self, text: str) -> None:
         """One line on stdout, beside the progress bar, and in log.txt."""
+        if self._quiet:
+            return
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
         with open(self.out / LOG, "a", encoding="utf-8") as log:
@@ -51,10 +60,14 @@ class Report:
         for name, value in scalars.items():
             self._log("add_scalar", name, value, step)
 
-    def epoch(self, epoch: int, epochs: int, step: int, total: int) -> float:
-        """The line of an epoch, over the steps this process made in it; returns their mean loss."""
+    def epoch(self, epoch: int, epochs: int, step: int, total: int, mean: Callable[[float], float] = float) -> float:
+        """The line of an epoch, over the steps made in it since the start; returns their mean loss.
+
+        `mean` is over the processes; the scalars of single steps are of process 0's photographs.
+        """
         steps, seconds = len(self.losses), sum(self.seconds[-len(self.losses) :])
-        loss = sum(self.losses) / steps
+        loss = mean(sum(self.losses) / steps)
+        self._first_loss = loss if self._first_loss is None else self._first_loss
         self.line(
             f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss:.6f}  "
             f"{seconds / steps:.3f} s/step  {self._images / seconds:.2f} images/s"
@@ -64,7 +77,8 @@ class Report:
         return loss
 
     def samples(self, model: nn.Module, images: list[tuple[str, Tensor]], epoch: int, step: int) -> None:
-        """Enhance a few photographs: PNG files, and input | illumination | enhanced for TensorBoard."""
+        """Enhance a few photographs: PNG files; for TensorBoard, input | illumination | enhanced and their tone."""
+        enhanced = []
         for name, image in images:
             illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image))
             # The whole name is kept where it is no .png: a.jpg and a.bmp may lie side by side.
@@ -74,6 +88,24 @@ class Report:
             write_image(target, quantize(reflectance))
             strip = torch.cat([image[0].float().cpu(), illumination, reflectance], dim=2)
             self._log("add_image", f"samples/{name}", strip, step)
+            enhanced.append(reflectance)
+        self._tones = tone([image[0].cpu() for _, image in images]), tone(enhanced)
+        for when, found in zip(("input", "enhanced"), self._tones, strict=True):
+            self._log("add_scalar", f"samples/brightness_{when}", found.brightness, step)
+            self._log("add_scalar", f"samples/colour_cast_{when}", found.cast, step)
+
+    def summary(self, step: int, loss: float | None, device: str, weights: Path) -> str:
+        """What came of the run, in plain lines; also kept in summary.txt."""
+        seconds = sum(self.seconds)
+        lines = [f"step {step} reached, {len(self.seconds)} steps now, {seconds:.1f} s in steps on {device}"]
+        if loss is not None:
+            lines.append(f"loss {self._first_loss:.6f} over the first epoch since the start, {loss:.6f} over the last")
+        if self._tones:
+            lines += [f"samples before: {self._tones[0]}", f"samples after:  {self._tones[1]}"]
+        lines += [f"weights {weights}", f"tensorboard --logdir {shlex.quote(str(self.out / TENSORBOARD))}"]
+        text = "\n".join(lines) + "\n"
+        write_atomically(self.out / SUMMARY, text.encode())
+        return text
 
     def close(self) -> None:
         """Flush and close."""

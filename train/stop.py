@@ -18,6 +18,9 @@ class StopSignal:
 
     number: int | None = None
 
+    def __init__(self, quiet: bool = False):
+        self._quiet = quiet  # of several processes, one speaks
+
     def __enter__(self) -> "StopSignal":
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -30,5 +33,7 @@ class StopSignal:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
+        if self._quiet:
+            return
         # Not print: the signal may have come in the middle of one.
         os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
