@@ -3,13 +3,15 @@
 import sys
 
 COMMANDS = {
-    "all": "kernels, loss and retinex on this machine, beside the bounds for a GPU",
+    "all": "kernels, loss, retinex, enhance and step on this machine, beside the bounds for a GPU",
     "demo": "train on low-light photographs, enhance them, show them",
+    "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
     "gpu": "what only a GPU can show: tests, memory checks, all of the above",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
     "retinex": "the same of the Retinex step",
+    "step": "the whole training step by every provider, its parts, and the largest image that fits",
 }
 
 
@@ -20,7 +22,7 @@ def main() -> int:
         print("python -m bench COMMAND ...; each takes --help\n")
         print("\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
         return 0
-    if command in ("loss", "retinex"):
+    if command in ("loss", "retinex", "enhance", "step"):
         from .compare import main as run
 
         rest = [command, *rest]
