@@ -1,5 +1,6 @@
 """`python -m bench COMMAND ...`"""
 
+import os
 import sys
 
 COMMANDS = {
@@ -10,6 +11,7 @@ COMMANDS = {
     "gpu": "what only a GPU can show: tests, memory checks, all of the above",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
+    "profile": "one call of a case, fused beside reference: traces, the ten dearest kernels, ncu",
     "retinex": "the same of the Retinex step",
     "step": "the whole training step by every provider, its parts, and the largest image that fits",
 }
@@ -17,6 +19,7 @@ COMMANDS = {
 
 def main() -> int:
     """Dispatch; a command's module is imported only when it is called."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch is loaded: a line for every profile otherwise
     command, *rest = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print("python -m bench COMMAND ...; each takes --help\n")
@@ -36,6 +39,8 @@ def main() -> int:
         from .gpu import main as run
     elif command == "kernels":
         from .kernels import main as run
+    elif command == "profile":
+        from .profile import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

@@ -3,11 +3,13 @@
     python -m bench loss|retinex|enhance|step [--device cpu|cuda] [--size 1080p,4k,1000x600] [--json FILE] [--plot DIR]
 
 Providers of the loss: `reference` (the official code's operations), `pairs` (a careful eager rewrite of 12 pairs),
-`compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), and this
-library's `blocked` and `triton`. Those of enhancing and of the training step: the plain network with the `reference`
-operators, that network `compiled`, and `ours`, what the library does by default. Each is compared at the measured size
-with the eager reference, where that fits into memory, and but for the compiled ones at a small size with the reference
-in float64 (in a step, float64 with float64); if one fails, the case is not timed.
+`compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), this
+library's `blocked` and `triton`, and on request `written-out` (the reference's operations once more, as the official
+code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training step: the
+plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by default.
+Each is compared at the measured size with the eager reference, where that fits into memory, and but for the compiled
+ones at a small size with the reference in float64 (in a step, float64 with float64); if one fails, the case is not
+timed.
 
 Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the column `device` leaves Python's share
 out. `blocked` finds its gradients on the way forward: its backward pass alone is only their scaling.
@@ -25,7 +27,7 @@ from pathlib import Path
 
 from sci_kernels.constants import COLORS, MIN_SIDE
 
-from .cases import DTYPES, EXACT_DTYPES, PROVIDERS, SIZES, VALUES, Case
+from .cases import DTYPES, EXACT_DTYPES, ON_REQUEST, PROVIDERS, SIZES, VALUES, Case
 from .comparison import Comparison
 from .measure import environment, write_json
 from .timing import choose_device, copy_bandwidth, fresh_compilers
@@ -33,7 +35,7 @@ from .timing import choose_device, copy_bandwidth, fresh_compilers
 NETWORK_OPS = ("enhance", "step")  # whose networks need packages that the operators do without
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str) -> tuple[int, int]:
     """(height, width) of a name or WIDTHxHEIGHT."""
     if text in SIZES:
         return SIZES[text]
@@ -45,7 +47,9 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _one_of(known: list[str]) -> Callable[[str], str]:
+def one_of(known: list[str]) -> Callable[[str], str]:
+    """An argument's type that takes one of the known words, and lists them for any other."""
+
     def check(text: str) -> str:
         if text not in known:
             raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}; got {text!r}")
@@ -70,15 +74,19 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     op = argv[0]
     parser = argparse.ArgumentParser(prog=f"python -m bench {op}", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
-    parser.add_argument("--size", type=_listed(_size), help=f"of {', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
+    parser.add_argument("--size", type=_listed(size_of), help=f"of {', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
     dtypes = EXACT_DTYPES if op in NETWORK_OPS else DTYPES
     parser.add_argument("--dtype", choices=dtypes, default="float32")
     if op == "loss":
-        parser.add_argument("--color", type=_listed(_one_of(list(COLORS))), default=["ycbcr", "reference"])
+        parser.add_argument("--color", type=_listed(one_of(list(COLORS))), default=["ycbcr", "reference"])
     known = list(PROVIDERS[op])
-    parser.add_argument("--providers", type=_listed(_one_of(known)), help=f"of {', '.join(known)}; all that can run")
+    parser.add_argument(
+        "--providers",
+        type=_listed(one_of(known)),
+        help=f"of {', '.join(known)}; all that can run, but for {', '.join(ON_REQUEST)}",
+    )
     known = list(VALUES[op])
-    parser.add_argument("--parts", type=_listed(_one_of(known)), default=known, help=f"of {', '.join(known)}; all")
+    parser.add_argument("--parts", type=_listed(one_of(known)), default=known, help=f"of {', '.join(known)}; all")
     if op == "step":
         text = "for which the largest 16:9 image is estimated from the bytes a pixel takes (%(default)s)"
         parser.add_argument("--memory", type=_bytes, default="24GB", metavar="24GB", help=text)
@@ -99,7 +107,7 @@ def main(argv: list[str]) -> int:
         return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
     can_run = [name for name in PROVIDERS[argv[0]] if device == "cuda" or name != "triton"]
-    providers = args.providers or can_run
+    providers = args.providers or [name for name in can_run if name not in ON_REQUEST]
     if unable := [name for name in providers if name not in can_run]:
         print(f"--providers: {unable[0]} needs a GPU; here there are {', '.join(can_run)}", file=sys.stderr)
         return 2
@@ -132,6 +140,7 @@ def _compare(
             for color in args.color if op == "loss" else [None]:
                 for height, width in args.size or [SIZES[name] for name in _default_sizes(device)]:
                     run.run(Case(op, height, width, DTYPES[args.dtype], color))
+            run.count_calls()
         content["complete"] = True
     except KeyboardInterrupt:
         print(f"stopped; {len(content['rows'])} rows {'kept' if args.json else 'measured'}", file=sys.stderr)

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from .cases import PROVIDERS, STEP_TOLERANCE, Case, evaluate, function_of, part_call, worst_error
 from .measure import Timing, extra_memory
+from .profiling import count_calls as calls_of
+from .profiling import profiled
 from .rows import largest_image, milliseconds, row_text
+from .stream import stream_figures
 from .timing import Repeated, free_memory, peak_gpu_memory, sets_needed, take_turns, wall_seconds
 
 _ORACLES = ("reference", "pairs", "blocked")  # the first that fits into memory judges at the measured size
 # To eager operators every size is the same; a static graph is compiled for each, which its first call shows.
-_SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled")
+_SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled", "written-out")
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Comparison:
     memory: int = 24 * 10**9  # bytes for which the largest image is estimated
     failed: bool = False
     functions: dict[tuple[str, str | None], Callable] = field(default_factory=dict)
+    counted: list[tuple[Case, dict]] = field(default_factory=list)  # rows whose calls are still to be counted
 
     def run(self, case: Case) -> None:
         """Compare, then time, one case."""
@@ -151,7 +155,7 @@ class Comparison:
                 other: theirs.median / called.median for other, (theirs, _) in times.items() if other != provider
             }
             if part == case.main_part:
-                row |= subjects[provider].figures()
+                row |= subjects[provider].figures() | self._stream(case, provider, subjects[provider], called)
             if part == "step":
                 row |= self._step_figures(case, row, breakdowns.get(provider))
             self._add(case, provider, part, "ok", **row)
@@ -166,6 +170,33 @@ class Comparison:
             "gb_per_s": rate and rate / 1e9,
             "copy_share": rate and rate / self.copy_rate,
         }
+
+    def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> dict[str, object]:
+        """A compiler's time for a new size is what the first call took, or for other providers the new size."""
+        if case.op == "step":
+            return {}
+        compiling = subject.first_seconds if provider == "compiled" else 0.0
+        left = self.deadline - time.perf_counter()
+        return stream_figures(subject.function, case, self.device, called.median, compiling, left)
+
+    def count_calls(self) -> None:
+        """Adds to each row what one call launches: last, since a profiler may leave the calls after it slower."""
+        for case, row in self.counted:
+            if self.device == "cpu" and row["provider"].startswith("compiled"):
+                continue  # its own code is no operator
+            with contextlib.suppress(torch.OutOfMemoryError):
+                function = self._function(case, row["provider"])
+                call = part_call(function, row["part"], [case.inputs(self.device)], case.cotangents(self.device))
+                call(0)
+                count = calls_of(profiled(lambda call=call: call(0), self.device), self.device)
+                row[self._calls_name] = count
+                name = self._calls_name.replace("_", " ")
+                print(f"{case}: {count} {name} a {row['part']} by {row['provider']}", flush=True)
+                self.save()
+
+    @property
+    def _calls_name(self) -> str:
+        return "operator_calls" if self.device == "cpu" else "launches"
 
     def _breakdowns(
         self, subjects: dict[str, Subject], calls: dict[str, Repeated], inputs: list[list[Tensor]]
@@ -240,6 +271,9 @@ class Comparison:
         dtype = str(case.dtype).removeprefix("torch.")
         row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
         row |= {"provider": provider, "part": part, "status": status} | figures
+        if status == "ok":
+            row[self._calls_name] = None
+            self.counted.append((case, row))
         self.rows.append(row)
         print("  " + row_text(row), flush=True)
 
