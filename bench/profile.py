@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from .cases import DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
-from .compare import missing_package, one_of, size_of
+from .cases import DTYPES, EXACT_DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
+from .compare import NETWORK_OPS, missing_package, one_of, size_of
 from .measure import ROOT
 from .profiling import Cost, dearest, profiled, write_trace
-from .timing import choose_device, synchronize
+from .timing import choose_device, free_memory, synchronize
 
 _WIDTH = 56  # of a column
 _SECTIONS = ("SpeedOfLight", "SpeedOfLight_RooflineChart")
@@ -50,6 +50,9 @@ def main(argv: list[str]) -> int:
         return 2
     height, width = args.size or SIZES["1080p" if device == "cuda" else "600x400"]
     case = Case(args.case, height, width, DTYPES[args.dtype], args.color if args.case == "loss" else None)
+    if refusal := _refusal(case, args.dtype, device):
+        print(refusal, file=sys.stderr)
+        return 2
     fused = "ours" if "ours" in PROVIDERS[case.op] else "triton" if device == "cuda" else "blocked"
     if args.under_ncu:
         return _profile_for_ncu(_warm_call(case, fused, device))
@@ -64,6 +67,16 @@ def main(argv: list[str]) -> int:
         return 1
     print("\n".join(side_by_side(columns)))
     return _run_ncu(argv, device)
+
+
+def _refusal(case: Case, dtype: str, device: str) -> str | None:
+    """Why the case cannot be run, before it is tried."""
+    if case.op in NETWORK_OPS and dtype not in EXACT_DTYPES:
+        return f"--dtype: {case.op} is computed in {' or '.join(EXACT_DTYPES)}; got {dtype}"
+    needed, free = case.needed_bytes("reference") + 2 * case.input_bytes, free_memory(device)
+    if free is not None and needed > 0.9 * free:
+        return f"--size: {case} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; use a smaller one"
+    return None
 
 
 def _warm_call(case: Case, provider: str, device: str) -> Callable[[], object]:

@@ -21,9 +21,11 @@ LOSS_PARTS = ("forward", "backward", "backward illumination", "forward+backward"
 
 @pytest.fixture(autouse=True)
 def small_copy(monkeypatch):
-    """A copy of little memory instead of one beyond every cache, and no process for each figure of memory."""
+    """A copy of little memory, no process for each figure of memory, and no figures that have tests of their own."""
     monkeypatch.setattr(compare, "copy_bandwidth", lambda device: 1e9)
     monkeypatch.setattr(comparison, "extra_memory", lambda *args: 12345)
+    monkeypatch.setattr(comparison, "stream_figures", lambda *args: {})
+    monkeypatch.setattr(comparison.Comparison, "count_calls", lambda self: None)
 
 
 def run(tmp_path, text, expected=0):

@@ -16,9 +16,10 @@ from train.step import make_optimizer, training_step
 
 @pytest.fixture(autouse=True)
 def small_copy(monkeypatch):
-    """A copy of little memory instead of one beyond every cache, no process for memory, a small size for float64."""
+    """A copy of little memory, no process for memory, a small size for float64, no calls counted."""
     monkeypatch.setattr(compare, "copy_bandwidth", lambda device: 1e9)
     monkeypatch.setattr(comparison, "extra_memory", lambda *args: 4_000_000)
+    monkeypatch.setattr(comparison.Comparison, "count_calls", lambda self: None)
     monkeypatch.setattr(cases.Case, "small", lambda self: cases.replace(self, height=13, width=18))
 
 
@@ -97,6 +98,7 @@ def test_rows_of_enhancing(tmp_path):
     reference, ours = run(tmp_path, "enhance --size 24x16 --providers reference,ours")["rows"]
     for row in (reference, ours):
         assert row["status"] == "ok" and row["part"] == "forward" and row["extra_bytes"] == 4_000_000
+        assert row["stream_ms"] > 0
         assert row["gb_per_s"] == pytest.approx(36 * 24 * 16 / row["ms"]["median"] / 1e6)
 
 

@@ -56,7 +56,7 @@ def test_kernels_are_counted_without_copies_and_marks():
     assert profiling.dearest(Result(), "cuda") == [("fwd_kernel", 2, 4.0), ("sum_kernel", 1, 0.5)]
 
 
-def test_rows_have_their_calls_and_their_stream(tmp_path):
+def test_rows_have_their_calls_and_their_stream(tmp_path, monkeypatch):
     found = run(
         tmp_path, "loss --size 24x16 --color rgb --providers reference,blocked --parts forward,forward+backward"
     )
@@ -150,6 +150,17 @@ def test_an_unknown_case_lists_the_known_ones(capsys, arguments, known):
     with pytest.raises(SystemExit) as stop:
         profile.main(arguments.split())
     assert stop.value.code == 2 and known in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [("loss --size 99999x99999", "GB are free"), ("step --size 24x16 --dtype float16", "float32 or float64")],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_tried(monkeypatch, capsys, arguments, said):
+    monkeypatch.setattr(cases.Case, "inputs", lambda *args: pytest.fail("tried"))
+    assert profile.main([*arguments.split(), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
