@@ -1,27 +1,32 @@
 """`python -m bench COMMAND ...`"""
 
+import os
 import sys
 
 COMMANDS = {
-    "all": "kernels, loss and retinex on this machine, beside the bounds for a GPU",
+    "all": "kernels, loss, retinex, enhance and step on this machine, beside the bounds for a GPU",
     "demo": "train on low-light photographs, enhance them, show them",
+    "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
     "gpu": "what only a GPU can show: tests, memory checks, all of the above",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
+    "profile": "one call of a case, fused beside reference: traces, the ten dearest kernels, ncu",
     "report": "write the README's performance section and its pictures from bench/results",
     "retinex": "the same of the Retinex step",
+    "step": "the whole training step by every provider, its parts, and the largest image that fits",
 }
 
 
 def main() -> int:
     """Dispatch; a command's module is imported only when it is called."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch is loaded: a line for every profile otherwise
     command, *rest = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print("python -m bench COMMAND ...; each takes --help\n")
         print("\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
         return 0
-    if command in ("loss", "retinex"):
+    if command in ("loss", "retinex", "enhance", "step"):
         from .compare import main as run
 
         rest = [command, *rest]
@@ -35,6 +40,8 @@ def main() -> int:
         from .gpu import main as run
     elif command == "kernels":
         from .kernels import main as run
+    elif command == "profile":
+        from .profile import main as run
     elif command == "report":
         from .report import main as run
     else:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sci_kernels.constants import PAIRS, SIGMA
+from sci_kernels.constants import PAIRS, RADIUS, SIGMA
 from sci_kernels.reference import compute_dtype, transform_color
 
 
@@ -24,3 +24,30 @@ def twelve_pairs(input: Tensor, illumination: Tensor, sigma: float = SIGMA, colo
         weight = torch.exp((y[here] - y[there]).square().sum(1) / (-2 * sigma * sigma))
         loss = loss + 2 * (weight * (illumination[here] - illumination[there]).abs().sum(1)).mean()
     return loss
+
+
+def written_out(input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference") -> Tensor:
+    """The reference's operations in the official code's order: all 24 weights, then all 24 terms, then their sum.
+
+    What the reference may cost: taking much longer than this, it would be a straw man.
+    """
+    dtype = compute_dtype(input, illumination)
+    y, illumination = transform_color(input.to(dtype), color), illumination.to(dtype)
+    steps = range(-RADIUS, RADIUS + 1)
+    directions = [(_ends(dy), _ends(dx)) for dy in steps for dx in steps if (dy, dx) != (0, 0)]
+    weights, terms = [], []
+    for (y_from, y_to), (x_from, x_to) in directions:
+        squares = torch.pow(y[:, :, y_from, x_from] - y[:, :, y_to, x_to], 2)
+        weights.append(torch.exp(torch.sum(squares, dim=1, keepdim=True) * (-1.0 / (2 * sigma * sigma))))
+    for weight, ((y_from, y_to), (x_from, x_to)) in zip(weights, directions, strict=True):
+        step = illumination[:, :, y_from, x_from] - illumination[:, :, y_to, x_to]
+        terms.append(weight * torch.norm(step, p=1, dim=1, keepdim=True))
+    loss = torch.mean(terms[0])
+    for term in terms[1:]:
+        loss = loss + torch.mean(term)
+    return loss
+
+
+def _ends(step: int) -> tuple[slice, slice]:
+    """Where the pixels are whose neighbour `step` further is inside, and where that neighbour is."""
+    return slice(max(0, -step), -step if step > 0 else None), slice(max(0, step), step if step < 0 else None)

@@ -11,20 +11,36 @@ from sci_kernels import retinex, smooth_loss
 from sci_kernels.constants import ILLUMINATION_MAX, ILLUMINATION_MIN, SIGMA
 from sci_kernels.reference import compute_dtype
 
-from .baselines import twelve_pairs
+from .baselines import twelve_pairs, written_out
 
 SIZES = {"600x400": (400, 600), "1080p": (1080, 1920), "4k": (2160, 3840), "8k": (4320, 7680)}
 # With the error at which a provider is not timed: the rounding of gradients, which have their argument's dtype.
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torch.float32: 1e-5, torch.float64: 1e-11}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
 
-# Bytes a pixel that a forward and backward pass needs beyond its inputs in float32; measured on a CPU at 1920x1080, for
-# triton counted: the gradients and partial sums.
+# What training and the convolutions are compared in.
+EXACT_DTYPES = ("float32", "float64")
+
+# Bytes a pixel that a call needs beyond its inputs in float32; measured on a CPU, for triton counted: the gradients and
+# partial sums; for compiled networks not measured, and taken to be the reference's.
 PROVIDERS = {
-    "loss": {"reference": 1000, "pairs": 570, "blocked": 150, "triton": 50, "compiled": 430, "compiled-dynamic": 430},
+    "loss": {
+        "reference": 1000,
+        "pairs": 570,
+        "blocked": 150,
+        "triton": 50,
+        "compiled": 430,
+        "compiled-dynamic": 430,
+        "written-out": 1000,
+    },
     "retinex": {"reference": 140, "blocked": 150, "triton": 60, "compiled": 75, "compiled-dynamic": 75},
+    "enhance": {"reference": 185, "compiled": 185, "ours": 185},
+    "step": {"reference": 5300, "compiled": 5300, "ours": 5000},
 }
-# Values of 3 channels that pass between memory and processor, once each: what is read + what is written.
+# Only when asked for: it is there to judge the reference, not to be compared with.
+ON_REQUEST = ("written-out",)
+# Values of 3 channels that pass between memory and processor, once each: what is read + what is written. The last part
+# is the whole operation.
 VALUES = {
     "loss": {
         "forward": 2 * 3,  # input, illumination
@@ -37,7 +53,11 @@ VALUES = {
         "backward": 5 * 3 + 2 * 3,  # those three and two incoming gradients + one of the sum, one of the image
         "forward+backward": 15 + 21,
     },
+    "enhance": {"forward": 3 + 2 * 3},  # image + illumination, reflectance; what lies between need not be moved
+    "step": {"step": None},  # what a network has to move is not counted
 }
+# Of a training step in float32: rounding decides signs at ties, and with them digits of the gradient.
+STEP_TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-9}
 
 
 @dataclass(frozen=True)
@@ -61,14 +81,32 @@ class Case:
     @property
     def input_bytes(self) -> int:
         """Of one set of inputs."""
-        return {"loss": 2, "retinex": 3}[self.op] * 3 * self.pixels * self.dtype.itemsize
+        return {"loss": 2, "retinex": 3, "enhance": 1, "step": 1}[self.op] * 3 * self.pixels * self.dtype.itemsize
 
-    def moved_bytes(self, part: str) -> int:
-        """What a call must move between memory and processor if it moves everything once."""
-        return VALUES[self.op][part] * self.pixels * self.dtype.itemsize
+    @property
+    def main_part(self) -> str:
+        """The part that is the whole operation."""
+        return list(VALUES[self.op])[-1]
+
+    @property
+    def tolerance(self) -> float:
+        """The error at which a provider is not timed."""
+        return (STEP_TOLERANCE if self.op == "step" else TOLERANCE)[self.dtype]
+
+    def error(self, got: list[Tensor], expected: list[Tensor]) -> float:
+        """The worst of all tensors' errors. A step's loss is held to the tolerance of a loss, not to its gradients'."""
+        worst = worst_error(got, expected)
+        if self.op == "step":
+            worst = max(worst, worst_error(got[:1], expected[:1]) * self.tolerance / TOLERANCE[self.dtype])
+        return worst
+
+    def moved_bytes(self, part: str) -> int | None:
+        """What a call must move between memory and processor if it moves everything once; None if it is not counted."""
+        values = VALUES[self.op][part]
+        return None if values is None else values * self.pixels * self.dtype.itemsize
 
     def needed_bytes(self, provider: str, sets: int = 1) -> int:
-        """An estimate of what a forward and backward pass on each of `sets` sets of inputs needs beside the inputs."""
+        """An estimate of what the whole operation on each of `sets` sets of inputs needs beside the inputs."""
         return PROVIDERS[self.op][provider] * self.pixels * max(4, self.dtype.itemsize) // 4 * sets
 
     def small(self) -> "Case":
@@ -83,6 +121,8 @@ class Case:
         """Random arguments of the operation, far from where rounding would decide which side of a clamp is taken."""
         generator = torch.Generator(device).manual_seed(seed)
         shape = (1, 3, self.height, self.width)
+        if self.op in ("enhance", "step"):
+            return [(0.3 * torch.rand(shape, generator=generator, device=device)).to(self.dtype)]
         first, second, third = (torch.rand(shape, generator=generator, device=device) for _ in range(3))
         if self.op == "loss":
             picture = 0.3 * first
@@ -93,7 +133,9 @@ class Case:
         return [tensor.to(self.dtype) for tensor in (residual, stage_input, image)]
 
     def cotangents(self, device: str) -> list[Tensor]:
-        """The incoming gradients. That of the loss is large enough for gradients in half precision."""
+        """The incoming gradients, if any. That of the loss is large enough for gradients in half precision."""
+        if self.op in ("enhance", "step"):
+            return []
         if self.op == "loss":
             dtype = compute_dtype(torch.empty(0, dtype=self.dtype))
             return [torch.tensor(float(self.pixels), dtype=dtype, device=device)]
@@ -104,6 +146,14 @@ class Case:
 
 def function_of(op: str, provider: str, color: str | None) -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
     """The operation as `provider` has it; a new function each time, so that nothing of it is compiled yet."""
+    if op == "enhance":
+        from .enhancing import Enhance  # here, since networks need packages that the operators do without
+
+        return Enhance(provider)
+    if op == "step":
+        from .training import TrainingStep
+
+        return TrainingStep(provider)
     impl = "reference" if provider.startswith("compiled") else provider
 
     def loss(input: Tensor, illumination: Tensor) -> Tensor:
@@ -114,6 +164,8 @@ def function_of(op: str, provider: str, color: str | None) -> Callable[..., Tens
 
     if provider == "pairs":
         return lambda input, illumination: twelve_pairs(input, illumination, SIGMA, color)
+    if provider == "written-out":
+        return lambda input, illumination: written_out(input, illumination, SIGMA, color)
     function = loss if op == "loss" else division
     if impl == provider:
         return function
@@ -126,6 +178,8 @@ def part_call(
     """A call of one part on the set of inputs it is given the number of; graphs that it needs are made here."""
     if part == "forward":
         return torch.no_grad()(lambda index: function(*sets[index]))
+    if part == "step":
+        return lambda index: function.step(*sets[index])
     wanted = 1 if part == "backward illumination" else 0  # the first argument that gets a gradient
     leaves = [[t.detach().requires_grad_(i >= wanted) for i, t in enumerate(inputs)] for inputs in sets]
 
@@ -139,10 +193,12 @@ def part_call(
 
 
 def evaluate(function: Callable, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
-    """Outputs and all gradients."""
+    """Outputs and all gradients; of a function without gradients, or that returns its own, its outputs."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     outputs = function(*leaves)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    if not cotangents:
+        return list(outputs)
     grads = torch.autograd.grad(outputs, leaves, cotangents)
     return [*(output.detach() for output in outputs), *grads]
 
@@ -161,10 +217,10 @@ def worst_error(got: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def memory_call(op: str, provider: str, color: str | None, height: int, width: int, dtype: str) -> Callable[[], object]:
-    """A factory for `measure.extra_memory`: a forward and backward pass; what PyTorch sets up once is set up here."""
+    """A factory for `measure.extra_memory`: the whole operation; what PyTorch sets up once is set up here."""
     case = Case(op, height, width, DTYPES[dtype], color)
     function = function_of(op, provider, color)
-    tiny = replace(case, height=8, width=8)
+    tiny = replace(case, height=16, width=16)
     evaluate(function, tiny.inputs("cpu"), tiny.cotangents("cpu"))
-    call = part_call(function, "forward+backward", [case.inputs("cpu")], case.cotangents("cpu"))
+    call = part_call(function, case.main_part, [case.inputs("cpu")], case.cotangents("cpu"))
     return lambda: call(0)

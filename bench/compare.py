@@ -1,20 +1,28 @@
 """One operation by every provider: parity first, then time, bandwidth and memory.
 
-    python -m bench loss|retinex [--device cpu|cuda] [--size 1080p,4k,1000x600] [--color ycbcr,reference] [--json FILE]
+    python -m bench loss|retinex|enhance|step [--device cpu|cuda] [--size 1080p,4k,1000x600] [--json FILE] [--plot DIR]
 
 Providers of the loss: `reference` (the official code's operations), `pairs` (a careful eager rewrite of 12 pairs),
-`compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), and this
-library's `blocked` and `triton`. Each is compared at the measured size with the eager reference, where that fits into
-memory, and but for the compiled ones at a small size with the reference in float64; if one fails, the case is not
+`compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), this
+library's `blocked` and `triton`, and on request `written-out` (the reference's operations once more, as the official
+code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training step: the
+plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by default.
+Each is compared at the measured size with the eager reference, where that fits into memory, and but for the compiled
+ones at a small size with the reference in float64 (in a step, float64 with float64); if one fails, the case is not
 timed.
 
 Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the column `device` leaves Python's share
-out. `blocked` finds its gradients on the way forward: its backward pass alone is only their scaling.
+out. `blocked` finds its gradients on the way forward: its backward pass alone is only their scaling. A row of the whole
+operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels that one call
+launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes a pixel
+that the measured size took.
 Exits with status 1 if a provider failed, in parity or otherwise.
 """
 
 import argparse
+import importlib
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,13 +30,15 @@ from pathlib import Path
 
 from sci_kernels.constants import COLORS, MIN_SIDE
 
-from .cases import DTYPES, PROVIDERS, SIZES, VALUES, Case
+from .cases import DTYPES, EXACT_DTYPES, ON_REQUEST, PROVIDERS, SIZES, VALUES, Case
 from .comparison import Comparison
 from .measure import environment, write_json
 from .timing import choose_device, copy_bandwidth, fresh_compilers
 
+NETWORK_OPS = ("enhance", "step")  # whose networks need packages that the operators do without
 
-def _size(text: str) -> tuple[int, int]:
+
+def size_of(text: str) -> tuple[int, int]:
     """(height, width) of a name or WIDTHxHEIGHT."""
     if text in SIZES:
         return SIZES[text]
@@ -40,13 +50,23 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _one_of(known: list[str]) -> Callable[[str], str]:
+def one_of(known: list[str]) -> Callable[[str], str]:
+    """An argument's type that takes one of the known words, and lists them for any other."""
+
     def check(text: str) -> str:
         if text not in known:
             raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}; got {text!r}")
         return text
 
     return check
+
+
+def _bytes(text: str) -> int:
+    """Of 24GB, 80 GB, 16GiB, 512MB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
+    if not found or float(found[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a size in bytes such as 24GB or 16GiB; got {text!r}")
+    return round(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
 
 
 def _listed(item: Callable[[str], object]) -> Callable[[str], list]:
@@ -57,18 +77,27 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     op = argv[0]
     parser = argparse.ArgumentParser(prog=f"python -m bench {op}", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
-    parser.add_argument("--size", type=_listed(_size), help=f"of {', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--size", type=_listed(size_of), help=f"of {', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
+    dtypes = EXACT_DTYPES if op in NETWORK_OPS else DTYPES
+    parser.add_argument("--dtype", choices=dtypes, default="float32")
     if op == "loss":
-        parser.add_argument("--color", type=_listed(_one_of(list(COLORS))), default=["ycbcr", "reference"])
+        parser.add_argument("--color", type=_listed(one_of(list(COLORS))), default=["ycbcr", "reference"])
     known = list(PROVIDERS[op])
-    parser.add_argument("--providers", type=_listed(_one_of(known)), help=f"of {', '.join(known)}; all that can run")
+    parser.add_argument(
+        "--providers",
+        type=_listed(one_of(known)),
+        help=f"of {', '.join(known)}; all that can run, but for {', '.join(ON_REQUEST)}",
+    )
     known = list(VALUES[op])
-    parser.add_argument("--parts", type=_listed(_one_of(known)), default=known, help=f"of {', '.join(known)}; all")
+    parser.add_argument("--parts", type=_listed(one_of(known)), default=known, help=f"of {', '.join(known)}; all")
+    if op == "step":
+        text = "for which the largest 16:9 image is estimated from the bytes a pixel takes (%(default)s)"
+        parser.add_argument("--memory", type=_bytes, default="24GB", metavar="24GB", help=text)
     parser.add_argument("--repeats", type=int, help="of every call (21 on a GPU, 5 on a CPU)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no provider after this time")
     parser.add_argument("--check", action="store_true", help="compare only, time nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the rows")
     return parser.parse_args(argv[1:])
 
 
@@ -76,9 +105,12 @@ def main(argv: list[str]) -> int:
     """argv: the operation, then the options."""
     args = _parse(argv)
     device = choose_device(args.device)
+    if missing := missing_package(argv[0], args.plot is not None):
+        print(f"{argv[0]}: needs the package {missing}, which is not installed; pip install it", file=sys.stderr)
+        return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
     can_run = [name for name in PROVIDERS[argv[0]] if device == "cuda" or name != "triton"]
-    providers = args.providers or can_run
+    providers = args.providers or [name for name in can_run if name not in ON_REQUEST]
     if unable := [name for name in providers if name not in can_run]:
         print(f"--providers: {unable[0]} needs a GPU; here there are {', '.join(can_run)}", file=sys.stderr)
         return 2
@@ -107,16 +139,46 @@ def _compare(
             content["copy_gb_per_s"] = None if args.check else rate / 1e9
             repeats = args.repeats or (21 if device == "cuda" else 5)
             run = Comparison(device, providers, args.parts, repeats, args.check, deadline, rate, content["rows"], save)
+            run.memory = getattr(args, "memory", run.memory)
             for color in args.color if op == "loss" else [None]:
                 for height, width in args.size or [SIZES[name] for name in _default_sizes(device)]:
                     run.run(Case(op, height, width, DTYPES[args.dtype], color))
+            run.count_calls()
         content["complete"] = True
     except KeyboardInterrupt:
         print(f"stopped; {len(content['rows'])} rows {'kept' if args.json else 'measured'}", file=sys.stderr)
         return 130
     finally:
         save()
-    return 1 if run.failed else 0
+    drawn = args.plot is None or _draw(content, device, args.plot)
+    return 2 if not drawn else 1 if run.failed else 0
+
+
+def _draw(content: dict, device: str, folder: Path) -> bool:
+    """Pictures of the rows, named; False where they could not be written."""
+    from .plots import draw
+
+    facts = content["environment"] | ({} if device == "cuda" else {"gpu": None})
+    try:
+        paths = draw(content["rows"], facts, folder)
+    except OSError as error:
+        print(f"--plot: {folder}: cannot be written ({error.strerror}); name another folder", file=sys.stderr)
+        return False
+    print("\n".join(f"drawn: {path}" for path in paths) or "nothing to draw: a line needs two sizes")
+    return True
+
+
+def missing_package(op: str, plot: bool = False) -> str | None:
+    """The first package that is not installed and that the operation, or drawing it, needs."""
+    try:
+        if op in NETWORK_OPS:
+            importlib.import_module("bench.training" if op == "step" else "bench.enhancing")
+        if plot:
+            importlib.import_module("bench.plots")
+            importlib.import_module("matplotlib")
+    except ModuleNotFoundError as error:
+        return error.name
+    return None
 
 
 def _default_sizes(device: str) -> list[str]:

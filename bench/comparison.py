@@ -1,6 +1,8 @@
 """One case by every provider: first calls and parity, then every part in turns; whatever happens becomes a row."""
 
 import contextlib
+import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,13 +10,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .cases import PROVIDERS, TOLERANCE, Case, evaluate, function_of, part_call, worst_error
+from .cases import PROVIDERS, STEP_TOLERANCE, Case, evaluate, function_of, part_call, worst_error
 from .measure import Timing, extra_memory
+from .profiling import count_calls as calls_of
+from .profiling import profiled
+from .rows import largest_image, milliseconds, row_text
+from .stream import stream_figures
 from .timing import Repeated, free_memory, peak_gpu_memory, sets_needed, take_turns, wall_seconds
 
 _ORACLES = ("reference", "pairs", "blocked")  # the first that fits into memory judges at the measured size
 # To eager operators every size is the same; a static graph is compiled for each, which its first call shows.
-_SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled")
+_SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled", "written-out")
 
 
 @dataclass
@@ -25,6 +31,10 @@ class Subject:
     first_seconds: float
     new_size_seconds: float | None = None
     new_size_steady: float | None = None
+
+    def figures(self) -> dict[str, float | None]:
+        ratio = self.new_size_seconds and self.new_size_seconds / self.new_size_steady
+        return {"first_call_s": self.first_seconds, "new_size_s": self.new_size_seconds, "new_size_ratio": ratio}
 
 
 @dataclass
@@ -40,8 +50,10 @@ class Comparison:
     copy_rate: float  # bytes a second
     rows: list[dict]
     save: Callable[[], None]
+    memory: int = 24 * 10**9  # bytes for which the largest image is estimated
     failed: bool = False
     functions: dict[tuple[str, str | None], Callable] = field(default_factory=dict)
+    counted: list[tuple[Case, dict]] = field(default_factory=list)  # rows whose calls are still to be counted
 
     def run(self, case: Case) -> None:
         """Compare, then time, one case."""
@@ -57,6 +69,8 @@ class Comparison:
 
     def _first_calls(self, case: Case) -> dict[str, Subject]:
         """The providers that ran and agree; none of them if one disagrees."""
+        if self._too_large(case):
+            return {}
         inputs, cotangents = case.inputs(self.device), case.cotangents(self.device)
         expected = self._oracle(case, inputs, cotangents)
         subjects, wrong = {}, []
@@ -69,9 +83,9 @@ class Comparison:
                 first, got = self._evaluated(function, inputs, cotangents)
                 error = self._small_error(case, provider, function)
                 if expected is not None:
-                    error = max(error, worst_error(got, expected))
+                    error = max(error, case.error(got, expected))
                 print(f"  {provider:17} parity {error:.1e}, first call {first:.3f} s", flush=True)
-                if error > TOLERANCE[case.dtype]:
+                if error > case.tolerance:
                     wrong.append(f"{provider} {error:.1e}")
                     continue
                 subjects[provider] = Subject(function, first)
@@ -79,7 +93,7 @@ class Comparison:
                     self._new_size(case, subjects[provider])
         if wrong:
             self.failed = True
-            self._add(case, None, None, f"not timed: parity above {TOLERANCE[case.dtype]:.1e} of {', '.join(wrong)}")
+            self._add(case, None, None, f"not timed: parity above {case.tolerance:.1e} of {', '.join(wrong)}")
             return {}
         return subjects
 
@@ -113,6 +127,9 @@ class Comparison:
         inputs, cotangents = small.inputs(self.device), small.cotangents(self.device)
         exact = [[tensor.double() for tensor in tensors] for tensors in (inputs, cotangents)]
         expected = evaluate(function_of(case.op, "reference", case.color), *exact)
+        if case.op == "step":  # itself in float64, since in float32 rounding decides signs at ties
+            error = worst_error(evaluate(function, *exact), expected)
+            return error if error <= STEP_TOLERANCE[torch.float64] else math.inf
         return worst_error(evaluate(function, inputs, cotangents), expected)
 
     def _new_size(self, case: Case, subject: Subject) -> None:
@@ -131,38 +148,101 @@ class Comparison:
                 memory[provider] = self._memory(case, provider, part, call)
                 calls[provider] = Repeated(call, len(inputs), self.device)
         times = take_turns(calls, self.repeats, self.device)
+        breakdowns = self._breakdowns(subjects, calls, inputs) if part == "step" else {}
         for provider, (called, queued) in times.items():
             row = self._figures(case, part, called, queued) | {"extra_bytes": memory[provider]}
             row["times_faster_than"] = {
                 other: theirs.median / called.median for other, (theirs, _) in times.items() if other != provider
             }
-            if part == "forward+backward":
-                row |= _first_figures(subjects[provider])
+            if part == case.main_part:
+                row |= subjects[provider].figures() | self._stream(case, provider, subjects[provider], called)
+            if part == "step":
+                row |= self._step_figures(case, row, breakdowns.get(provider))
             self._add(case, provider, part, "ok", **row)
 
     def _figures(self, case: Case, part: str, called: Timing, queued: Timing | None) -> dict[str, object]:
-        rate = case.moved_bytes(part) / (queued or called).median
+        moved = case.moved_bytes(part)
+        rate = moved and moved / (queued or called).median
         return {
-            "ms": _milliseconds(called),
-            "device_ms": queued and _milliseconds(queued),
+            "ms": milliseconds(called),
+            "device_ms": queued and milliseconds(queued),
             "repeats": called.repeats,
-            "gb_per_s": rate / 1e9,
-            "copy_share": rate / self.copy_rate,
+            "gb_per_s": rate and rate / 1e9,
+            "copy_share": rate and rate / self.copy_rate,
         }
+
+    def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> dict[str, object]:
+        """A compiler's time for a new size is what the first call took, or for other providers the new size."""
+        if case.op == "step":
+            return {}
+        compiling = subject.first_seconds if provider == "compiled" else 0.0
+        left = self.deadline - time.perf_counter()
+        return stream_figures(subject.function, case, self.device, called.median, compiling, left)
+
+    def count_calls(self) -> None:
+        """Adds to each row what one call launches: last, since a profiler may leave the calls after it slower."""
+        for case, row in self.counted:
+            if self.device == "cpu" and row["provider"].startswith("compiled"):
+                continue  # its own code is no operator
+            with contextlib.suppress(torch.OutOfMemoryError):
+                function = self._function(case, row["provider"])
+                call = part_call(function, row["part"], [case.inputs(self.device)], case.cotangents(self.device))
+                call(0)
+                count = calls_of(profiled(lambda call=call: call(0), self.device), self.device)
+                row[self._calls_name] = count
+                name = self._calls_name.replace("_", " ")
+                print(f"{case}: {count} {name} a {row['part']} by {row['provider']}", flush=True)
+                self.save()
+
+    @property
+    def _calls_name(self) -> str:
+        return "operator_calls" if self.device == "cpu" else "launches"
+
+    def _breakdowns(
+        self, subjects: dict[str, Subject], calls: dict[str, Repeated], inputs: list[list[Tensor]]
+    ) -> dict[str, dict[str, float]]:
+        """Median milliseconds of the parts of a step, in turns; a compiled network and loss have no parts."""
+        apart = [provider for provider in calls if not provider.startswith("compiled")]
+        turns = [{name: subjects[name].function.breakdown(*inputs[0]) for name in apart} for _ in range(self.repeats)]
+        return {
+            name: {part: 1e3 * statistics.median(turn[name][part] for turn in turns) for part in turns[0][name]}
+            for name in apart
+        }
+
+    def _step_figures(self, case: Case, row: dict, breakdown: dict[str, float] | None) -> dict[str, object]:
+        """Where the time goes, and an estimate of the largest image whose step fits into `memory`."""
+        if row["extra_bytes"] is None:
+            return {"breakdown_ms": breakdown, "bytes_a_pixel": None, "largest_estimate": None}
+        a_pixel = (row["extra_bytes"] + case.input_bytes) / case.pixels
+        width, height = largest_image(self.memory, a_pixel)
+        largest = {"memory_bytes": self.memory, "width": width, "height": height}
+        return {"breakdown_ms": breakdown, "bytes_a_pixel": a_pixel, "largest_estimate": largest}
 
     def _memory(self, case: Case, provider: str, part: str, call: Callable[[int], object]) -> int | None:
         if self.device != "cpu":
             return peak_gpu_memory(lambda: call(0))
-        if part != "forward+backward" or provider.startswith("compiled"):
+        if part != case.main_part or provider.startswith("compiled"):
             return None  # it takes a process of its own
         dtype = str(case.dtype).removeprefix("torch.")
         return extra_memory("bench.cases:memory_call", case.op, provider, case.color, case.height, case.width, dtype)
+
+    def _too_large(self, case: Case) -> bool:
+        """Whether not even the inputs fit, made from as many random numbers; then every provider is a row."""
+        inputs, free = (
+            2 * case.input_bytes * max(4, case.dtype.itemsize) // case.dtype.itemsize,
+            free_memory(self.device),
+        )
+        if free is None or inputs <= 0.9 * free:
+            return False
+        for provider in self.providers:
+            self._add(case, provider, None, _shortage_text(inputs + case.needed_bytes(provider), free))
+        return True
 
     def _shortage(self, case: Case, provider: str, sets: int = 1) -> str | None:
         needed, free = case.needed_bytes(provider, sets), free_memory(self.device)
         if free is None or needed <= 0.9 * free:
             return None
-        return f"refused: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        return _shortage_text(needed, free)
 
     def _refuse(self, case: Case, provider: str, sets: int = 1) -> None:
         if time.perf_counter() > self.deadline:
@@ -191,39 +271,16 @@ class Comparison:
         dtype = str(case.dtype).removeprefix("torch.")
         row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
         row |= {"provider": provider, "part": part, "status": status} | figures
+        if status == "ok":
+            row[self._calls_name] = None
+            self.counted.append((case, row))
         self.rows.append(row)
         print("  " + row_text(row), flush=True)
 
 
+def _shortage_text(needed: int, free: int) -> str:
+    return f"refused: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+
+
 class _Refused(Exception):
     """Not tried; the message is the row's status."""
-
-
-def _milliseconds(timing: Timing) -> dict[str, float]:
-    return {name: 1e3 * getattr(timing, name) for name in ("median", "p20", "p80")}
-
-
-def _first_figures(subject: Subject) -> dict[str, float | None]:
-    ratio = subject.new_size_seconds and subject.new_size_seconds / subject.new_size_steady
-    return {
-        "first_call_s": subject.first_seconds,
-        "new_size_s": subject.new_size_seconds,
-        "new_size_ratio": ratio,
-    }
-
-
-def row_text(row: dict) -> str:
-    """A row as a line of the table."""
-    start = f"{row['part'] or '':22} {row['provider'] or '':17}"
-    if row["status"] != "ok":
-        return f"{start} {row['status']}"
-    ms, device, memory = row["ms"], row["device_ms"], row["extra_bytes"]
-    words = [
-        start,
-        f"{ms['median']:9.3f} ms [{ms['p20']:.3f}, {ms['p80']:.3f}]",
-        f"device {device['median']:.3f} ms" if device else "",
-        f"{row['gb_per_s']:.0f} GB/s, {row['copy_share']:.0%} of a copy",
-        f"{memory / 1e6:.0f} MB" if memory is not None else "",
-        f"a new size {row['new_size_ratio']:.1f}x" if row.get("new_size_ratio") else "",
-    ]
-    return "  ".join(word for word in words if word)

@@ -30,9 +30,9 @@ from train.step import make_optimizer, training_step
 from . import parity
 from .baselines import twelve_pairs
 from .measure import ROOT, environment, extra_memory, interleave
+from .training import LR, TrainingStep
 
 OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
-LR = 3e-4
 LOSS_SIZE = (1080, 1920)
 STEP_SIZE = (400, 600)
 
@@ -154,18 +154,16 @@ def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[R
     yield Row(f"{name}: extra memory", "at most 25 %", measured, share <= 0.25)
 
 
-def step_call(impl: str, size: tuple[int, int], device: str = "cpu") -> Callable[[], float]:
-    """A call that makes one training step of three stages and returns its loss; the same start for every `impl`."""
-    torch.manual_seed(2)
-    model = Network(stage=3, impl=impl).train().to(device)
-    optimizer, criterion = make_optimizer(model, LR), LossFunction(impl=impl)
+def step_call(provider: str, size: tuple[int, int], device: str = "cpu") -> Callable[[], float]:
+    """A call that makes one training step of three stages and returns its loss; the same start for every provider."""
+    training = TrainingStep(provider)
     image = loss_inputs(*size)[0].detach().to(device)
-    return lambda: training_step(model, criterion, optimizer, image).loss
+    return lambda: training.step(image)
 
 
 def step_times(size: tuple[int, int], repeats: int, device: str = "cpu") -> tuple[float, float, float]:
-    """Seconds a step fused and by the reference, taken in turn, and the relative difference of their first losses."""
-    calls = {impl: step_call(impl, size, device) for impl in ("triton" if device != "cpu" else "blocked", "reference")}
+    """Seconds a step by `ours` and `reference`, taken in turn, and the relative difference of their first losses."""
+    calls = {provider: step_call(provider, size, device) for provider in ("ours", "reference")}
     fused, reference = (call() for call in calls.values())
     times = interleave(calls, repeats, warmup=0, device=device)  # the first steps were the warm-up
     return *(timing.median for timing in times.values()), abs(fused - reference) / abs(reference)

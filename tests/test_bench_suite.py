@@ -57,7 +57,8 @@ def test_every_step_is_a_command_that_parses(monkeypatch, tmp_path, device):
     monkeypatch.setattr(suite, "_target", lambda: "sm_90")
     monkeypatch.setattr(suite, "_kernels_missing", lambda: None)
     planned = suite.steps(device, tmp_path)
-    assert {step.name for step in planned} >= {"loss", "retinex", "kernels", "loss-compiled"}
+    names = {"loss", "retinex", "enhance", "step", "kernels", "loss-compiled", "step-compiled"}
+    assert {step.name for step in planned} >= names
     for step in planned:
         python, m, bench, command, *rest = step.command
         assert (m, bench) == ("-m", "bench") and command in COMMANDS and 0 < step.seconds < math.inf
@@ -86,6 +87,24 @@ def test_a_step_whose_time_was_spent_is_shown_and_fails_nothing(monkeypatch, tmp
     monkeypatch.setattr(suite, "steps", lambda device, out: [Step("loss", ["no such command"], 100)])
     assert suite.main(["--device", "cpu", "--out", str(tmp_path), "--seconds", "0"]) == 0
     assert "not begun" in capsys.readouterr().out
+
+
+def test_what_is_not_begun_on_a_cpu_is_compilation_alone():
+    """Six minutes, the grace of the last step included, hold everything else even if it takes all it may."""
+    total = suite._TOTAL_SECONDS["cpu"]
+    assert total + steps._GRACE_SECONDS < 360
+    planned = suite.steps("cpu", Path("none"))
+    certain = [step for step in planned if not step.name.endswith("-compiled")]
+    assert certain == planned[: len(certain)]
+    assert sum(step.seconds for step in certain) <= total
+
+
+def test_networks_whose_packages_are_missing_are_skipped_with_the_reason(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(suite, "missing_package", lambda op: "safetensors")
+    names = {step.name for step in suite.steps("cpu", tmp_path)}
+    assert "loss" in names and not names & {"enhance", "step", "step-compiled"}
+    out = capsys.readouterr().out
+    assert "enhance: skipped" in out and "step: skipped" in out and "safetensors" in out
 
 
 def test_kernels_that_cannot_be_imported_are_skipped_with_the_reason(monkeypatch, tmp_path, capsys):

@@ -1,0 +1,150 @@
+"""Enhancing and the training step as they are compared: the trainer's own step, parity first, parts that add up."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from bench import cases, compare, comparison
+from bench.enhancing import Enhance
+from bench.training import PARTS, TrainingStep
+from model import Network
+from sci_kernels import LossFunction
+from train.step import make_optimizer, training_step
+
+
+@pytest.fixture(autouse=True)
+def small_copy(monkeypatch):
+    """A copy of little memory, no process for memory, a small size for float64, no calls counted."""
+    monkeypatch.setattr(compare, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(comparison, "extra_memory", lambda *args: 4_000_000)
+    monkeypatch.setattr(comparison.Comparison, "count_calls", lambda self: None)
+    monkeypatch.setattr(cases.Case, "small", lambda self: cases.replace(self, height=13, width=18))
+
+
+def run(tmp_path, text, expected=0):
+    """The command's JSON."""
+    file = tmp_path / "rows.json"
+    assert compare.main([*text.split(), "--device", "cpu", "--repeats", "2", "--json", str(file)]) == expected
+    return json.loads(file.read_text())
+
+
+IMAGE = cases.Case("step", 16, 20, torch.float64).inputs("cpu")[0]
+
+
+def test_a_step_is_the_trainers_own_and_starts_anew_when_called():
+    torch.manual_seed(2)
+    model = Network(stage=3, impl="reference").double()
+    optimizer, criterion = make_optimizer(model, 3e-4), LossFunction(impl="reference")
+    expected = [training_step(model, criterion, optimizer, IMAGE).loss for _ in range(2)]
+    step = TrainingStep("reference")
+    first = step(IMAGE)
+    assert [float(first[0]), step.step(IMAGE)] == expected
+    again = step(IMAGE)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_gradients_are_compared_but_for_those_that_are_rounding_noise():
+    reference, ours = TrainingStep("reference")(IMAGE), TrainingStep("ours")(IMAGE)
+    # Of the 8 convolutions 4 feed a BatchNorm: weight and bias of each, scale and shift of the 4, less 4 biases.
+    biases = sum(isinstance(module, nn.Conv2d) for module in Network().modules())
+    assert len(reference) == 1 + 2 * biases + 2 * 4 - 4
+    assert cases.Case("step", 16, 20, torch.float64).error(list(ours), list(reference)) < 1e-12
+
+
+def test_parts_are_those_of_one_more_step():
+    step = TrainingStep("ours")
+    parts = step.breakdown(IMAGE)
+    assert tuple(parts) == PARTS and all(seconds > 0 for seconds in parts.values())
+    other = TrainingStep("ours")
+    other.step(IMAGE)
+    assert step.step(IMAGE) == other.step(IMAGE)  # measured or not, a step is the same
+
+
+def test_rows_of_a_step(tmp_path, capsys):
+    command = "step --size 24x16 --dtype float64 --providers reference,ours --memory 8GB"
+    reference, ours = run(tmp_path, command)["rows"]
+    assert (reference["provider"], ours["provider"], ours["part"]) == ("reference", "ours", "step")
+    for row in (reference, ours):
+        assert row["status"] == "ok" and row["ms"]["median"] > 0 and row["gb_per_s"] is None
+        assert tuple(row["breakdown_ms"]) == PARTS
+        assert row["bytes_a_pixel"] == pytest.approx(4_000_000 / 384 + 24)
+        largest = row["largest_estimate"]
+        assert largest["memory_bytes"] == 8e9 and largest["width"] / largest["height"] == pytest.approx(
+            16 / 9, abs=0.01
+        )
+        assert 0.99 * 8e9 < largest["width"] * largest["height"] * row["bytes_a_pixel"] <= 8e9
+    assert "estimated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_wrong_step_is_not_timed(tmp_path, monkeypatch, where):
+    right = LossFunction.forward
+
+    def wrong(self, input, illumination):
+        loss = right(self, input, illumination)
+        if self.impl == "reference":
+            return loss
+        return loss + 1e-4 if where == "loss" else loss + 0.1 * (illumination - illumination.detach()).sum()
+
+    monkeypatch.setattr(LossFunction, "forward", wrong)
+    monkeypatch.setattr(comparison, "take_turns", lambda *args: pytest.fail("timed without parity"))
+    (row,) = run(tmp_path, "step --size 24x16 --providers reference,ours", 1)["rows"]
+    assert "not timed: parity" in row["status"] and "ours" in row["status"]
+
+
+def test_rows_of_enhancing(tmp_path):
+    reference, ours = run(tmp_path, "enhance --size 24x16 --providers reference,ours")["rows"]
+    for row in (reference, ours):
+        assert row["status"] == "ok" and row["part"] == "forward" and row["extra_bytes"] == 4_000_000
+        assert row["stream_ms"] > 0
+        assert row["gb_per_s"] == pytest.approx(36 * 24 * 16 / row["ms"]["median"] / 1e6)
+
+
+def test_a_wrong_picture_is_not_timed(tmp_path, monkeypatch):
+    right = Enhance.__call__
+
+    def wrong(self, image):
+        illumination, reflectance = right(self, image)
+        reflectance[0, 0, -1, -1] += 0.01 * (self._provider == "ours")
+        return illumination, reflectance
+
+    monkeypatch.setattr(Enhance, "__call__", wrong)
+    (row,) = run(tmp_path, "enhance --size 24x16 --providers reference,ours", 1)["rows"]
+    assert "not timed: parity" in row["status"]
+
+
+def test_the_compiled_picture_agrees():
+    image = IMAGE.float()
+    got, expected = (list(Enhance(provider)(image)) for provider in ("compiled", "reference"))
+    assert cases.worst_error(got, expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        ("--providers blocked", "reference, compiled, ours"),
+        ("--memory much", "24GB"),
+        ("--memory 0GB", "24GB"),
+        ("--dtype float16", "float64"),
+    ],
+)
+def test_unknown_words_name_the_known_ones(capsys, arguments, known):
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["step", *arguments.split()])
+    assert stop.value.code == 2 and known in capsys.readouterr().err
+
+
+def test_an_image_whose_inputs_do_not_fit_is_refused_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(cases.Case, "inputs", lambda *args: pytest.fail("tried"))
+    rows = run(tmp_path, "step --size 999999x999999")["rows"]
+    assert [row["provider"] for row in rows] == ["reference", "compiled", "ours"]
+    assert all(row["status"].startswith("refused: needs about") for row in rows)
+
+
+def test_a_missing_package_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(compare, "missing_package", lambda op, plot: "safetensors")
+    assert compare.main(["step", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "safetensors" in error and error.count("\n") == 1

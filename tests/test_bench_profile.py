@@ -1,0 +1,203 @@
+"""Calls that are counted, streams of sizes, traces, and what is printed of them."""
+
+import json
+import os
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+from bench import baselines, cases, compare, comparison, profile, profiling, rows, stream
+from sci_kernels import smooth_loss
+
+
+@pytest.fixture(autouse=True)
+def small_copy(monkeypatch):
+    """A copy of little memory instead of one beyond every cache, and no process for each figure of memory."""
+    monkeypatch.setattr(compare, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(comparison, "extra_memory", lambda *args: 12345)
+
+
+def run(tmp_path, text, expected=0):
+    """The command's rows."""
+    file = tmp_path / "rows.json"
+    assert compare.main([*text.split(), "--device", "cpu", "--repeats", "1", "--json", str(file)]) == expected
+    return json.loads(file.read_text())["rows"]
+
+
+def test_operators_are_counted_without_those_that_only_call_others():
+    x = torch.rand(4, 4, requires_grad=True)
+    with torch.no_grad():
+        assert profiling.count_calls(profiling.profiled(lambda: (x * x, x.exp()), "cpu"), "cpu") == 2
+    twice = profiling.profiled(lambda: torch.autograd.grad((x * x).exp().sum(), x), "cpu")
+    once = profiling.profiled(lambda: torch.autograd.grad(x.exp().sum(), x), "cpu")
+    assert profiling.count_calls(twice, "cpu") > profiling.count_calls(once, "cpu") > 3
+
+
+def test_kernels_are_counted_without_copies_and_marks():
+    class Event:
+        def __init__(self, name, device, microseconds, mark=False):
+            self.name, self.device_time_total, self.is_user_annotation = name, microseconds, mark
+            self.device_type = getattr(profiling.DeviceType, device)
+
+    class Result:
+        def events(self):
+            return [
+                Event("aten::mul", "CPU", 9),
+                Event("fwd_kernel", "CUDA", 3000),
+                Event("Memset (Device)", "CUDA", 1),
+                Event("sum_kernel", "CUDA", 500),
+                Event("fwd_kernel", "CUDA", 1000),
+                Event("Optimizer.step", "CUDA", 9000, mark=True),
+            ]
+
+    assert profiling.count_calls(Result(), "cuda") == 3
+    assert profiling.dearest(Result(), "cuda") == [("fwd_kernel", 2, 4.0), ("sum_kernel", 1, 0.5)]
+
+
+def test_rows_have_their_calls_and_their_stream(tmp_path, monkeypatch):
+    found = run(
+        tmp_path, "loss --size 24x16 --color rgb --providers reference,blocked --parts forward,forward+backward"
+    )
+    calls = {(row["provider"], row["part"]): row["operator_calls"] for row in found}
+    assert calls["reference", "forward"] > 24 * 5
+    assert calls["reference", "forward+backward"] > calls["reference", "forward"]
+    for row in found:
+        assert ("stream_ms" in row) == (row["part"] == "forward+backward")
+        assert row.get("stream_ms", 1) > 0 and row.get("stream_status", "ok") == "ok"
+
+
+@pytest.mark.parametrize("size", [(400, 600), (2160, 3840), (3, 3)])
+def test_a_stream_is_of_different_sizes_the_same_ones_each_time(size):
+    case = cases.Case("loss", *size)
+    found = stream.stream_cases(case)
+    assert len({(image.height, image.width) for image in found}) == stream.IMAGES == len(found)
+    assert found == stream.stream_cases(case)
+    assert min(min(image.height, image.width) for image in found) >= 3
+    if size != (3, 3):
+        assert sum(image.pixels for image in found) < 4 * case.pixels
+
+
+def test_a_stream_that_takes_too_long_is_refused_by_what_is_known_of_it():
+    case = cases.Case("loss", 400, 600)
+    for seconds in ((100.0, 0.0, 1e9), (0.01, 10.0, 1e9), (0.1, 0.0, 0.05)):
+        figures = stream.stream_figures(lambda *_: pytest.fail("run"), case, "cpu", *seconds)
+        assert figures["stream_ms"] is None and figures["stream_status"].startswith("refused: takes about")
+
+
+@pytest.mark.parametrize("color", ["reference", "ycbcr", "rgb"])
+def test_the_operations_written_out_are_the_reference(color):
+    for case in (cases.Case("loss", 9, 14, torch.float64), cases.Case("loss", 3, 4, torch.float64)):
+        inputs, cotangents = case.inputs("cpu"), case.cotangents("cpu")
+        for sigma in (10.0, 0.1):
+            got, expected = (
+                cases.evaluate(lambda a, b, f=f, sigma=sigma: f(a, b, sigma, color), inputs, cotangents)
+                for f in (baselines.written_out, lambda *args: smooth_loss(*args, impl="reference"))
+            )
+            assert cases.worst_error(got, expected) < 1e-13
+
+
+def test_the_reference_is_judged_beside_its_operations_written_out(tmp_path, capsys):
+    found = run(tmp_path, "loss --size 24x16 --color rgb --providers reference,written-out --parts forward")
+    assert [row["provider"] for row in found] == ["reference", "written-out"]
+    assert "of its operations written out" in capsys.readouterr().out
+    assert rows.straw_man(1.1) == rows.straw_man(0.9) == "within 15 %"
+    assert rows.straw_man(0.8) == rows.straw_man(1.3) == "NOT within 15 %"
+    default = run(tmp_path, "loss --size 24x16 --color rgb --seconds 0")
+    assert [row["provider"] for row in default] == ["reference", "pairs", "blocked", "compiled", "compiled-dynamic"]
+
+
+def test_rows_are_drawn_where_they_are_to_be(tmp_path, monkeypatch, capsys):
+    plots = ModuleType("bench.plots")
+    seen = []
+
+    def draw(found, environment, folder):
+        seen.append((len(found), environment["gpu"], folder))
+        return [folder / "time.svg"]
+
+    plots.draw = draw
+    monkeypatch.setitem(sys.modules, "bench.plots", plots)
+    monkeypatch.setattr("bench.plots", plots, raising=False)
+    run(tmp_path, f"retinex --size 24x16 --providers reference --parts forward --plot {tmp_path}")
+    assert seen == [(1, None, tmp_path)] and "time.svg" in capsys.readouterr().out
+
+    def fail(*args):
+        raise PermissionError(13, "Permission denied")
+
+    plots.draw = fail
+    run(tmp_path, f"retinex --size 24x16 --providers reference --parts forward --plot {tmp_path}", 2)
+    assert "--plot" in capsys.readouterr().err
+
+
+def test_traces_of_both_are_written_and_the_dearest_printed(tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert profile.main(["loss", "--size", "24x16", "--device", "cpu", "--out", str(out)]) == 0
+    names = [f"loss-ycbcr-24x16-float32-cpu-{provider}.json" for provider in ("blocked", "reference")]
+    assert sorted(path.name for path in out.iterdir()) == names
+    for name in names:
+        events = json.loads((out / name).read_text())["traceEvents"]
+        assert any("aten::exp" in event.get("name", "") for event in events)
+    head, *lines = capsys.readouterr().out.splitlines()[2:]
+    assert head.split("  ")[0] == "blocked, ten dearest" and head.endswith("reference, ten dearest")
+    assert sum(" ms " in line for line in lines) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"), [("lost", "loss, retinex, enhance, step"), ("loss --size 5k", "1080p")]
+)
+def test_an_unknown_case_lists_the_known_ones(capsys, arguments, known):
+    with pytest.raises(SystemExit) as stop:
+        profile.main(arguments.split())
+    assert stop.value.code == 2 and known in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [("loss --size 99999x99999", "GB are free"), ("step --size 24x16 --dtype float16", "float32 or float64")],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_tried(monkeypatch, capsys, arguments, said):
+    monkeypatch.setattr(cases.Case, "inputs", lambda *args: pytest.fail("tried"))
+    assert profile.main([*arguments.split(), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert profile.main(["loss", "--size", "24x16", "--device", "cpu", "--out", str(tmp_path / "file")]) == 2
+    error = capsys.readouterr().err
+    assert "--out" in error and error.count("\n") == 1
+
+
+NCU = """==PROF== Connected to process 7
+"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value","Rule Name","Rule Description"
+"0","_fwd_kernel","GPU Speed Of Light Throughput","Duration","us","52.1","",""
+"0","_fwd_kernel","GPU Speed Of Light Throughput","Compute (SM) Throughput","%","81.0","",""
+"0","_fwd_kernel","GPU Speed Of Light Throughput","SM Frequency","Ghz","1.7","",""
+"0","_fwd_kernel","GPU Speed Of Light Roofline Chart","","","","SOLFPRoofline","achieved 41% of fp32 peak"
+"1","sum","GPU Speed Of Light Throughput","Memory Throughput","%","12.5","",""
+"""
+
+
+def test_ncu_is_run_where_it_is_and_its_figures_printed(tmp_path, monkeypatch, capsys):
+    tool = tmp_path / "ncu"
+    (tmp_path / "figures").write_text(NCU)
+    tool.write_text(f'#!/bin/sh\nwhile IFS= read -r line; do echo "$line"; done < {tmp_path}/figures\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + "/bin")
+    assert profile._run_ncu(["loss"], "cuda") == 0
+    command, first, second = capsys.readouterr().out.splitlines()
+    assert "--profile-from-start off" in command and command.endswith("bench profile loss --under-ncu")
+    assert first == "  _fwd_kernel: Duration 52.1 us; Compute (SM) Throughput 81.0 %; achieved 41% of fp32 peak"
+    assert second == "  sum: Memory Throughput 12.5 %"
+    assert profile._run_ncu(["loss"], "cpu") == 0 and "not run" in capsys.readouterr().out
+    monkeypatch.setenv("PATH", "")
+    assert profile._run_ncu(["loss"], "cuda") == 0 and "not on PATH" in capsys.readouterr().out
+
+
+def test_every_rank_is_a_line_even_where_one_has_fewer():
+    costs = [profiling.Cost(f"name{rank}" * 12, rank, 1.0) for rank in range(3)]
+    lines = profile.side_by_side({"blocked": costs[:1], "reference": costs})
+    assert len(lines) == 4 and all("..." in line for line in lines[1:])
+    assert [line.count(" ms ") for line in lines[1:]] == [2, 1, 1]
