@@ -62,6 +62,12 @@ def exp2(x, PTX: tl.constexpr):
 
 
 @triton.jit
+def clamp(x, low, high):
+    """PTX min and max drop a NaN unless told otherwise."""
+    return tl.clamp(x, low, high, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
     """magnitude * sign(x) for each x, sign(0) = 0, for a magnitude >= 0; NaN where either is NaN.
 
@@ -93,7 +99,10 @@ def in_order(x):
     neighbouring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
     values are alive as there are registers.
     """
-    return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    if x.dtype == tl.float64:
+        return tl.inline_asm_elementwise("mov.f64 $0, $1;", "=d,d", [x], dtype=tl.float64, is_pure=True, pack=1)
+    else:
+        return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
