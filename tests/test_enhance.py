@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model import FinetuneNetwork, enhance_image, quantize, read_image, save_weights
+from model import Enhancer, FinetuneNetwork, enhance_image, quantize, read_image, save_weights
 from model.enhance import main
 from tests.conftest import ROOT
 
@@ -265,29 +265,33 @@ def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
     make_picture("in/a.png")
     make_picture("in/b.png", (9, 9))
 
-    def greedy(network, image):
-        if image.shape[-1] == 9:
+    picture = Enhancer.picture
+
+    def greedy(self, image, illumination):
+        if image.pixels.shape[1] == 9:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried to allocate 9 bytes"
             )
-        return enhance_image(network, image)
+        return picture(self, image, illumination)
 
-    monkeypatch.setattr("model.enhance.enhance_image", greedy)
+    monkeypatch.setattr(Enhancer, "picture", greedy)
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1 and out.startswith("1 of 2")
-    assert lines[1].startswith("  in/b.png: not enough memory to enhance it; scale the picture down")
+    assert lines[1].startswith("  in/b.png: not enough memory to enhance it; use a smaller --tile, scale")
 
 
 def test_interrupted(capsys, monkeypatch):
     for k in range(3):
         make_picture(f"in/{'x' * k}a.png", (8 + k, 6))
 
-    def impatient(network, image):
-        if image.shape[-1] == 9:
-            raise KeyboardInterrupt
-        return enhance_image(network, image)
+    picture = Enhancer.picture
 
-    monkeypatch.setattr("model.enhance.enhance_image", impatient)
+    def impatient(self, image, illumination):
+        if image.pixels.shape[1] == 9:
+            raise KeyboardInterrupt
+        return picture(self, image, illumination)
+
+    monkeypatch.setattr(Enhancer, "picture", impatient)
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1 and out.startswith("1 of 3") and lines == ["error: interrupted; 2 pictures not tried"]
 

@@ -66,7 +66,7 @@ class Report:
     def samples(self, model: nn.Module, images: list[tuple[str, Tensor]], epoch: int, step: int) -> None:
         """Enhance a few photographs: PNG files, and input | illumination | enhanced for TensorBoard."""
         for name, image in images:
-            illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image))
+            illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image, impl="plain"))
             # The whole name is kept where it is no .png: a.jpg and a.bmp may lie side by side.
             file = name if name.lower().endswith(".png") else f"{name}.png"
             target = self.out / SAMPLES / f"epoch_{epoch:04d}" / file
