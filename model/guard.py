@@ -1,8 +1,8 @@
 """How much of the enhancement a picture should get, by its brightness: the method knows no "bright enough".
 
 Measured is the mean luma of the stored values, 0.299 R + 0.587 G + 0.114 B, in [0, 1], over a grid of 512 to 1023
-points a side, or all. A surface of 18 % reflectance, what light meters take the world to be, is stored as 0.46 in sRGB, and
-normally exposed photographs lie around that. The thresholds in units of exposure, with 2.2 for the exponent:
+points a side, or all. A surface of 18 % reflectance, what light meters take the world to be, is stored as 0.46 in
+sRGB, and normally exposed photographs lie around that. The thresholds in stops of exposure, with 2.2 for the exponent:
 
     up to DARK = 0.30      1.4 stops under it, or more: the whole enhancement. Low-light photographs have 0.05 to 0.27.
     from BRIGHT = 0.40     0.4 stops under it, or less, or over it: none, the picture is left as it is.

@@ -100,6 +100,29 @@ def test_suffix_and_extensions(capsys):
     assert files_below("two") == ["a.png", "b.jpg", "c.png"]
 
 
+def test_strength_guard_and_tiles(capsys):
+    make_picture("dark.png", (9, 70))
+    Image.new("RGB", (9, 9), (200, 190, 210)).save("bright.png")
+    status, _, lines = run(capsys, "-i", "dark.png", "bright.png", "-o", "out")
+    assert status == 0 and len(lines) == 1 and lines[0].startswith("note: bright.png: bright already (mean 0.76")
+    assert np.array_equal(read_image("out/bright.png").pixels, read_image("bright.png").pixels)
+    assert run(capsys, "-i", "bright.png", "-o", "all", "--no-guard") == (0, "1 of 1 pictures enhanced, in all\n", [])
+    assert (read_image("all/bright.png").pixels > 210).all()
+    assert run(capsys, "-i", "dark.png", "-o", "tiled", "--tile", "5")[0] == 0
+    assert np.array_equal(read_image("tiled/dark.png").pixels, read_image("out/dark.png").pixels)
+    assert run(capsys, "-i", "dark.png", "-o", "none", "--strength", "0")[0] == 0
+    assert np.array_equal(read_image("none/dark.png").pixels, read_image("dark.png").pixels)
+
+
+def test_more_pixels_than_pillow_allows(capsys, monkeypatch):
+    make_picture("a.png", (10, 9))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 44)
+    status, _, lines = run(capsys, "-i", "a.png", "-o", "out")
+    assert status == 1 and lines[1].startswith("  a.png: more than 88 pixels; allow them by --max-pixels, scale")
+    assert run(capsys, "-i", "a.png", "-o", "out", "--max-pixels", "89")[0] == 1
+    assert run(capsys, "-i", "a.png", "-o", "out", "--max-pixels", "90")[0] == 0
+
+
 def test_the_official_flags(capsys):
     make_picture("in/a.png")
     assert run(capsys, "--data_path", "in", "--save_path", "out", "--model", "w.pt")[0] == 0
@@ -166,6 +189,11 @@ def test_notes_name_the_file(capsys):
             "error: argument --device: expected auto, cpu, cuda or cuda:N",
         ),
         (["-i", "a.png", "-o", "out", "--device", "cuda:99"], "error: --device cuda:99: this PyTorch finds"),
+        (
+            ["-i", "a.png", "-o", "out", "--strength", "1.5"],
+            "error: argument --strength: expected a number from 0 to 1",
+        ),
+        (["-i", "a.png", "-o", "out", "--tile", "0"], "error: argument -t/--tile: expected a whole number, at least 1"),
         (["-i", "", "-o", "out"], "error: argument -i/--input/--data_path: expected a path; got an empty one"),
         (["-i", "a.png", "-o", ""], "error: argument -o/--output/--save_path: expected a path; got an empty one"),
         (["-i", "a.png"], "error: the following arguments are required: -o"),
