@@ -21,8 +21,6 @@ FOLD = 4
 # Found by timing 1920x1080: rows of the band are wasted at the lower border, pixels have to stay in cache.
 _BAND_ROWS = 64
 _BAND_PIXELS = 1 << 17
-# Zeros of v meet pixels that w does not reach, and 0 * inf is NaN.
-_TAME = 2.0**64
 
 _Kernels = list[tuple[Tensor, Tensor]]
 
@@ -40,12 +38,14 @@ def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor,
         for index in range(n):
             for top in range(0, height, rows):
                 x = _read_band(image[index], top, shape, dtype)
-                tame = image.dtype == torch.uint8 or all(-_TAME < value < _TAME for value in x.aminmax())
-                kernels = folded if tame else _kernels(weights, 1, dtype, image.device)
-                band_light, band = _enhance_band(x, kernels, top, height, width)
-                _write_band(result[index], top, band)
+                band = _illuminate_band(x, folded, top, height, width)
+                # Zeros of v meet pixels that w does not reach, and 0 * inf is NaN: then without any of them.
+                if band.sum().isnan():
+                    band = _illuminate_band(x, _kernels(weights, 1, dtype, image.device), top, height, width)
+                x = x[ENHANCE_RADIUS : ENHANCE_RADIUS + band.shape[0], :width]
+                _divide_band(x, band, result[index, :, top : top + rows].permute(1, 2, 0))
                 if light is not None:
-                    _write_band(light[index], top, band_light)
+                    _write_band(band, light[index, :, top : top + rows].permute(1, 2, 0))
     return result, light
 
 
@@ -76,16 +76,13 @@ def _read_band(image: Tensor, top: int, shape: tuple[int, int, int], dtype: torc
     return x
 
 
-def _enhance_band(x: Tensor, kernels: _Kernels, top: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Illumination and reflectance of the band's own rows, channels last, from rows read by `_read_band`."""
+def _illuminate_band(x: Tensor, kernels: _Kernels, top: int, height: int, width: int) -> Tensor:
+    """Illumination of the band's own rows, channels last, from rows read by `_read_band`."""
     features = _inside(_convolve(x, kernels[0]).relu_(), top - 2, height, width)
     block = _convolve(features, kernels[1]).relu_().add_(features[1:-1])
     light = _convolve(_inside(block, top - 1, height, width), kernels[2]).sigmoid_()
-    x = x[ENHANCE_RADIUS:-ENHANCE_RADIUS]
-    light.add_(x).clamp_(ILLUMINATION_MIN, ILLUMINATION_MAX)
-    reflectance = torch.div(x, light).clamp_(0.0, 1.0)
-    rows = min(light.shape[0], height - top)
-    return light[:rows, :width], reflectance[:rows, :width]
+    light.add_(x[ENHANCE_RADIUS:-ENHANCE_RADIUS]).clamp_(ILLUMINATION_MIN, ILLUMINATION_MAX)
+    return light[: height - top, :width]
 
 
 def _convolve(x: Tensor, kernel: tuple[Tensor, Tensor]) -> Tensor:
@@ -103,8 +100,14 @@ def _inside(features: Tensor, first: int, height: int, width: int) -> Tensor:
     return features
 
 
-def _write_band(target: Tensor, top: int, band: Tensor) -> None:
-    """Writes (R, W, 3) values in [0, 1] to rows of (3, H, W); 8 bits are 255 times that, truncated."""
-    if target.dtype == torch.uint8:
-        band.mul_(255)
-    target[:, top : top + band.shape[0]].copy_(band.permute(2, 0, 1))
+def _divide_band(x: Tensor, light: Tensor, target: Tensor) -> None:
+    """Writes the reflectance, (R, W, 3)."""
+    if target.dtype == x.dtype and target.is_contiguous():
+        torch.div(x, light, out=target).clamp_(0.0, 1.0)
+    else:
+        _write_band(torch.div(x, light).clamp_(0.0, 1.0), target)
+
+
+def _write_band(band: Tensor, target: Tensor) -> None:
+    """Writes values in [0, 1], (R, W, 3); 8 bits are 255 times that, truncated."""
+    target.copy_(band.mul_(255) if target.dtype == torch.uint8 else band)

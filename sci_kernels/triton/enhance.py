@@ -96,7 +96,7 @@ def _biases(WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, N: tl
 
 @triton.jit
 def _convolve(
-    sums, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, DY: tl.constexpr, OUT: tl.constexpr, ORDERED: tl.constexpr
+    sums, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, DY: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr
 ):
     """The sums of a row of OUT columns a channel, with what row DY - 1 from it adds; `x` has OUT + 2 columns."""
     result = ()
@@ -107,19 +107,19 @@ def _convolve(
                 for dx in tl.static_range(3):
                     value = x[i * (OUT + 2) + column + dx]
                     total += WEIGHTS[LAYER * _LAYER + o * _CHANNEL + i * 9 + DY * 3 + dx] * value
-            result = result + (in_order(total) if ORDERED else total,)
+            result = result + (in_order(total) if PTX >= 1 else total,)
     return result
 
 
 @triton.jit
 def _advance(
-    older, newer, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, ORDERED: tl.constexpr,
+    older, newer, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr,
     N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A new row of a convolution's input: the row it completes, and the sums of the two that it does not."""
-    complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, ORDERED)
-    older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, ORDERED)
-    newer = _convolve(_biases(WEIGHTS, LAYER, OUT, N, ACC), x, WEIGHTS, LAYER, 0, OUT, ORDERED)
+    complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, PTX)
+    older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, PTX)
+    newer = _convolve(_biases(WEIGHTS, LAYER, OUT, N, ACC), x, WEIGHTS, LAYER, 0, OUT, PTX)
     return complete, older, newer
 
 
@@ -186,7 +186,6 @@ def _enhance_kernel(
     BYTES: tl.constexpr,  # uint8 in and out
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
     PTX: tl.constexpr,
-    ORDERED: tl.constexpr,  # sums by `in_order`
     ACC: tl.constexpr,
     BANDS: tl.constexpr,
     STRIPS: tl.constexpr,
@@ -211,12 +210,12 @@ def _enhance_kernel(
     for step in range(0, march + 6):
         row = top + step - 3
         x = _image_row(x_ptr, plane, row, columns, inside, H, W, 3, BYTES, VECTOR, COLS, N, ACC)
-        f, f_older, f_newer = _advance(f_older, f_newer, x, WEIGHTS, 0, COLS + 4, ORDERED, N, ACC)
+        f, f_older, f_newer = _advance(f_older, f_newer, x, WEIGHTS, 0, COLS + 4, PTX, N, ACC)
         f = _features(f, f, row - 1, left, H, W, 2, COLS, False)
-        g, g_older, g_newer = _advance(g_older, g_newer, f, WEIGHTS, 1, COLS + 2, ORDERED, N, ACC)
+        g, g_older, g_newer = _advance(g_older, g_newer, f, WEIGHTS, 1, COLS + 2, PTX, N, ACC)
         g = _features(g, f_above, row - 2, left, H, W, 1, COLS, True)
         f_above = f
-        z, z_older, z_newer = _advance(z_older, z_newer, g, WEIGHTS, 2, COLS, ORDERED, N, ACC)
+        z, z_older, z_newer = _advance(z_older, z_newer, g, WEIGHTS, 2, COLS, PTX, N, ACC)
         # The first rows are incomplete: what they lack lies above the march.
         row = row - 3
         wanted = (row >= top) & (row < H) & (left < W)
@@ -246,13 +245,12 @@ def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool
     result = torch.empty_like(x)
     light = torch.empty_like(x) if illumination else None
     level = ptx_level(x, dtype)
-    nvidia = x.is_cuda and not torch.version.hip and not triton.knobs.runtime.interpret
-    options = {"maxnreg": 255} if nvidia else {}
+    options = {"maxnreg": 255} if level >= 1 else {}
     with torch.cuda.device_of(x):
         _enhance_kernel[(across * triton.cdiv(height, march * launch.bands),)](
             x, result, light if illumination else result, height, width, march, weights,
             ILLUMINATION_MIN, ILLUMINATION_MAX, illumination, x.dtype == torch.uint8,
-            width % 4 == 0 and launch.columns == 4, level, nvidia, ACC[dtype], launch.bands, launch.strips,
+            width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
             launch.columns, num_warps=1, **options,
         )  # fmt: skip
     return result, light

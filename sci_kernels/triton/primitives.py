@@ -99,10 +99,7 @@ def in_order(x):
     neighbouring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
     values are alive as there are registers.
     """
-    if x.dtype == tl.float64:
-        return tl.inline_asm_elementwise("mov.f64 $0, $1;", "=d,d", [x], dtype=tl.float64, is_pure=True, pack=1)
-    else:
-        return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
