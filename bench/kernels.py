@@ -37,6 +37,9 @@ from .measure import environment, write_json
 
 HEIGHT, WIDTH = 2160, 3840
 _DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
+_POINTEES = _DTYPES | {torch.uint8: "u8"}
+# Rows above its own that a march begins with.
+_ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ def cases() -> Iterator[Case]:
                         yield _loss_case(dtype, color, channels, grads)
         yield _loss_case(dtype, "ycbcr", 3, (True, True), width=WIDTH - 1)
         yield _retinex_case(dtype)
+        yield _enhance_case(dtype)
+    yield _enhance_case(torch.uint8)
+    yield _enhance_case(torch.float32, width=WIDTH - 1)
+    yield _enhance_case(torch.float32, illumination=True)
     # A smoothness loss alone, and one illumination for three colours.
     yield _loss_case(torch.float32, "ycbcr", 3, (True, True), fidelity=0.0)
     yield _loss_case(torch.float32, "rgb", 3, (True, True), fidelity=0.0, l_channels=1)
@@ -115,6 +122,16 @@ def _retinex_case(dtype: torch.dtype) -> Case:
     return Case(f"{_DTYPES[dtype]} retinex", call)
 
 
+def _enhance_case(dtype: torch.dtype, width: int = WIDTH, illumination: bool = False) -> Case:
+    def call() -> None:
+        image = _fake(dtype, 3, width)
+        launchers.launch_enhance(image, weights, illumination)
+
+    weights = tuple(index / 252 for index in range(252))  # all different, as those of a checkpoint are
+    name = f"{_POINTEES[dtype]} enhance" + (" unaligned" if width % 4 else "") + " illumination" * illumination
+    return Case(name, call)
+
+
 def record(case: Case, target: str) -> list[RecordedLaunch]:
     """The launches that a case would make on `target`, none of them executed."""
     launches: list[RecordedLaunch] = []
@@ -143,14 +160,14 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
             signature[param.name] = "constexpr"
             constants[param.name] = value
         elif isinstance(value, torch.Tensor):
-            signature[param.name] = "*" + _DTYPES[value.dtype]
+            signature[param.name] = "*" + _POINTEES[value.dtype]
             attributes[(index,)] = [["tt.divisibility", 16]]
         else:
             signature[param.name] = param.annotation_type or "i32"
     options = {name: value for name, value in options.items() if name not in ("grid", "warmup")}
     name = kernel.fn.__name__.strip("_").removesuffix("_kernel")
     march = values.get("march", 0)
-    trips = march + 2 if name == "loss_bwd" else march  # backward sees two rows above its own
+    trips = march + _ROWS_ABOVE.get(name, 0) if march else 0
     if march:
         pixels = march * values["BANDS"] * values["STRIPS"] * values["COLS"]
     else:
@@ -167,6 +184,7 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "color_bwd": ["grad_y", "grad_x"],
         "loss_fwd": ["y", "l"],
         "loss_bwd": ["y", "l", "grad_y", "grad_l"],
+        "enhance": ["x", "result"],
         "retinex_fwd": ["residual", "stage_input", "image", "illumination", "reflectance"],
         "retinex_bwd": [
             "grad_illumination", "grad_reflectance", "residual", "stage_input", "image", "grad_sum", "grad_image",
@@ -177,6 +195,8 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
             moved += ["x", "l"]
         elif values["x_ptr"] is not values["y_ptr"] and values.get("L_GRAD", True):
             moved += ["x"]
+    if values.get("LIGHT"):
+        moved += ["light"]
     tensors = [values[f"{name}_ptr"] for name in moved]
     return sum(t.numel() * t.element_size() for t in tensors) / (tensors[0].shape[-1] * HEIGHT)
 

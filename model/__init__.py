@@ -1,5 +1,7 @@
 """SCI's networks, their weights, and pictures from files and back."""
 
+from .enhancer import Enhanced, Enhancer
+from .fold import fold
 from .images import ImageError, Picture, find_images, quantize, read_image, write_image
 from .networks import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_image
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, save_weights
@@ -8,6 +10,8 @@ __all__ = [
     "DEFAULT_WEIGHTS",
     "CalibrateNetwork",
     "EnhanceNetwork",
+    "Enhanced",
+    "Enhancer",
     "FinetuneNetwork",
     "ImageError",
     "Network",
@@ -16,6 +20,7 @@ __all__ = [
     "WeightsError",
     "enhance_image",
     "find_images",
+    "fold",
     "load_weights",
     "quantize",
     "read_image",

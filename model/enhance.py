@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -15,10 +16,10 @@ import torch
 from tqdm import tqdm
 
 from . import gallery_cli, video_cli
+from .enhancer import Enhancer
 from .files import make_output_folder
-from .images import OUTPUT_EXTENSIONS, ImageError, find_images, quantize, read_image, write_image
-from .networks import EnhanceNetwork, enhance_image
-from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights
+from .images import OUTPUT_EXTENSIONS, ImageError, allow_pixels, find_images, read_image, write_image
+from .weights import DEFAULT_WEIGHTS, WeightsError
 
 # Every further picture would meet these too, so the run stops.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -52,18 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         gallery_cli.check(args)
         jobs = [] if videos else plan_jobs(args.input, args.output, args.suffix, args.ext, args.illumination)
         device = _device(args.device)
-        network = EnhanceNetwork()
-        load_weights(network, args.weights)
+        enhancer = Enhancer(args.weights, device, strength=args.strength, guard=args.guard, tile=args.tile)
         if not videos:
             _make_folder(args.output)
     except (ImageError, WeightsError, _UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if videos:
-        network.to(device)
-        return video_cli.enhance_videos(videos, lambda image: enhance_image(network, image)[1], device, args)
+        return video_cli.enhance_videos(videos, enhancer, device, args)
+    if args.max_pixels is not None:
+        allow_pixels(args.max_pixels)
     with gallery_cli.with_maps(jobs, args) as mapped:
-        outcome = enhance_files(mapped, network.to(device), device, args.overwrite)
+        outcome = enhance_files(mapped, enhancer, args.overwrite)
         print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
         no_page = gallery_cli.write(mapped, outcome.failures, args)
     if outcome.failures:
@@ -104,16 +105,14 @@ def plan_jobs(
     return jobs
 
 
-def enhance_files(
-    jobs: Sequence[Job], network: torch.nn.Module, device: torch.device, overwrite: bool = False
-) -> Outcome:
+def enhance_files(jobs: Sequence[Job], enhancer: Enhancer, overwrite: bool = False) -> Outcome:
     """Enhance each job's picture; one that fails does not keep the others from being done."""
     done, failures = 0, []
     progress = tqdm(jobs, unit="picture", disable=None)
     try:
         for job in progress:
             try:
-                notes = enhance_file(job, network, device, overwrite)
+                notes = enhance_file(job, enhancer, overwrite)
             except OSError as error:
                 where = error.filename if error.filename else job.result
                 failures.append(f"{where}: cannot be written ({error.strerror or error})")
@@ -139,8 +138,8 @@ def enhance_files(
     return Outcome(done, failures)
 
 
-def enhance_file(job: Job, network: torch.nn.Module, device: torch.device, overwrite: bool = False) -> tuple[str, ...]:
-    """Read, enhance and write one picture; returns notes on what could not be kept.
+def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> tuple[str, ...]:
+    """Read, enhance and write one picture; returns notes on what could not be kept and on what the guard did.
 
     Raises:
         ImageError: the source is no picture, or a result exists and `overwrite` is not set.
@@ -150,12 +149,13 @@ def enhance_file(job: Job, network: torch.nn.Module, device: torch.device, overw
         if path is not None and os.path.lexists(path) and not overwrite:
             raise ImageError(f"{path}: exists and was left alone; use --overwrite, or --suffix for another name")
     picture = read_image(job.source)
-    illumination, reflectance = enhance_image(network, picture.tensor().unsqueeze(0).to(device))
+    enhanced = enhancer.picture(picture, job.illumination is not None)
+    picture = replace(picture, pixels=None)  # no longer needed, and as large as the result
     job.result.parent.mkdir(parents=True, exist_ok=True)
-    write_image(job.result, quantize(reflectance[0]), picture.alpha, picture.grey, picture.icc_profile)
+    write_image(job.result, enhanced.pixels, picture.alpha, picture.grey, picture.icc_profile)
     if job.illumination is not None:
-        write_image(job.illumination, quantize(illumination[0]), None, picture.grey)
-    return picture.notes
+        write_image(job.illumination, enhanced.illumination, None, picture.grey)
+    return picture.notes + ((enhanced.note,) if enhanced.note else ())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -216,6 +216,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DEVICE",
         help="auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)",
     )
+    add("--strength", default=1.0, type=_strength, metavar="S", help="0: the original, 1: the result (default: 1)")
+    add(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave alone what is bright already, and say so (default: on)",
+    )
+    add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
+    add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
     add("--overwrite", action="store_true", help="replace results that exist already")
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
     gallery_cli.add_options(add)
@@ -242,6 +251,22 @@ def _extension(text: str) -> str:
             f"expected auto or one of {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}; got {text!r}"
         )
     return ext
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1; got {text!r}")
+    return int(text)
 
 
 def _device_name(text: str) -> str:
@@ -306,7 +331,7 @@ def _real(path: Path) -> Path:
 def _reason(error: Exception) -> str:
     """Why a picture could not be enhanced, in part of a line."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-        return "not enough memory to enhance it; scale the picture down, or try --device cpu"
+        return "not enough memory to enhance it; use a smaller --tile, scale the picture down, or try --device cpu"
     lines = str(error).strip().splitlines()
     return f"cannot be enhanced ({lines[0] if lines else type(error).__name__})"
 

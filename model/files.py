@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
     """Write `data` beside `path`, flush it to the disk, then rename it into place.
 
     An existing file is replaced in one step, or left as it was. Raises OSError; nothing is left behind then.

@@ -32,6 +32,7 @@ _OUTPUTS = {
     ".bmp": ("BMP", {}, False),
 }
 OUTPUT_EXTENSIONS = tuple(_OUTPUTS)
+_BAND_PIXELS = 1 << 20
 
 
 class ImageError(ValueError):
@@ -111,14 +112,46 @@ def read_image(path: str | Path) -> Picture:
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        limit = 2 * Image.MAX_IMAGE_PIXELS
-        raise ImageError(f"{path}: more than {limit:,} pixels; scale the picture down or cut it up") from None
+        limit = int(2 * Image.MAX_IMAGE_PIXELS)
+        raise ImageError(
+            f"{path}: more than {limit:,} pixels; allow them by --max-pixels, scale the picture down or cut it up"
+        ) from None
     except Image.UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture in a known format ({', '.join(_formats())})") from None
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
         raise ImageError(f"{path}: truncated or damaged ({_one_line(error)}); replace it with a whole copy") from None
+
+
+def allow_pixels(limit: int) -> None:
+    """Read pictures of up to `limit` pixels, in this process; Pillow refuses more than 178,956,970 by itself."""
+    Image.MAX_IMAGE_PIXELS = limit / 2  # it warns above this and refuses above twice as much
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """A PIL image of any mode as `read_image` would read it from a file, turned upright.
+
+    Raises:
+        ImageError: its range is not known: 32 bits a channel.
+    """
+    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
+    notes: list[str] = []
+    return _to_picture("image", _upright(image.copy(), notes), profile, tuple(notes))
+
+
+def to_pil(
+    pixels: np.ndarray, alpha: np.ndarray | None = None, grey: bool = False, icc_profile: bytes | None = None
+) -> Image.Image:
+    """Eight-bit `(H, W, 3)` pixels as a PIL image; arguments as for `write_image`."""
+    image = Image.fromarray(pixels)
+    if grey:
+        image, icc_profile = image.convert("L"), None
+    if alpha is not None:
+        image.putalpha(Image.fromarray(alpha))
+    if icc_profile:
+        image.info["icc_profile"] = icc_profile
+    return image
 
 
 def quantize(values: Tensor) -> np.ndarray:
@@ -160,17 +193,14 @@ def write_image(
     name, options, keeps_alpha = _OUTPUTS[path.suffix.lower()]
     if alpha is not None and not keeps_alpha:
         raise ImageError(f"{path}: the picture has transparency, which {name} cannot hold; use .png")
-    image = Image.fromarray(pixels)
-    if grey:
-        image, icc_profile = image.convert("L"), None
-    if alpha is not None:
-        image.putalpha(Image.fromarray(alpha))
+    image = to_pil(pixels, alpha, grey, icc_profile)
     encoded = io.BytesIO()
     try:
-        image.save(encoded, format=name, icc_profile=icc_profile, **options)
+        image.save(encoded, format=name, icc_profile=image.info.get("icc_profile"), **options)
     except Exception as error:  # for example a side longer than the format allows
         raise ImageError(f"{path}: {name} cannot hold this picture ({_one_line(error)}); use .png") from None
-    write_atomically(path, encoded.getvalue())
+    del image
+    write_atomically(path, encoded.getbuffer())
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -213,13 +243,13 @@ def _notes(image: Image.Image) -> list[str]:
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     """The image turned as its EXIF orientation says; broken EXIF data is no reason to refuse good pixels."""
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large picture would be as large
     except Exception:  # the EXIF parser raises SyntaxError, struct.error, KeyError and others
         notes.append("unreadable EXIF data, orientation not applied")
-        return image
+    return image
 
 
-def _to_picture(path: Path, image: Image.Image, icc_profile: bytes | None, notes: tuple[str, ...]) -> Picture:
+def _to_picture(path: Path | str, image: Image.Image, icc_profile: bytes | None, notes: tuple[str, ...]) -> Picture:
     """RGB and alpha of a decoded image of any mode."""
     key = image.info.get("transparency")
     if image.mode.startswith("I;16"):
@@ -231,10 +261,18 @@ def _to_picture(path: Path, image: Image.Image, icc_profile: bytes | None, notes
             f"{path}: 32-bit pixels (mode {image.mode}), whose range is not known; convert it to 8 or 16 bits"
         )
     grey = image.mode in ("1", "L", "LA", "La")
-    if key is None and not image.mode.endswith(("A", "a")):
-        return Picture(np.array(image.convert("RGB")), None, grey, icc_profile, notes)
-    rgba = np.array(image.convert("RGBA"))
-    return Picture(np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].copy(), grey, icc_profile, notes)
+    transparent = key is not None or image.mode.endswith(("A", "a"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    alpha = np.empty((image.height, image.width), np.uint8) if transparent else None
+    # Band by band: Pillow's own conversions, to arrays too, make copies of the whole.
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        values = np.asarray(band.convert("RGBA" if transparent else "RGB"))
+        pixels[top : top + rows] = values[..., :3]
+        if alpha is not None:
+            alpha[top : top + rows] = values[..., 3]
+    return Picture(pixels, alpha, grey, icc_profile, notes)
 
 
 def _one_line(error: Exception) -> str:

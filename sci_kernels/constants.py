@@ -32,4 +32,6 @@ MIN_SIDE = RADIUS + 1
 ILLUMINATION_MIN = 1e-4
 ILLUMINATION_MAX = 1.0
 
+ENHANCE_RADIUS = 3  # of a pixel's influence: three 3x3 convolutions, one after another
+
 IMPLS = ("auto", "triton", "blocked", "reference")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import ops, reference
 from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA, SMOOTH_WEIGHT
+from .enhance_weights import CHANNELS, LAYERS, TAPS, EnhanceWeights
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -127,6 +128,64 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "a
     return ops.retinex(residual, stage_input, image, impl)
 
 
+def enhance(
+    image: Tensor, weights: EnhanceWeights, *, return_illumination: bool = False, impl: str = "auto"
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The published enhance network and the division, in one pass: the bright image of a dark one.
+
+        f            = relu(conv_1(image)),   g = f + relu(conv_2(f))
+        illumination = clamp(sigmoid(conv_3(g)) + image, 1e-4, 1)
+        reflectance  = clamp(image / illumination, 0, 1)
+
+    Args:
+        image: `(N, 3, H, W)`, any size but an empty one, any strides; float16, bfloat16, float32 or float64 in
+            [0, 1], or uint8 in [0, 255]. Each 3x3 convolution takes its own input to be 0 outside the image.
+        weights: of the three convolutions, BatchNorm folded into the second; `model.fold` makes them of a network.
+        return_illumination: also return the illumination.
+        impl: "triton", one kernel that reads and writes each pixel once (a new set of weights is compiled anew);
+            "blocked", bands of rows in cache; "reference", plain convolutions; or "auto", as for `smooth_loss`.
+
+    Arithmetic is in float32, and in float64 for float64. Inference only: "reference" alone has a gradient.
+
+    Returns:
+        The reflectance, or `(reflectance, illumination)`, in the dtype of the image; uint8 is 255 times the value,
+        truncated, as the official code writes pictures.
+
+    Raises:
+        TypeError: `image` is no tensor of these dtypes, or `weights` are no `EnhanceWeights`.
+        ValueError: a shape or option does not fit.
+        RuntimeError: a gradient would be needed, or "triton" was asked for where it cannot run.
+
+    Source: inference of the official implementation (CVPR 2022), in eval mode.
+    """
+    _check_tensor("image", image, (torch.uint8, *_DTYPES))
+    if image.dim() != 4 or image.shape[1] != 3 or image.numel() == 0:
+        raise ValueError(f"image: expected shape (N, 3, H, W), none of them 0; got {tuple(image.shape)}")
+    _check_enhance_weights(weights)
+    impl = _resolve_impl(impl, image)
+    if impl == "reference":
+        result, light = reference.enhance(image, weights.packed)
+    else:
+        if image.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                "image: requires a gradient, which enhance has not; use torch.no_grad(), image.detach(), or "
+                "impl='reference'"
+            )
+        result, light = ops.enhance(image, weights.packed, return_illumination, impl)
+    return (result, light) if return_illumination else result
+
+
+def _check_enhance_weights(weights: EnhanceWeights) -> None:
+    if not isinstance(weights, EnhanceWeights):
+        raise TypeError(f"weights: expected EnhanceWeights, as from model.fold(network); got {type(weights).__name__}")
+    packed, shape = weights.packed, (LAYERS, CHANNELS, TAPS + 1)
+    if packed.shape != shape or packed.dtype != torch.float64 or packed.device.type != "cpu":
+        raise ValueError(
+            f"weights: expected a float64 tensor {shape} on the CPU, as EnhanceWeights.pack makes it; "
+            f"got {packed.dtype}, {tuple(packed.shape)}, {packed.device}"
+        )
+
+
 def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, color: str) -> None:
     for name, tensor in (("input", input), ("illumination", illumination)):
         _check_tensor(name, tensor)
@@ -162,13 +221,13 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
         )
 
 
-def _check_tensor(name: str, tensor: Tensor) -> None:
+def _check_tensor(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor; got {type(tensor).__name__}")
-    if tensor.dtype not in _DTYPES:
-        raise TypeError(
-            f"{name}: expected float16, bfloat16, float32 or float64; got {tensor.dtype}; convert it, as by .float()"
-        )
+    if tensor.dtype not in dtypes:
+        *names, last = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+        expected = f"{', '.join(names)} or {last}"
+        raise TypeError(f"{name}: expected {expected}; got {tensor.dtype}; convert it, as by .float()")
     if tensor.is_nested:
         raise TypeError(f"{name}: expected a dense tensor; got a nested one; give its images one by one")
     if tensor.layout != torch.strided:

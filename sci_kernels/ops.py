@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import TransformType
 from torch.autograd import forward_ad
 
-from . import blocked
+from . import blocked, blocked_enhance
 from .reference import compute_dtype, promoted_dtype
 
 
@@ -48,6 +48,12 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> 
     """Illumination and reflectance, differentiable once."""
     _refuse_other_derivatives(residual, stage_input, image)
     return _retinex_fwd(residual, stage_input, image, impl)
+
+
+def enhance(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> tuple[Tensor, Tensor]:
+    """Reflectance, and illumination or an empty tensor; not differentiable."""
+    _refuse_other_derivatives(image)
+    return _enhance(image, weights, illumination, impl)
 
 
 def _refuse_other_derivatives(*tensors: Tensor) -> None:
@@ -268,6 +274,29 @@ def _retinex_backward(ctx, grad_illumination, grad_reflectance):
 
 
 torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_context=_retinex_setup)
+
+
+@torch.library.custom_op("sci::enhance", mutates_args=())
+def _enhance(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> tuple[Tensor, Tensor]:
+    if impl == "triton":
+        result, light = _launchers(image.device).launch_enhance(image, tuple(weights.flatten().tolist()), illumination)
+    else:
+        result, light = blocked_enhance.enhance(image, weights, illumination)
+    return result, image.new_empty(0) if light is None else light
+
+
+@_enhance.register_fake
+def _(image, weights, illumination, impl):
+    format = torch.contiguous_format if impl == "triton" else torch.preserve_format
+    result = torch.empty_like(image, memory_format=format)
+    return result, torch.empty_like(result) if illumination else image.new_empty(0)
+
+
+def _refuse_derivatives(ctx, *grads):
+    raise RuntimeError("enhance is for inference and has no gradient; use impl='reference', or torch.no_grad()")
+
+
+torch.library.register_autograd("sci::enhance", _refuse_derivatives)
 
 for _name in ("illumination_loss_bwd", "scale_gradients", "retinex_bwd"):
     torch.library.register_autograd(f"sci::{_name}", _refuse_second_derivatives)

@@ -89,6 +89,26 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tenso
     return illumination.to(out_dtype), reflectance.to(out_dtype)
 
 
+def enhance(image: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Reflectance and illumination; see `sci_kernels.enhance`. `weights` are the packed ones of `EnhanceWeights`.
+
+    On a GPU PyTorch's setting for TF32 convolutions applies.
+    """
+    x = image.to(compute_dtype(image))
+    if image.dtype == torch.uint8:
+        x = x / 255
+    weights = weights.to(x.device, x.dtype)
+    taps, biases = weights[..., :-1].unflatten(-1, (3, 3, 3)), weights[..., -1]
+    with torch.autocast(x.device.type, enabled=False):
+        features = torch.relu(torch.nn.functional.conv2d(x, taps[0], biases[0], padding=1))
+        features = features + torch.relu(torch.nn.functional.conv2d(features, taps[1], biases[1], padding=1))
+        residual = torch.sigmoid(torch.nn.functional.conv2d(features, taps[2], biases[2], padding=1))
+    illumination, reflectance = retinex(residual, x, x)
+    if image.dtype == torch.uint8:
+        reflectance, illumination = reflectance * 255, illumination * 255  # truncated by the conversion
+    return reflectance.to(image.dtype), illumination.to(image.dtype)
+
+
 def _overlap(x: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The pixels p and p+offset for every p with both inside, as two views."""
     (dy, dx), (h, w) = offset, x.shape[-2:]

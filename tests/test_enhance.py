@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model import FinetuneNetwork, enhance_image, quantize, read_image, save_weights
+from model import Enhancer, FinetuneNetwork, enhance_image, quantize, read_image, save_weights
 from model.enhance import main
 from tests.conftest import ROOT
 
@@ -100,6 +100,29 @@ def test_suffix_and_extensions(capsys):
     assert files_below("two") == ["a.png", "b.jpg", "c.png"]
 
 
+def test_strength_guard_and_tiles(capsys):
+    make_picture("dark.png", (9, 70))
+    Image.new("RGB", (9, 9), (110, 105, 112)).save("bright.png")
+    status, _, lines = run(capsys, "-i", "dark.png", "bright.png", "-o", "out")
+    assert status == 0 and len(lines) == 1 and lines[0].startswith("note: bright.png: bright already (mean 0.42")
+    assert np.array_equal(read_image("out/bright.png").pixels, read_image("bright.png").pixels)
+    assert run(capsys, "-i", "bright.png", "-o", "all", "--no-guard") == (0, "1 of 1 pictures enhanced, in all\n", [])
+    assert (read_image("all/bright.png").pixels > 112).all()
+    assert run(capsys, "-i", "dark.png", "-o", "tiled", "--tile", "5")[0] == 0
+    assert np.array_equal(read_image("tiled/dark.png").pixels, read_image("out/dark.png").pixels)
+    assert run(capsys, "-i", "dark.png", "-o", "none", "--strength", "0")[0] == 0
+    assert np.array_equal(read_image("none/dark.png").pixels, read_image("dark.png").pixels)
+
+
+def test_more_pixels_than_pillow_allows(capsys, monkeypatch):
+    make_picture("a.png", (10, 9))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 44)
+    status, _, lines = run(capsys, "-i", "a.png", "-o", "out")
+    assert status == 1 and lines[1].startswith("  a.png: more than 88 pixels; allow them by --max-pixels, scale")
+    assert run(capsys, "-i", "a.png", "-o", "out", "--max-pixels", "89")[0] == 1
+    assert run(capsys, "-i", "a.png", "-o", "out", "--max-pixels", "90")[0] == 0
+
+
 def test_the_official_flags(capsys):
     make_picture("in/a.png")
     assert run(capsys, "--data_path", "in", "--save_path", "out", "--model", "w.pt")[0] == 0
@@ -166,6 +189,11 @@ def test_notes_name_the_file(capsys):
             "error: argument --device: expected auto, cpu, cuda or cuda:N",
         ),
         (["-i", "a.png", "-o", "out", "--device", "cuda:99"], "error: --device cuda:99: this PyTorch finds"),
+        (
+            ["-i", "a.png", "-o", "out", "--strength", "1.5"],
+            "error: argument --strength: expected a number from 0 to 1",
+        ),
+        (["-i", "a.png", "-o", "out", "--tile", "0"], "error: argument -t/--tile: expected a whole number, at least 1"),
         (["-i", "", "-o", "out"], "error: argument -i/--input/--data_path: expected a path; got an empty one"),
         (["-i", "a.png", "-o", ""], "error: argument -o/--output/--save_path: expected a path; got an empty one"),
         (["-i", "a.png"], "error: the following arguments are required: -o"),
@@ -265,29 +293,33 @@ def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
     make_picture("in/a.png")
     make_picture("in/b.png", (9, 9))
 
-    def greedy(network, image):
-        if image.shape[-1] == 9:
+    picture = Enhancer.picture
+
+    def greedy(self, image, illumination):
+        if image.pixels.shape[1] == 9:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried to allocate 9 bytes"
             )
-        return enhance_image(network, image)
+        return picture(self, image, illumination)
 
-    monkeypatch.setattr("model.enhance.enhance_image", greedy)
+    monkeypatch.setattr(Enhancer, "picture", greedy)
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1 and out.startswith("1 of 2")
-    assert lines[1].startswith("  in/b.png: not enough memory to enhance it; scale the picture down")
+    assert lines[1].startswith("  in/b.png: not enough memory to enhance it; use a smaller --tile, scale")
 
 
 def test_interrupted(capsys, monkeypatch):
     for k in range(3):
         make_picture(f"in/{'x' * k}a.png", (8 + k, 6))
 
-    def impatient(network, image):
-        if image.shape[-1] == 9:
-            raise KeyboardInterrupt
-        return enhance_image(network, image)
+    picture = Enhancer.picture
 
-    monkeypatch.setattr("model.enhance.enhance_image", impatient)
+    def impatient(self, image, illumination):
+        if image.pixels.shape[1] == 9:
+            raise KeyboardInterrupt
+        return picture(self, image, illumination)
+
+    monkeypatch.setattr(Enhancer, "picture", impatient)
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1 and out.startswith("1 of 3") and lines == ["error: interrupted; 2 pictures not tried"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-KERNELS = {"color_fwd", "color_bwd", "loss_fwd", "loss_bwd", "retinex_fwd", "retinex_bwd"}
+KERNELS = {"color_fwd", "color_bwd", "loss_fwd", "loss_bwd", "retinex_fwd", "retinex_bwd", "enhance"}
 
 # Instructions a pixel on sm_90, a few percent above what they are: (kernel, case) -> budget.
 BUDGETS = {
@@ -18,6 +18,7 @@ BUDGETS = {
     ("loss_bwd", "fp32 ycbcr 3 illumination"): 450,
     ("retinex_fwd", "fp32 retinex"): 40,
     ("retinex_bwd", "fp32 retinex"): 60,
+    ("enhance", "fp32 enhance"): 530,
     ("color_fwd", "fp32 reference 3 illumination"): 32,
 }
 
@@ -33,7 +34,7 @@ def report(tmp_path, target, cases):
 
 
 def test_budgets(tmp_path):
-    rows = report(tmp_path, "sm_90", "fp32 (ycbcr 3 (both|illumination)$|retinex|reference 3 illumination)")
+    rows = report(tmp_path, "sm_90", "fp32 (ycbcr 3 (both|illumination)$|retinex|enhance$|reference 3 illumination)")
     counted = {(row["kernel"], row["case"]): row["instructions"] for row in rows}
     for key, budget in BUDGETS.items():
         # Far below its budget, an instruction count is a mistake in counting.
@@ -45,7 +46,7 @@ def test_budgets(tmp_path):
     "target, cases",
     [
         ("sm_80", "fp32 ycbcr 3 (both( unaligned)?|illumination)$"),
-        ("sm_100", "fp32 ycbcr 3 both$|bf16 retinex"),
+        ("sm_100", "fp32 ycbcr 3 both$|bf16 retinex|u8 enhance"),
         ("gfx942", "fp32 (ycbcr 3 both$|reference 3 illumination)|fp64 rgb 3|fp16 retinex"),
     ],
 )

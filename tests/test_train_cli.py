@@ -127,7 +127,7 @@ def test_what_a_run_leaves(command, folder, tmp_path):
 
     pictures = sorted(path.relative_to(out / "samples").as_posix() for path in (out / "samples").rglob("*.png"))
     assert pictures == [f"epoch_{k:04d}/{n}" for k in (1, 3, 4) for n in ("a.png", "b.png", "c.jpg.png")]
-    reflectance = enhance_image(model, read_image(folder / "a.png").tensor()[None])[1][0]
+    reflectance = enhance_image(model, read_image(folder / "a.png").tensor()[None], impl="plain")[1][0]
     expected = (255 * reflectance).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     assert np.array_equal(np.asarray(Image.open(out / "samples/epoch_0004/a.png")), expected)
 

@@ -80,7 +80,7 @@ class Report:
         """Enhance a few photographs: PNG files; for TensorBoard, input | illumination | enhanced and their tone."""
         enhanced = []
         for name, image in images:
-            illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image))
+            illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image, impl="plain"))
             # The whole name is kept where it is no .png: a.jpg and a.bmp may lie side by side.
             file = name if name.lower().endswith(".png") else f"{name}.png"
             target = self.out / SAMPLES / f"epoch_{epoch:04d}" / file

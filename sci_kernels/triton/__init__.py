@@ -2,6 +2,7 @@
 
 import triton
 
+from .enhance import launch_enhance
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
 from .retinex import launch_retinex_backward, launch_retinex_forward
@@ -11,6 +12,7 @@ INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 __all__ = [
     "INTERPRETED",
+    "launch_enhance",
     "launch_loss_backward",
     "launch_loss_forward",
     "launch_retinex_backward",

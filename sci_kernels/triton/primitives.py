@@ -62,6 +62,12 @@ def exp2(x, PTX: tl.constexpr):
 
 
 @triton.jit
+def clamp(x, low, high):
+    """PTX min and max drop a NaN unless told otherwise."""
+    return tl.clamp(x, low, high, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
     """magnitude * sign(x) for each x, sign(0) = 0, for a magnitude >= 0; NaN where either is NaN.
 

@@ -13,13 +13,7 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import RETINEX_BLOCK
-from .primitives import ACC, aligned, divide, load_block, ptx_level, store_block
-
-
-@triton.jit
-def _clamp(x, low, high):
-    # PTX min and max drop a NaN unless told otherwise.
-    return tl.clamp(x, low, high, propagate_nan=tl.PropagateNan.ALL)
+from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, store_block
 
 
 @triton.jit
@@ -31,9 +25,9 @@ def _retinex_block(
     residual = load_block(residual_ptr, mask, MASKED, ACC, BLOCK)
     stage_input = load_block(stage_input_ptr, mask, MASKED, ACC, BLOCK)
     image = load_block(image_ptr, mask, MASKED, ACC, BLOCK)
-    illumination = _clamp(residual + stage_input, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
+    illumination = clamp(residual + stage_input, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
     # Clamped before it is divided, which changes nothing as illumination <= 1, and leaves no quotient to overflow.
-    image = _clamp(image, tl.full([], 0.0, ACC), tl.full([], 1.0, ACC))
+    image = clamp(image, tl.full([], 0.0, ACC), tl.full([], 1.0, ACC))
     reflectance = divide(image, illumination, PTX)
     reflectance = tl.minimum(reflectance, tl.full([], 1.0, ACC), propagate_nan=tl.PropagateNan.ALL)
     store_block(illumination_ptr, illumination, mask, MASKED, BLOCK)
@@ -79,7 +73,7 @@ def _retinex_gradient_block(
     grad_illumination = load_block(grad_illumination_ptr, mask, MASKED, ACC, BLOCK)
     grad_reflectance = load_block(grad_reflectance_ptr, mask, MASKED, ACC, BLOCK)
     total = residual + stage_input
-    illumination = _clamp(total, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
+    illumination = clamp(total, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
     # The quotient is inside [0, 1], to the last bit, where the image is inside [0, illumination]. Selected before they
     # are divided: what a clamp stops may be infinite.
     inside = (image >= 0.0) & (image <= illumination)

@@ -1,0 +1,256 @@
+"""The enhance network, illumination and division in one kernel: each pixel read once, each result written once.
+
+A thread marches down its columns. Each new row of the image completes a row of the first convolution one row above
+it, which completes one of the second a row higher, which completes one of the third: three rows behind the image, a
+row of the result is written. Of each convolution the sums of the two rows that are not complete are kept, and nothing
+else; the columns beside the thread's own are computed by both threads concerned, 365 multiplications a pixel instead
+of 243. Rows above the march cost 6 further steps. The weights are constants of the code: as an operand of a
+multiplication they cost neither a register nor a load.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
+from ..reference import compute_dtype
+from .config import enhance_launch
+from .primitives import ACC, aligned, clamp, divide, exp2, in_order, ptx_level
+from .strips import row_offsets, store_own, strip_position
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+_LAYER = tl.constexpr(84)  # weights of a layer: 3 times 27 and a bias
+_CHANNEL = tl.constexpr(28)
+
+
+@triton.jit
+def _columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
+    """Columns of a row from -3 to COLS + 2 in the pieces they are read in, and which of them are inside the image.
+
+    Vectors are three of 4 columns, from -4 on.
+    """
+    columns = ()
+    inside = ()
+    if VECTOR:
+        own = left.to(tl.int64)[:, None] + tl.arange(0, 4)[None, :]
+        for j in tl.static_range(-1, 2):
+            columns = columns + (own + 4 * j,)
+            inside = inside + ((left + 4 * j >= 0) & (left + 4 * j < W),)
+    else:
+        for j in tl.static_range(-3, COLS + 3):
+            columns = columns + (left.to(tl.int64) + j,)
+            inside = inside + ((left + j >= 0) & (left + j < W),)
+    return columns, inside
+
+
+@triton.jit
+def _load(ptr, columns, inside, row_inside, BYTES: tl.constexpr, VECTOR: tl.constexpr, ACC: tl.constexpr):
+    mask = inside & row_inside
+    value = tl.load(ptr + columns, mask=mask[:, None] if VECTOR else mask, other=0).to(ACC)
+    return value * (1.0 / 255.0) if BYTES else value
+
+
+@triton.jit
+def _split4(strip, N: tl.constexpr):
+    even, odd = tl.split(tl.reshape(strip, [N, 2, 2]))
+    a, c = tl.split(even)
+    b, d = tl.split(odd)
+    return (a, b, c, d)
+
+
+@triton.jit
+def _image_row(
+    x_ptr, plane, row, columns, inside, H, W, SIDE: tl.constexpr, BYTES: tl.constexpr, VECTOR: tl.constexpr,
+    COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Columns -SIDE ... COLS + SIDE - 1 of a row, SIDE 3 or 0: a tensor [N] each, channel by channel; 0 outside."""
+    start = row_offsets(row, H, W, VECTOR)
+    row_inside = (row >= 0) & (row < H)
+    result = ()
+    for channel in tl.static_range(3):
+        ptr = x_ptr + channel * plane + start
+        if VECTOR:
+            own = _split4(_load(ptr, columns[1], inside[1], row_inside, BYTES, True, ACC), N)
+            if SIDE == 3:
+                before = _split4(_load(ptr, columns[0], inside[0], row_inside, BYTES, True, ACC), N)
+                after = _split4(_load(ptr, columns[2], inside[2], row_inside, BYTES, True, ACC), N)
+                result = result + before[1:] + own + after[:3]
+            else:
+                result = result + own
+        else:
+            for j in tl.static_range(3 - SIDE, COLS + 3 + SIDE):
+                result = result + (_load(ptr, columns[j], inside[j], row_inside, BYTES, False, ACC),)
+    return result
+
+
+@triton.jit
+def _biases(WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
+    """Sums of a new row: OUT columns [N] a channel."""
+    result = ()
+    for o in tl.static_range(3):
+        for _ in tl.static_range(OUT):
+            result = result + (tl.full([N], WEIGHTS[LAYER * _LAYER + o * _CHANNEL + 27], ACC),)
+    return result
+
+
+@triton.jit
+def _convolve(
+    sums, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, DY: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr
+):
+    """The sums of a row of OUT columns a channel, with what row DY - 1 from it adds; `x` has OUT + 2 columns."""
+    result = ()
+    for o in tl.static_range(3):
+        for column in tl.static_range(OUT):
+            total = sums[o * OUT + column]
+            for i in tl.static_range(3):
+                for dx in tl.static_range(3):
+                    value = x[i * (OUT + 2) + column + dx]
+                    total += WEIGHTS[LAYER * _LAYER + o * _CHANNEL + i * 9 + DY * 3 + dx] * value
+            result = result + (in_order(total) if PTX >= 1 else total,)
+    return result
+
+
+@triton.jit
+def _advance(
+    older, newer, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr,
+    N: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """A new row of a convolution's input: the row it completes, and the sums of the two that it does not."""
+    complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, PTX)
+    older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, PTX)
+    newer = _convolve(_biases(WEIGHTS, LAYER, OUT, N, ACC), x, WEIGHTS, LAYER, 0, OUT, PTX)
+    return complete, older, newer
+
+
+@triton.jit
+def _features(sums, shortcut, row, left, H, W, SIDE: tl.constexpr, COLS: tl.constexpr, ADD: tl.constexpr):
+    """relu of the sums, plus the middle columns of `shortcut` if ADD, 0 outside the image: columns -SIDE and on."""
+    OUT: tl.constexpr = COLS + 2 * SIDE
+    row_inside = (row >= 0) & (row < H)
+    result = ()
+    for channel in tl.static_range(3):
+        for j in tl.static_range(OUT):
+            value = tl.maximum(sums[channel * OUT + j], 0.0, propagate_nan=tl.PropagateNan.ALL)
+            if ADD:
+                value += shortcut[channel * (OUT + 2) + j + 1]
+            column = left + j - SIDE
+            result = result + (tl.where(row_inside & (column >= 0) & (column < W), value, 0.0),)
+    return result
+
+
+@triton.jit
+def _illuminate(total, x, LOW: tl.constexpr, HIGH: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr):
+    """Reflectance and illumination of one column from the last convolution and the image."""
+    one = tl.full([], 1.0, ACC)
+    # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
+    residual = divide(one, one + exp2(total * -LOG2_E, PTX), PTX, ROUNDED=False)
+    light = clamp(residual + x, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
+    # Clamped before it is divided, as in the Retinex kernel.
+    result = divide(clamp(x, tl.full([], 0.0, ACC), one), light, PTX)
+    return tl.minimum(result, one, propagate_nan=tl.PropagateNan.ALL), light
+
+
+@triton.jit
+def _store(
+    ptr, plane, row, columns, inside, wanted, values, H, W, BYTES: tl.constexpr, VECTOR: tl.constexpr,
+    COLS: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Writes the own columns of a row, channel by channel."""
+    start = row_offsets(row, H, W, VECTOR)
+    for channel in tl.static_range(3):
+        own = values[channel * COLS : (channel + 1) * COLS]
+        if BYTES:
+            for j in tl.static_range(COLS):
+                own = own[:j] + ((own[j] * 255.0).to(tl.int32).to(tl.uint8),) + own[j + 1 :]
+        store_own(
+            ptr + channel * plane + start,
+            columns if VECTOR else columns[1:],
+            None if VECTOR else inside[3 : COLS + 3],
+            wanted, own, VECTOR, COLS, N,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["H", "W", "march"])
+def _enhance_kernel(
+    x_ptr,
+    result_ptr,
+    light_ptr,
+    H,
+    W,
+    march,  # rows of the result that a thread writes
+    WEIGHTS: tl.constexpr,  # the packed weights, one after another
+    LOW: tl.constexpr,
+    HIGH: tl.constexpr,
+    LIGHT: tl.constexpr,  # whether the illumination is written
+    BYTES: tl.constexpr,  # uint8 in and out
+    VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
+    PTX: tl.constexpr,
+    ACC: tl.constexpr,
+    BANDS: tl.constexpr,
+    STRIPS: tl.constexpr,
+    COLS: tl.constexpr,
+):
+    N: tl.constexpr = BANDS * STRIPS
+    if VECTOR:
+        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+    image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
+    columns, inside = _columns(left, W, COLS, VECTOR)
+    plane = H.to(tl.int64) * W
+    x_ptr += image * 3 * plane
+    result_ptr += image * 3 * plane
+    light_ptr += image * 3 * plane
+    f_older = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
+    f_newer = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
+    g_older = _biases(WEIGHTS, 1, COLS + 2, N, ACC)
+    g_newer = _biases(WEIGHTS, 1, COLS + 2, N, ACC)
+    z_older = _biases(WEIGHTS, 2, COLS, N, ACC)
+    z_newer = _biases(WEIGHTS, 2, COLS, N, ACC)
+    f_above = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
+    for step in range(0, march + 6):
+        row = top + step - 3
+        x = _image_row(x_ptr, plane, row, columns, inside, H, W, 3, BYTES, VECTOR, COLS, N, ACC)
+        f, f_older, f_newer = _advance(f_older, f_newer, x, WEIGHTS, 0, COLS + 4, PTX, N, ACC)
+        f = _features(f, f, row - 1, left, H, W, 2, COLS, False)
+        g, g_older, g_newer = _advance(g_older, g_newer, f, WEIGHTS, 1, COLS + 2, PTX, N, ACC)
+        g = _features(g, f_above, row - 2, left, H, W, 1, COLS, True)
+        f_above = f
+        z, z_older, z_newer = _advance(z_older, z_newer, g, WEIGHTS, 2, COLS, PTX, N, ACC)
+        # The first rows are incomplete: what they lack lies above the march.
+        row = row - 3
+        wanted = (row >= top) & (row < H) & (left < W)
+        x = _image_row(x_ptr, plane, row, columns, inside, H, W, 0, BYTES, VECTOR, COLS, N, ACC)
+        result = ()
+        light = ()
+        for j in tl.static_range(3 * COLS):
+            value, lit = _illuminate(z[j], x[j], LOW, HIGH, PTX, ACC)
+            result = result + (value,)
+            light = light + (lit,)
+        _store(result_ptr, plane, row, columns, inside, wanted, result, H, W, BYTES, VECTOR, COLS, N)
+        if LIGHT:
+            _store(light_ptr, plane, row, columns, inside, wanted, light, H, W, BYTES, VECTOR, COLS, N)
+
+
+def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool) -> tuple[Tensor, Tensor | None]:
+    """Reflectance, and illumination if asked for, contiguous, in the image's dtype.
+
+    `weights` are the 252 packed ones in order.
+    """
+    x = aligned(image)
+    dtype = compute_dtype(x)
+    n, _, height, width = x.shape
+    launch = enhance_launch(x, dtype)
+    across = n * triton.cdiv(width, launch.strips * launch.columns)
+    march = launch.march(height, across)
+    result = torch.empty_like(x)
+    light = torch.empty_like(x) if illumination else None
+    level = ptx_level(x, dtype)
+    options = {"maxnreg": 255} if level >= 1 else {}
+    with torch.cuda.device_of(x):
+        _enhance_kernel[(across * triton.cdiv(height, march * launch.bands),)](
+            x, result, light if illumination else result, height, width, march, weights,
+            ILLUMINATION_MIN, ILLUMINATION_MAX, illumination, x.dtype == torch.uint8,
+            width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
+            launch.columns, num_warps=1, **options,
+        )  # fmt: skip
+    return result, light
