@@ -25,7 +25,7 @@ class Stages(NamedTuple):
     illuminations: list[Tensor]  # in [1e-4, 1]
     reflectances: list[Tensor]  # in [0, 1]
     inputs: list[Tensor]  # image, then image + calibration
-    calibrations: list[Tensor]  # absolute values
+    calibrations: list[Tensor]  # absolute values; without `exact`, none of the last stage
 
 
 class EnhanceNetwork(nn.Module):
@@ -86,31 +86,35 @@ class CalibrateNetwork(nn.Module):
 
 
 class Network(nn.Module):
-    """The training cascade: the same enhance and calibrate networks in every stage."""
+    """The training cascade: the same enhance and calibrate networks in every stage.
 
-    def __init__(self, stage: int = 3, impl: str = "auto"):
+    Args:
+        stage: how many.
+        impl: of the operators, see `EnhanceNetwork`.
+        exact: also compute the last stage's calibration. It feeds no stage and moves nothing but the BatchNorm
+            statistics of the calibrate network, which nothing but more training sees.
+    """
+
+    def __init__(self, stage: int = 3, impl: str = "auto", exact: bool = True):
         super().__init__()
         _check_counts(stage=stage)
-        self.stage = stage
+        self.stage, self.exact = stage, exact
         self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
         self.calibrate = CalibrateNetwork(layers=3, channels=16)
 
     def forward(self, image: Tensor) -> Stages:
-        """All stages of `image`, `(N, 3, H, W)` in [0, 1].
-
-        The last calibration feeds no stage; it is computed because it moves the BatchNorm statistics, as it does
-        in the official training.
-        """
+        """All stages of `image`, `(N, 3, H, W)` in [0, 1]; without `exact`, one calibration less than stages."""
         stages = Stages([], [], [], [])
         stage_input = image
-        for _ in range(self.stage):
+        for number in range(1, self.stage + 1):
             illumination, reflectance = self.enhance(stage_input, image)
-            calibration = self.calibrate(reflectance)
             stages.illuminations.append(illumination)
             stages.reflectances.append(reflectance)
             stages.inputs.append(stage_input)
-            stages.calibrations.append(calibration.abs())
-            stage_input = image + calibration
+            if number < self.stage or self.exact:
+                calibration = self.calibrate(reflectance)
+                stages.calibrations.append(calibration.abs())
+                stage_input = image + calibration
         return stages
 
 

@@ -45,6 +45,7 @@ class Settings:
     workers: int = 0
     amp: str = "off"
     impl: str = "auto"
+    exact: bool = False
     fidelity_weight: float = FIDELITY_WEIGHT
     sigma: float = SIGMA
     color: str = "reference"
@@ -70,6 +71,7 @@ class Settings:
             "steps", self, lambda value: value is None or (_whole(value) and value >= 1), "a whole number, 1 or more"
         )
         _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
+        _require("exact", self, lambda value: isinstance(value, bool), "true or false")
         for name, choices in (("amp", ("off", "bf16")), ("impl", IMPLS), ("color", COLORS)):
             _require(name, self, choices.__contains__, f"one of {', '.join(choices)}")
 
@@ -141,6 +143,7 @@ def to_json(settings: Settings, versions: dict[str, str]) -> str:
 def from_dict(values: dict) -> Settings:
     """Settings from their saved form, in which a tuple has become a list."""
     crop = values.get("crop")
+    values = {"exact": True} | values  # runs begun before there was a choice
     return Settings(**(values | {"crop": None if crop is None else tuple(crop)}))
 
 
@@ -197,6 +200,12 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     add("--workers", type=int, metavar="N", help="processes that load photographs (0: this one)")
     add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
     add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, blocked elsewhere)")
+    add(
+        "--exact",
+        action="store_true",
+        help="also compute the last stage's calibration, which moves nothing but "
+        "BatchNorm statistics of the calibrate network, as the official code does",
+    )
     add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
     add("--sigma", type=float, help="colour scale of the smoothness loss (10)")
     add("--color", choices=COLORS, help="colour transform of the smoothness loss (reference)")

@@ -5,7 +5,6 @@ import platform
 import shlex
 import statistics
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from model.weights import load_weights, save_weights
 
 from . import checkpoint
 from .config import Settings, from_dict, refuse_changes, to_json
-from .data import Photos, Schedule, load, stack
+from .data import Photos, Schedule, ahead, load, stack
 from .errors import TrainError
+from .late import LateReport
 from .report import SAMPLE_COUNT, Report, preview
-from .step import NotFinite, make_optimizer, training_step
+from .step import make_optimizer, training_step
 from .stop import Stopped, StopSignal
 
 
@@ -97,14 +97,16 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     epochs = -(-run.total // run.steps_an_epoch)
     schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total)
     samples = _samples(run) if settings.sample_every else []
-    clock = time.perf_counter()
-    for step, batch in enumerate(load(run.photos, schedule, settings.workers, run.device), run.start + 1):
+    late = LateReport(report, settings.lr, run.kept)
+    batches = load(run.photos, schedule, settings.workers, run.device)
+    for step, batch in enumerate(batches if settings.workers else ahead(batches), run.start + 1):
         names, images = stack(batch, run.device)
         result = _step_or_error(run, step, names, images)
-        report.step(step, result, time.perf_counter() - clock, len(names), settings.lr)
+        late.step(step, result, names)
         epoch = -(-step // run.steps_an_epoch)
         epoch_ended = step % run.steps_an_epoch == 0 or step == run.total
         if epoch_ended or stop.number or (settings.save_every and step % settings.save_every == 0):
+            late.flush()  # nothing is saved after a step that was not finite
             run.save(step)
         if epoch_ended:
             loss = report.epoch(epoch, epochs, step, run.total)
@@ -112,7 +114,8 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
                 report.samples(run.model, samples, epoch, step)
         if stop.number and step < run.total:
             raise Stopped(stop.number, f"saved at step {step} of {run.total}; to resume: {resume_command(run.out)}")
-        clock = time.perf_counter()
+        if epoch_ended:
+            late.restart()
     return loss
 
 
@@ -120,10 +123,6 @@ def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
     where = f"step {step} ({', '.join(names)})"
     try:
         return training_step(run.model, run.criterion, run.optimizer, images, run.settings.amp)
-    except NotFinite as error:
-        raise TrainError(
-            f"{where}: {error}; training has stopped, {run.kept()}; try a smaller --lr, or look at the photograph"
-        ) from None
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
@@ -165,7 +164,11 @@ def prepare(settings: Settings, resume: bool, overwrite: bool) -> Run:
 def build(settings: Settings, device: torch.device, finetune: str | None):
     """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts alike."""
     torch.manual_seed(settings.seed)
-    model = FinetuneNetwork(settings.impl) if settings.finetune else Network(settings.stage, settings.impl)
+    model = (
+        FinetuneNetwork(settings.impl)
+        if settings.finetune
+        else Network(settings.stage, settings.impl, exact=settings.exact)
+    )
     if finetune:
         load_weights(model, finetune)
     model.to(device)
