@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from sci_kernels import retinex
 
+from .fused import CHECKPOINTS, can_fuse, fused_network
+
 _STD = 0.02
 
 
@@ -34,13 +36,15 @@ class EnhanceNetwork(nn.Module):
     Args:
         layers: how many times the shared block is applied.
         channels: width between the first and the last convolution.
-        impl: of `sci_kernels.retinex`: "auto", "triton", "blocked" or "reference".
+        impl: of `sci_kernels.retinex`: "auto", "triton", "blocked" or "reference". Except for the last, training
+            goes through one function for all the convolutions, which keeps less for backward (see `fused`).
+        checkpoint: "off", "stage" or "block": keep still less and compute it again in backward.
     """
 
-    def __init__(self, layers: int = 1, channels: int = 3, impl: str = "auto"):
+    def __init__(self, layers: int = 1, channels: int = 3, impl: str = "auto", checkpoint: str = "off"):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
-        self.impl = impl
+        self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
         self.in_conv = nn.Sequential(_conv(3, channels), nn.ReLU())
         self.conv = nn.Sequential(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.blocks = nn.ModuleList([self.conv] * layers)
@@ -49,10 +53,7 @@ class EnhanceNetwork(nn.Module):
 
     def residual(self, stage_input: Tensor) -> Tensor:
         """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
-        features = self.in_conv(stage_input)
-        for block in self.blocks:
-            features = features + block(features)
-        return self.out_conv(features)
+        return _last_features(self, self.in_conv, self.conv, stage_input).sigmoid()
 
     def forward(self, stage_input: Tensor, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image` `(N, 3, H, W)`, by default the stage input itself."""
@@ -62,11 +63,15 @@ class EnhanceNetwork(nn.Module):
 
 
 class CalibrateNetwork(nn.Module):
-    """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published."""
+    """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published.
 
-    def __init__(self, layers: int = 3, channels: int = 16):
+    `impl` and `checkpoint` as for `EnhanceNetwork`.
+    """
+
+    def __init__(self, layers: int = 3, channels: int = 16, impl: str = "auto", checkpoint: str = "off"):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
+        self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
         self.in_conv = nn.Sequential(_conv(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.convs = nn.Sequential(
             *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
@@ -79,10 +84,7 @@ class CalibrateNetwork(nn.Module):
     def forward(self, reflectance: Tensor) -> Tensor:
         """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
         _check_image("reflectance", reflectance)
-        features = self.in_conv(reflectance)
-        for block in self.blocks:
-            features = features + block(features)
-        return reflectance - self.out_conv(features)
+        return reflectance - _last_features(self, self.in_conv, self.convs, reflectance).sigmoid()
 
 
 class Network(nn.Module):
@@ -93,14 +95,15 @@ class Network(nn.Module):
         impl: of the operators, see `EnhanceNetwork`.
         exact: also compute the last stage's calibration. It feeds no stage and moves nothing but the BatchNorm
             statistics of the calibrate network, which nothing but more training sees.
+        checkpoint: of the two networks, see `EnhanceNetwork`.
     """
 
-    def __init__(self, stage: int = 3, impl: str = "auto", exact: bool = True):
+    def __init__(self, stage: int = 3, impl: str = "auto", exact: bool = True, checkpoint: str = "off"):
         super().__init__()
         _check_counts(stage=stage)
         self.stage, self.exact = stage, exact
-        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
-        self.calibrate = CalibrateNetwork(layers=3, channels=16)
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint)
+        self.calibrate = CalibrateNetwork(layers=3, channels=16, impl=impl, checkpoint=checkpoint)
 
     def forward(self, image: Tensor) -> Stages:
         """All stages of `image`, `(N, 3, H, W)` in [0, 1]; without `exact`, one calibration less than stages."""
@@ -121,9 +124,9 @@ class Network(nn.Module):
 class FinetuneNetwork(nn.Module):
     """The enhance network alone, as it is fine-tuned and used."""
 
-    def __init__(self, impl: str = "auto"):
+    def __init__(self, impl: str = "auto", checkpoint: str = "off"):
         super().__init__()
-        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image`, `(N, 3, H, W)` in [0, 1]."""
@@ -152,6 +155,29 @@ def enhance_image(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _last_features(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor) -> Tensor:
+    """What the last convolution makes of x: by one function where training can, else module by module."""
+    if network.training and network.impl != "reference" and can_fuse(head, block):
+        return fused_network(x, head, block, len(network.blocks), network.out_conv[0], network.checkpoint)
+    if network.training and network.checkpoint != "off":
+        raise ValueError(
+            f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronised or otherwise changed; "
+            f"got {network.checkpoint!r}; leave it off"
+        )
+    features = head(x)
+    for block in network.blocks:
+        features = features + block(features)
+    return network.out_conv[0](features)
+
+
+def _checked(checkpoint: str, impl: str) -> str:
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(f"checkpoint: expected one of {', '.join(CHECKPOINTS)}; got {checkpoint!r}")
+    if checkpoint != "off" and impl == "reference":
+        raise ValueError(f"checkpoint: expected 'off' with impl='reference'; got {checkpoint!r}; use impl='auto'")
+    return checkpoint
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
