@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .statistics import batch_norm_gradient, batch_statistics, channel_sums
+from .statistics import batch_norm_gradient, batch_statistics, channel_sums, on_cpu
 
 CHECKPOINTS = ("off", "stage", "block")
 
@@ -124,7 +124,7 @@ class _Pass:
 
     def __init__(self, x: Tensor, plan: _Plan, parameters: Sequence[Tensor | None]):
         self.plan = plan
-        self.layout = torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+        self.layout = torch.channels_last if on_cpu(x) else torch.contiguous_format
         self.x = self.laid_out(x)
         self.parameters = [
             _Parameters(self.laid_out(weight), bias.to(plan.dtype), gamma, beta)
@@ -225,7 +225,7 @@ class _Backward:
         self.walk, self.plan, self.need_x = walk, walk.plan, need_x
         self.grads: list[list[Tensor | None]] = [[None] * 4 for _ in walk.parameters]
         # Where memory is not what is short, the trunk is made once instead of once a block.
-        self.trunks = [] if walk.x.device.type == "cpu" and self.plan.checkpoint != "block" else None
+        self.trunks = [] if on_cpu(walk.x) and self.plan.checkpoint != "block" else None
 
     def run(self, grad: Tensor) -> tuple[Tensor | None, list[Tensor | None]]:
         """Gradients of x and of the parameters, from that of the output."""

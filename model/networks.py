@@ -158,8 +158,12 @@ def enhance_image(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _last_features(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor) -> Tensor:
-    """What the last convolution makes of x: by one function where training can, else module by module."""
-    if network.training and network.impl != "reference" and can_fuse(head, block):
+    """What the last convolution makes of x: by one function where training can, else module by module.
+
+    A compiler is given the modules: what to keep and what to compute again is its own choice.
+    """
+    compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
+    if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
         return fused_network(x, head, block, len(network.blocks), network.out_conv[0], network.checkpoint)
     if network.training and network.checkpoint != "off":
         raise ValueError(

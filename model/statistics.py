@@ -8,17 +8,33 @@ put together in float64.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+_PLANNING = ContextVar("planning for a GPU", default=False)
+
+
+@contextmanager
+def planned_for_gpu() -> Iterator[None]:
+    """Within this context, tensors on the CPU, which may be fake, are treated as those of a GPU would be."""
+    token = _PLANNING.set(True)
+    try:
+        yield
+    finally:
+        _PLANNING.reset(token)
+
+
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether to choose what suits a CPU."""
+    return tensor.device.type == "cpu" and not _PLANNING.get()
 
 
 def batch_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel of `(N, C, H, W)`, float32 or float64."""
     z = _at_least_float32(z)
-    if torch.compiler.is_compiling():
-        variance, mean = torch.var_mean(z, (0, 2, 3), correction=0)
-        return mean, variance
     if not _in_phases(z):
         return torch.batch_norm_update_stats(z, None, None, 0.0)
     channels, counts, means, variances = z.shape[1], [], [], []
@@ -49,7 +65,7 @@ def batch_norm_gradient(
     grad_z = gamma invstd (grad - sum(grad) / P - (z - mean) invstd^2 sum(grad (z - mean)) / P). Overwrites `grad`.
     """
     invstd = (variance + eps).rsqrt()
-    if torch.compiler.is_compiling() or not _in_phases(z):
+    if not _in_phases(z):
         return torch.ops.aten.native_batch_norm_backward(
             grad, z, gamma, None, None, mean, invstd, True, eps, [True, True, True]
         )
@@ -83,11 +99,11 @@ def _reduced(grad: Tensor, z: Tensor, mean: Tensor, invstd: Tensor, eps: float) 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     """Half precision on a CPU, where the kernels would keep sums in it, as float32."""
-    return tensor.float() if tensor.device.type == "cpu" and tensor.element_size() < 4 else tensor
+    return tensor.float() if on_cpu(tensor) and tensor.element_size() < 4 else tensor
 
 
 def _in_phases(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.is_contiguous(memory_format=torch.channels_last)
+    return on_cpu(tensor) and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:

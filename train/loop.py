@@ -5,6 +5,7 @@ import platform
 import shlex
 import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .data import Photos, Schedule, ahead, load, stack
 from .errors import TrainError
 from .late import LateReport
 from .report import SAMPLE_COUNT, Report, preview
-from .step import make_optimizer, training_step
+from .step import losses_function, make_optimizer, training_step
 from .stop import Stopped, StopSignal
 
 
@@ -97,11 +98,12 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     epochs = -(-run.total // run.steps_an_epoch)
     schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total)
     samples = _samples(run) if settings.sample_every else []
+    losses = losses_function(settings.compile)
     late = LateReport(report, settings.lr, run.kept)
     batches = load(run.photos, schedule, settings.workers, run.device)
     for step, batch in enumerate(batches if settings.workers else ahead(batches), run.start + 1):
         names, images = stack(batch, run.device)
-        result = _step_or_error(run, step, names, images)
+        result = _step_or_error(run, step, names, images, losses)
         late.step(step, result, names)
         epoch = -(-step // run.steps_an_epoch)
         epoch_ended = step % run.steps_an_epoch == 0 or step == run.total
@@ -119,10 +121,10 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     return loss
 
 
-def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
+def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor, losses: Callable[..., torch.Tensor]):
     where = f"step {step} ({', '.join(names)})"
     try:
-        return training_step(run.model, run.criterion, run.optimizer, images, run.settings.amp)
+        return training_step(run.model, run.criterion, run.optimizer, images, run.settings.amp, losses)
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
@@ -165,9 +167,9 @@ def build(settings: Settings, device: torch.device, finetune: str | None):
     """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts alike."""
     torch.manual_seed(settings.seed)
     model = (
-        FinetuneNetwork(settings.impl)
+        FinetuneNetwork(settings.impl, settings.checkpoint)
         if settings.finetune
-        else Network(settings.stage, settings.impl, exact=settings.exact)
+        else Network(settings.stage, settings.impl, settings.exact, settings.checkpoint)
     )
     if finetune:
         load_weights(model, finetune)

@@ -72,6 +72,11 @@ def stage_losses(model: nn.Module, criterion: nn.Module, images: Tensor, amp: st
     return torch.stack([criterion(stage_input, illumination) for stage_input, illumination in stages])
 
 
+def losses_function(compiled: bool) -> Callable[..., Tensor]:
+    """`stage_losses`, or what torch.compile makes of it: one graph, for images of any size."""
+    return torch.compile(stage_losses, fullgraph=True, dynamic=True) if compiled else stage_losses
+
+
 def training_step(
     model: nn.Module,
     criterion: nn.Module,
@@ -91,7 +96,7 @@ def training_step(
         optimizer: over the parameters of the model, from `make_optimizer`.
         images: `(N, 3, H, W)` in [0, 1], the device and dtype of the model.
         amp: "off", or "bf16" to run the network under autocast.
-        losses: `stage_losses`, or what `torch.compile` made of it.
+        losses: of `losses_function`.
     """
     model.train()
     optimizer.zero_grad(set_to_none=True)
