@@ -27,7 +27,7 @@ class Stages(NamedTuple):
     illuminations: list[Tensor]  # in [1e-4, 1]
     reflectances: list[Tensor]  # in [0, 1]
     inputs: list[Tensor]  # image, then image + calibration
-    calibrations: list[Tensor]  # absolute values; without `exact`, none of the last stage
+    calibrations: list[Tensor]  # absolute values; none without `exact`
 
 
 class EnhanceNetwork(nn.Module):
@@ -93,8 +93,8 @@ class Network(nn.Module):
     Args:
         stage: how many.
         impl: of the operators, see `EnhanceNetwork`.
-        exact: also compute the last stage's calibration. It feeds no stage and moves nothing but the BatchNorm
-            statistics of the calibrate network, which nothing but more training sees.
+        exact: also compute what training does not need: the list of calibrations, and the last stage's. That feeds
+            no stage and moves nothing but BatchNorm statistics of the calibrate network, which training never uses.
         checkpoint: of the two networks, see `EnhanceNetwork`.
     """
 
@@ -106,7 +106,7 @@ class Network(nn.Module):
         self.calibrate = CalibrateNetwork(layers=3, channels=16, impl=impl, checkpoint=checkpoint)
 
     def forward(self, image: Tensor) -> Stages:
-        """All stages of `image`, `(N, 3, H, W)` in [0, 1]; without `exact`, one calibration less than stages."""
+        """All stages of `image`, `(N, 3, H, W)` in [0, 1]."""
         stages = Stages([], [], [], [])
         stage_input = image
         for number in range(1, self.stage + 1):
@@ -116,7 +116,8 @@ class Network(nn.Module):
             stages.inputs.append(stage_input)
             if number < self.stage or self.exact:
                 calibration = self.calibrate(reflectance)
-                stages.calibrations.append(calibration.abs())
+                if self.exact:
+                    stages.calibrations.append(calibration.abs())
                 stage_input = image + calibration
         return stages
 

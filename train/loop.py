@@ -54,7 +54,8 @@ class Run:
 
     def kept(self) -> str:
         """What there is to go back to."""
-        return "nothing had been saved" if self.saved is None else f"{checkpoint.CHECKPOINT} keeps step {self.saved}"
+        path = self.out / checkpoint.CHECKPOINT
+        return "nothing had been saved" if self.saved is None else f"{path} keeps step {self.saved}"
 
 
 def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> Path:
@@ -129,10 +130,19 @@ def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor, 
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         h, w = images.shape[2:]
+        planned = _planned(run, len(names), h, w)
         raise TrainError(
-            f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w}; {run.kept()}; use --crop H W, "
-            "a smaller --batch-size, or --amp bf16"
+            f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w} (height x width); {run.kept()}; "
+            f"use --crop H W, a smaller --batch-size, --checkpoint block or --amp bf16 ({planned})"
         ) from None
+
+
+def _planned(run: Run, batch: int, height: int, width: int) -> str:
+    """The planner's word on a step that did not fit."""
+    from .plan import advice  # takes a while, and is needed on this day alone
+
+    memory = torch.cuda.get_device_properties(run.device).total_memory if run.device.type == "cuda" else None
+    return advice(run.settings, height, width, batch, memory)
 
 
 def prepare(settings: Settings, resume: bool, overwrite: bool) -> Run:

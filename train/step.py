@@ -74,7 +74,10 @@ def stage_losses(model: nn.Module, criterion: nn.Module, images: Tensor, amp: st
 
 def losses_function(compiled: bool) -> Callable[..., Tensor]:
     """`stage_losses`, or what torch.compile makes of it: one graph, for images of any size."""
-    return torch.compile(stage_losses, fullgraph=True, dynamic=True) if compiled else stage_losses
+    if not compiled:
+        return stage_losses
+    # Inductor's choice of a layout for convolutions looks at sizes, and would compile again for each.
+    return torch.compile(stage_losses, fullgraph=True, dynamic=True, options={"layout_optimization": False})
 
 
 def training_step(
