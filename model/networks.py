@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sci_kernels import retinex
 
+from .convolution import Conv3x3
 from .fused import CHECKPOINTS, can_fuse, fused_network
 
 _STD = 0.02
@@ -45,10 +46,10 @@ class EnhanceNetwork(nn.Module):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
         self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
-        self.in_conv = nn.Sequential(_conv(3, channels), nn.ReLU())
-        self.conv = nn.Sequential(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.ReLU())
+        self.conv = nn.Sequential(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.blocks = nn.ModuleList([self.conv] * layers)
-        self.out_conv = nn.Sequential(_conv(channels, 3), nn.Sigmoid())
+        self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
         _initialise(self.in_conv, self.conv, self.out_conv)
 
     def residual(self, stage_input: Tensor) -> Tensor:
@@ -72,13 +73,13 @@ class CalibrateNetwork(nn.Module):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
         self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
-        self.in_conv = nn.Sequential(_conv(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.convs = nn.Sequential(
-            *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
-            *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+            *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+            *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
         )
         self.blocks = nn.ModuleList([self.convs] * layers)
-        self.out_conv = nn.Sequential(_conv(channels, 3), nn.Sigmoid())
+        self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
         _initialise(self.in_conv, self.convs, self.out_conv)
 
     def forward(self, reflectance: Tensor) -> Tensor:
@@ -183,10 +184,6 @@ def _checked(checkpoint: str, impl: str) -> str:
     if checkpoint != "off" and impl == "reference":
         raise ValueError(f"checkpoint: expected 'off' with impl='reference'; got {checkpoint!r}; use impl='auto'")
     return checkpoint
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
 
 
 def _initialise(*parts: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from train.__main__ import main
 from train.plan import GIB, RESERVE, Step, measure, plan
 from train.step import make_optimizer, training_step
 
+ROOT = Path(__file__).resolve().parent.parent
 STEPS = [
     Step(stage=2, impl="blocked"),
     Step(stage=2, impl="blocked", checkpoint="stage"),
@@ -60,6 +62,15 @@ def test_the_command(capsys):
         with pytest.raises(SystemExit) as error:
             main(["plan", *arguments])
         assert error.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+def test_the_table_of_the_readme_is_what_is_planned():
+    rows = [
+        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("| bf16 | block |")
+    ]
+    found = plan(Step(amp="bf16", checkpoint="block"))
+    sizes = ["{1} x {0}".format(*found.largest(memory * GIB)) for memory in (8, 16, 24, 80)]
+    assert rows == [f"| bf16 | block | {found.peak:.0f} | {' | '.join(sizes)} |"]
 
 
 @pytest.mark.gpu

@@ -74,10 +74,7 @@ def stage_losses(model: nn.Module, criterion: nn.Module, images: Tensor, amp: st
 
 def losses_function(compiled: bool) -> Callable[..., Tensor]:
     """`stage_losses`, or what torch.compile makes of it: one graph, for images of any size."""
-    if not compiled:
-        return stage_losses
-    # Inductor's choice of a layout for convolutions looks at sizes, and would compile again for each.
-    return torch.compile(stage_losses, fullgraph=True, dynamic=True, options={"layout_optimization": False})
+    return torch.compile(stage_losses, fullgraph=True, dynamic=True) if compiled else stage_losses
 
 
 def training_step(
