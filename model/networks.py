@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from sci_kernels import enhance as fused_enhance
 from sci_kernels import retinex
 
+from .convolution import Conv3x3
 from .fold import fold, unfused_reason
+from .fused import CHECKPOINTS, can_fuse, fused_network
 
 _STD = 0.02
 
@@ -28,7 +30,7 @@ class Stages(NamedTuple):
     illuminations: list[Tensor]  # in [1e-4, 1]
     reflectances: list[Tensor]  # in [0, 1]
     inputs: list[Tensor]  # image, then image + calibration
-    calibrations: list[Tensor]  # absolute values
+    calibrations: list[Tensor]  # absolute values; none without `exact`
 
 
 class EnhanceNetwork(nn.Module):
@@ -37,25 +39,24 @@ class EnhanceNetwork(nn.Module):
     Args:
         layers: how many times the shared block is applied.
         channels: width between the first and the last convolution.
-        impl: of `sci_kernels.retinex`: "auto", "triton", "blocked" or "reference".
+        impl: of `sci_kernels.retinex`: "auto", "triton", "blocked" or "reference". Except for the last, training
+            goes through one function for all the convolutions, which keeps less for backward (see `fused`).
+        checkpoint: "off", "stage" or "block": keep still less and compute it again in backward.
     """
 
-    def __init__(self, layers: int = 1, channels: int = 3, impl: str = "auto"):
+    def __init__(self, layers: int = 1, channels: int = 3, impl: str = "auto", checkpoint: str = "off"):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
-        self.impl = impl
-        self.in_conv = nn.Sequential(_conv(3, channels), nn.ReLU())
-        self.conv = nn.Sequential(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
+        self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.ReLU())
+        self.conv = nn.Sequential(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.blocks = nn.ModuleList([self.conv] * layers)
-        self.out_conv = nn.Sequential(_conv(channels, 3), nn.Sigmoid())
+        self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
         _initialise(self.in_conv, self.conv, self.out_conv)
 
     def residual(self, stage_input: Tensor) -> Tensor:
         """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
-        features = self.in_conv(stage_input)
-        for block in self.blocks:
-            features = features + block(features)
-        return self.out_conv(features)
+        return _last_features(self, self.in_conv, self.conv, stage_input).sigmoid()
 
     def forward(self, stage_input: Tensor, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image` `(N, 3, H, W)`, by default the stage input itself."""
@@ -65,64 +66,71 @@ class EnhanceNetwork(nn.Module):
 
 
 class CalibrateNetwork(nn.Module):
-    """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published."""
+    """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published.
 
-    def __init__(self, layers: int = 3, channels: int = 16):
+    `impl` and `checkpoint` as for `EnhanceNetwork`.
+    """
+
+    def __init__(self, layers: int = 3, channels: int = 16, impl: str = "auto", checkpoint: str = "off"):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
-        self.in_conv = nn.Sequential(_conv(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
+        self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.convs = nn.Sequential(
-            *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
-            *(_conv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+            *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+            *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
         )
         self.blocks = nn.ModuleList([self.convs] * layers)
-        self.out_conv = nn.Sequential(_conv(channels, 3), nn.Sigmoid())
+        self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
         _initialise(self.in_conv, self.convs, self.out_conv)
 
     def forward(self, reflectance: Tensor) -> Tensor:
         """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
         _check_image("reflectance", reflectance)
-        features = self.in_conv(reflectance)
-        for block in self.blocks:
-            features = features + block(features)
-        return reflectance - self.out_conv(features)
+        return reflectance - _last_features(self, self.in_conv, self.convs, reflectance).sigmoid()
 
 
 class Network(nn.Module):
-    """The training cascade: the same enhance and calibrate networks in every stage."""
+    """The training cascade: the same enhance and calibrate networks in every stage.
 
-    def __init__(self, stage: int = 3, impl: str = "auto"):
+    Args:
+        stage: how many.
+        impl: of the operators, see `EnhanceNetwork`.
+        exact: also compute what training does not need: the list of calibrations, and the last stage's. That feeds
+            no stage and moves nothing but BatchNorm statistics of the calibrate network, which training never uses.
+        checkpoint: of the two networks, see `EnhanceNetwork`.
+    """
+
+    def __init__(self, stage: int = 3, impl: str = "auto", exact: bool = True, checkpoint: str = "off"):
         super().__init__()
         _check_counts(stage=stage)
-        self.stage = stage
-        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
-        self.calibrate = CalibrateNetwork(layers=3, channels=16)
+        self.stage, self.exact = stage, exact
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint)
+        self.calibrate = CalibrateNetwork(layers=3, channels=16, impl=impl, checkpoint=checkpoint)
 
     def forward(self, image: Tensor) -> Stages:
-        """All stages of `image`, `(N, 3, H, W)` in [0, 1].
-
-        The last calibration feeds no stage; it is computed because it moves the BatchNorm statistics, as it does
-        in the official training.
-        """
+        """All stages of `image`, `(N, 3, H, W)` in [0, 1]."""
         stages = Stages([], [], [], [])
         stage_input = image
-        for _ in range(self.stage):
+        for number in range(1, self.stage + 1):
             illumination, reflectance = self.enhance(stage_input, image)
-            calibration = self.calibrate(reflectance)
             stages.illuminations.append(illumination)
             stages.reflectances.append(reflectance)
             stages.inputs.append(stage_input)
-            stages.calibrations.append(calibration.abs())
-            stage_input = image + calibration
+            if number < self.stage or self.exact:
+                calibration = self.calibrate(reflectance)
+                if self.exact:
+                    stages.calibrations.append(calibration.abs())
+                stage_input = image + calibration
         return stages
 
 
 class FinetuneNetwork(nn.Module):
     """The enhance network alone, as it is fine-tuned and used."""
 
-    def __init__(self, impl: str = "auto"):
+    def __init__(self, impl: str = "auto", checkpoint: str = "off"):
         super().__init__()
-        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl)
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image`, `(N, 3, H, W)` in [0, 1]."""
@@ -172,8 +180,31 @@ def _enhance_plain(enhance: EnhanceNetwork, image: Tensor) -> tuple[Tensor, Tens
             module.training = training
 
 
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
+def _last_features(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor) -> Tensor:
+    """What the last convolution makes of x: by one function where training can, else module by module.
+
+    A compiler is given the modules: what to keep and what to compute again is its own choice.
+    """
+    compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
+    if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
+        return fused_network(x, head, block, len(network.blocks), network.out_conv[0], network.checkpoint)
+    if network.training and network.checkpoint != "off":
+        raise ValueError(
+            f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronised or otherwise changed; "
+            f"got {network.checkpoint!r}; leave it off"
+        )
+    features = head(x)
+    for block in network.blocks:
+        features = features + block(features)
+    return network.out_conv[0](features)
+
+
+def _checked(checkpoint: str, impl: str) -> str:
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(f"checkpoint: expected one of {', '.join(CHECKPOINTS)}; got {checkpoint!r}")
+    if checkpoint != "off" and impl == "reference":
+        raise ValueError(f"checkpoint: expected 'off' with impl='reference'; got {checkpoint!r}; use impl='auto'")
+    return checkpoint
 
 
 def _initialise(*parts: nn.Module) -> None:

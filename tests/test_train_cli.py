@@ -123,7 +123,8 @@ def test_what_a_run_leaves(command, folder, tmp_path):
     model = Network()
     load_weights(model, out / "weights.safetensors")
     # Three stages a step, every one of them in train mode, sample pictures in between or not.
-    assert model.enhance.conv[1].num_batches_tracked == model.calibrate.in_conv[1].num_batches_tracked == 36
+    assert model.enhance.conv[1].num_batches_tracked == 36
+    assert model.calibrate.in_conv[1].num_batches_tracked == 24  # the last calibration feeds nothing
 
     pictures = sorted(path.relative_to(out / "samples").as_posix() for path in (out / "samples").rglob("*.png"))
     assert pictures == [f"epoch_{k:04d}/{n}" for k in (1, 3, 4) for n in ("a.png", "b.png", "c.jpg.png")]
@@ -273,6 +274,9 @@ MISTAKES = {
     "device": (["--device", "cuda:99"], "--device"),
     "device unknown": (["--device", "toaster"], "toaster"),
     "impl": (["--impl", "cuda"], "--impl"),
+    "checkpoint": (["--checkpoint", "all"], "--checkpoint"),
+    "checkpoint and compile": (["--checkpoint", "block", "--compile"], "--checkpoint"),
+    "checkpoint of the reference": (["--checkpoint", "stage", "--impl", "reference"], "--checkpoint"),
     "unknown flag": (["--stages", "3"], "--stages"),
     "weights missing": (["--finetune", "nowhere.pt"], "nowhere.pt"),
     "weights truncated": (["--finetune", "{tmp}/truncated.safetensors"], "truncated.safetensors"),
@@ -363,13 +367,20 @@ def test_weights_that_are_not_finite_are_never_saved(command, tmp_path, monkeypa
     ],
     ids=["gpu", "cpu"],
 )
-def test_out_of_memory_names_the_photograph_and_the_way_out(command, monkeypatch, error):
+def test_out_of_memory_names_the_photograph_and_the_way_out(command, tmp_path, monkeypatch, error):
+    original, calls = train.loop.training_step, []
+
     def step(*arguments):
-        raise error
+        calls.append(1)
+        if len(calls) == 4:
+            raise error
+        return original(*arguments)
 
     monkeypatch.setattr(train.loop, "training_step", step)
-    status, _, errors = command("--epochs", 1)
-    assert status == 1 and len(errors) == 1 and "--crop" in errors[0] and "step 1 (" in errors[0]
+    status, _, errors = command("--stage", 1, "--crop", 14, 12)
+    assert status == 1 and len(errors) == 1 and "step 4 (" in errors[0]
+    assert "with 1 x 14x12" in errors[0] and f"{tmp_path}/out/checkpoint.pt keeps step 3" in errors[0]
+    assert all(word in errors[0] for word in ("--crop", "--checkpoint block", "--amp bf16", "planned for it: 1.0 GiB"))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(command, tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from model.images import ImageError
 from train import data
-from train.data import Photos, Schedule, crop_corner, load, order, stack
+from train.data import Photos, Schedule, ahead, crop_corner, load, order, stack
 from train.errors import TrainError
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_whole_photographs_by_name(folder):
     photos, warnings = read(folder)
     assert photos.identity() == [["b.png", 24, 20], ["c.bmp", 30, 33], ["sub/a.png", 24, 26]]
     assert not warnings
-    name, image = photos[0, 1]
+    (name,), (image,) = stack([photos[0, 1]], CPU)
     expected = np.asarray(Image.open(folder / "c.bmp")).transpose(2, 0, 1).astype(np.float32) / 255
     assert name == "c.bmp" and np.array_equal(image.numpy(), expected)
 
@@ -59,7 +59,8 @@ def test_whole_photographs_by_name(folder):
 def test_a_crop_is_a_window_of_the_photograph(folder):
     photos, _ = read(folder, crop=(10, 12))
     top, left = crop_corner(2, 5, 1, (30, 33), (10, 12))
-    assert torch.equal(photos[5, 1][1], photos.image(1)[:, top : top + 10, left : left + 12])
+    assert photos[5, 1][1].dtype == torch.uint8  # a byte a value until it is on the device
+    assert torch.equal(stack([photos[5, 1]], CPU)[1][0], photos.image(1)[:, top : top + 10, left : left + 12])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
@@ -80,7 +81,8 @@ def test_workers_and_cache_change_nothing(folder, monkeypatch):
     uncached, _ = read(folder, crop=(9, 8))
     assert photos._pixels and not uncached._pixels
     for workers in (0, 2):
-        batches = [stack(batch, CPU) for batch in load(uncached, schedule, workers, CPU)]
+        loader = load(uncached, schedule, workers, CPU)
+        batches = [stack(batch, CPU) for batch in (loader if workers else ahead(loader))]
         assert [names for names, _ in batches] == [names for names, _ in expected]
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(batches, expected, strict=True))
 
@@ -110,7 +112,7 @@ def test_every_colour_mode_gives_three_channels(tmp_path, mode):
     else:
         write_photo(path, 20, 24, mode=mode)
     photos, warnings = read(tmp_path / "photos")
-    image = photos[0, 0][1]
+    image = stack([photos[0, 0]], CPU)[1][0]
     assert image.shape == (3, 20, 24) and image.dtype == torch.float32 and not warnings
     assert 0 <= image.min() < image.max() <= 1
     if mode == "I;16":

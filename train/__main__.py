@@ -1,4 +1,4 @@
-"""`python -m train --data DIR --out DIR`."""
+"""`python -m train --data DIR --out DIR`, and `python -m train plan --memory 24GB`."""
 
 import os
 import sys
@@ -17,6 +17,11 @@ from .stop import Stopped
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["plan"]:
+        from .plan import main as plan
+
+        return plan(argv[1:])
     given, resume, overwrite = parse(argv)
     try:
         saved = read_json(Path(given["out"]) / CONFIG) if resume else None

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.fused import CHECKPOINTS
 from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA
 
 from .errors import TrainError
@@ -24,7 +25,10 @@ FINETUNE_STEPS = 100
 
 # What may differ between a run and its resumption: none of these changes what a step computes from the
 # steps before it (another device rounds differently). `data` may move as long as it holds the same photographs.
-MAY_CHANGE = ("data", "out", "epochs", "steps", "workers", "device", "save_every", "sample_every")
+MAY_CHANGE = (
+    *("data", "out", "epochs", "steps", "workers", "device", "save_every", "sample_every"),
+    *("checkpoint", "compile"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Settings:
     workers: int = 0
     amp: str = "off"
     impl: str = "auto"
+    exact: bool = False
+    checkpoint: str = "off"
+    compile: bool = False
     fidelity_weight: float = FIDELITY_WEIGHT
     sigma: float = SIGMA
     color: str = "reference"
@@ -71,9 +78,14 @@ class Settings:
             "steps", self, lambda value: value is None or (_whole(value) and value >= 1), "a whole number, 1 or more"
         )
         _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
-        _require("sync_bn", self, lambda value: isinstance(value, bool), "true or false")
-        for name, choices in (("amp", ("off", "bf16")), ("impl", IMPLS), ("color", COLORS)):
-            _require(name, self, choices.__contains__, f"one of {', '.join(choices)}")
+        for name in ("exact", "compile", "sync_bn"):
+            _require(name, self, lambda value: isinstance(value, bool), "true or false")
+        choices = {"amp": ("off", "bf16"), "impl": IMPLS, "color": COLORS, "checkpoint": CHECKPOINTS}
+        for name, accepted in choices.items():
+            _require(name, self, accepted.__contains__, f"one of {', '.join(accepted)}")
+        if self.checkpoint != "off" and (self.compile or self.impl == "reference"):
+            other = "--compile" if self.compile else "--impl reference"
+            raise TrainError(f"--checkpoint: expected off with {other}; got {self.checkpoint}; leave one of them out")
 
     def fixed(self) -> dict:
         """The settings that a resumed run must share with the run it continues."""
@@ -143,6 +155,7 @@ def to_json(settings: Settings, versions: dict[str, str]) -> str:
 def from_dict(values: dict) -> Settings:
     """Settings from their saved form, in which a tuple has become a list."""
     crop = values.get("crop")
+    values = {"exact": True} | values  # runs begun before there was a choice
     return Settings(**(values | {"crop": None if crop is None else tuple(crop)}))
 
 
@@ -206,6 +219,19 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
     add("--sync-bn", "--sync_bn", action="store_true", help="BatchNorm over all processes (torchrun, GPUs only)")
     add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, blocked elsewhere)")
+    add(
+        "--exact",
+        action="store_true",
+        help="also compute the last stage's calibration, which moves nothing but "
+        "BatchNorm statistics of the calibrate network, as the official code does",
+    )
+    add(
+        "--checkpoint",
+        choices=CHECKPOINTS,
+        help="compute again in backward instead of keeping: nothing (off), a "
+        "stage, or block by block; the same numbers in less memory",
+    )
+    add("--compile", action="store_true", help="have torch.compile make the step; the first takes minutes")
     add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
     add("--sigma", type=float, help="colour scale of the smoothness loss (10)")
     add("--color", choices=COLORS, help="colour transform of the smoothness loss (reference)")

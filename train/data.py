@@ -6,9 +6,10 @@ the number of worker processes changes nothing.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,9 @@ def crop_corner(seed: int, epoch: int, index: int, size: tuple[int, int], crop: 
 
 
 class Photos(Dataset):
-    """The readable photographs of a folder; item `(epoch, index)` is `(name, float32 (3, h, w) in [0, 1])`.
+    """The readable photographs of a folder; item `(epoch, index)` is `(name, (3, h, w))`.
+
+    Pixels of 8 bits stay uint8 until they are on the device (`stack`); deeper ones are float32 in [0, 1].
 
     Every file is decoded once at the start, so that a damaged one is known by name before hours of work.
 
@@ -132,7 +135,9 @@ class Photos(Dataset):
         if self.crop:
             top, left = crop_corner(self.seed, epoch, index, self.sizes[index], self.crop)
             pixels = pixels[top : top + self.crop[0], left : left + self.crop[1]]
-        return self.names[index], Picture(pixels).tensor()
+        if pixels.dtype != np.uint8:
+            return self.names[index], Picture(pixels).tensor()
+        return self.names[index], torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def _read(self, index: int) -> np.ndarray:
         pixels = self._pixels.get(index)
@@ -232,27 +237,44 @@ def load(photos: Photos, schedule: Schedule, workers: int, device: torch.device)
         batch_sampler=schedule,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=partial(_leave_signals_to_parent, os.getpid()),
         pin_memory=device.type == "cuda",
     )
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def ahead(batches: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
+    """The same batches, each read on a thread while the one before it is in use."""
+    iterator = iter(batches)
+    with ThreadPoolExecutor(1, "reader") as pool:
+        waiting = pool.submit(next, iterator, None)
+        while (batch := waiting.result()) is not None:
+            waiting = pool.submit(next, iterator, None)
+            yield batch
+
+
+def _leave_signals_to_parent(parent: int, worker: int) -> None:
     """Ctrl-C reaches every process of the terminal's group; the parent still needs this one to finish its step.
 
     Leaving the group, rather than ignoring signals, lets the parent end a worker that hangs.
     """
+    if os.getppid() != parent:  # killed before this worker began to watch it: it would wait for ever
+        os._exit(1)
     if hasattr(os, "setsid"):
         os.setsid()
     torch.set_num_threads(1)
 
 
 def stack(samples: list[Sample], device: torch.device) -> tuple[list[str], Tensor]:
-    """Names and one `(N, 3, h, w)` tensor on the device. Raises TrainError where a sample could not be read."""
+    """Names, and `(N, 3, h, w)` in [0, 1], float32, on the device; a byte a value on the way there.
+
+    Raises TrainError where a sample could not be read.
+    """
     names, images = [], []
     for name, image in samples:
         if isinstance(image, TrainError):
             raise image
         names.append(name)
-        images.append(image)
-    return names, torch.stack(images).to(device, non_blocking=True)
+        image = image.to(device, non_blocking=True)
+        # The division of Picture.tensor, so that the values are the same to the bit.
+        images.append(image.float().div_(255.0) if image.dtype == torch.uint8 else image)
+    return names, torch.stack(images)

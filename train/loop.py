@@ -5,7 +5,7 @@ import platform
 import shlex
 import statistics
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from model.weights import load_weights, save_weights
 
 from . import checkpoint
 from .config import Settings, from_dict, refuse_changes, to_json
-from .data import Photos, Place, Schedule, load, stack
+from .data import Photos, Place, Schedule, ahead, load, stack
 from .distributed import Lost, Processes, join, leave
 from .errors import TrainError
+from .late import LateReport
 from .report import SAMPLE_COUNT, Report, preview
-from .step import NotFinite, make_optimizer, training_step
+from .step import losses_function, make_optimizer, training_step
 from .stop import Stopped, StopSignal
 
 
@@ -65,9 +66,10 @@ class Run:
 
     def kept(self) -> str:
         """What there is to go back to."""
+        path = self.out / checkpoint.CHECKPOINT
         if not self.processes.first:  # process 0 may have died while it wrote
-            return f"{self.out / checkpoint.CHECKPOINT} keeps the last save, if there was one"
-        return "nothing had been saved" if self.saved is None else f"{checkpoint.CHECKPOINT} keeps step {self.saved}"
+            return f"{path} keeps the last save, if there was one"
+        return "nothing had been saved" if self.saved is None else f"{path} keeps step {self.saved}"
 
 
 def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> Path:
@@ -127,15 +129,17 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     share = processes.rank, processes.count
     schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total, run.place, *share)
     samples = _samples(run) if settings.sample_every and processes.first else []
-    clock = time.perf_counter()
-    for step, batch in enumerate(load(run.photos, schedule, settings.workers, run.device), run.start + 1):
+    losses = losses_function(settings.compile)
+    late = LateReport(report, settings.lr, processes.count, run.kept)
+    batches = load(run.photos, schedule, settings.workers, run.device)
+    for step, batch in enumerate(batches if settings.workers else ahead(batches), run.start + 1):
         names, images = stack(batch, run.device)
-        result = _step_or_error(run, step, names, images)
-        report.step(step, result, time.perf_counter() - clock, len(names) * processes.count, settings.lr)
+        late.step(step, _step_or_error(run, step, names, images, losses), names)
         epoch, place = place.epoch + 1, place.next(len(run.photos), run.batch)
         epoch_ended = place.taken == 0 or step == run.total
         stopped = processes.largest(stop.number or 0)  # a signal reaches the processes at different steps
         if epoch_ended or stopped or (settings.save_every and step % settings.save_every == 0):
+            late.flush()  # nothing is saved after a step that was not finite
             run.save(step, place)
         if epoch_ended:
             loss = report.epoch(epoch, epochs, step, run.total, processes.mean)
@@ -145,27 +149,33 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
             leave()
             command = resume_command(run.out, processes.count)
             raise Stopped(stopped, f"saved at step {step} of {run.total}; to resume: {command}")
-        clock = time.perf_counter()
+        if epoch_ended:
+            late.restart()
     return loss
 
 
-def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor):
+def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor, losses: Callable[..., torch.Tensor]):
     where = f"step {step} ({', '.join(names)})"
     try:
-        return training_step(run.replica, run.criterion, run.optimizer, images, run.settings.amp)
-    except NotFinite as error:
-        raise TrainError(
-            f"{where}: {error}; training has stopped, {run.kept()}; try a smaller --lr, or look at the photograph"
-        ) from None
+        return training_step(run.replica, run.criterion, run.optimizer, images, run.settings.amp, losses)
     except RuntimeError as error:
         run.processes.check_lost(error)
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         h, w = images.shape[2:]
+        planned = _planned(run, len(names), h, w)
         raise TrainError(
-            f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w}; {run.kept()}; use --crop H W, "
-            "a smaller --batch-size, or --amp bf16"
+            f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w} (height x width); {run.kept()}; "
+            f"use --crop H W, a smaller --batch-size, --checkpoint block or --amp bf16 ({planned})"
         ) from None
+
+
+def _planned(run: Run, batch: int, height: int, width: int) -> str:
+    """The planner's word on a step that did not fit."""
+    from .plan import advice  # takes a while, and is needed on this day alone
+
+    memory = torch.cuda.get_device_properties(run.device).total_memory if run.device.type == "cuda" else None
+    return advice(run.settings, height, width, batch, memory)
 
 
 def prepare(settings: Settings, resume: bool, overwrite: bool, processes: Processes, device: str) -> Run:
@@ -214,7 +224,11 @@ def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Proce
 def build(settings: Settings, device: torch.device, finetune: str | None):
     """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts alike."""
     torch.manual_seed(settings.seed)
-    model = FinetuneNetwork(settings.impl) if settings.finetune else Network(settings.stage, settings.impl)
+    model = (
+        FinetuneNetwork(settings.impl, settings.checkpoint)
+        if settings.finetune
+        else Network(settings.stage, settings.impl, settings.exact, settings.checkpoint)
+    )
     if finetune:
         load_weights(model, finetune)
     model.to(device)

@@ -1,7 +1,7 @@
-"""One optimisation step."""
+"""One optimisation step, which never waits for the device it runs on."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,56 +10,116 @@ from model.networks import Stages
 
 from .config import BETAS, CLIP_NORM, WEIGHT_DECAY
 
+# Adam's fused kernel leaves everything as it is where a flag on the device says so.
+_FUSED = ("cpu", "cuda")
+
 
 class NotFinite(ArithmeticError):
-    """Loss or gradient is NaN or infinite; the weights have not been touched."""
+    """Loss or gradient is NaN or infinite; that step has changed no weight."""
 
 
-@dataclass(frozen=True)
 class StepResult:
-    """What a step saw: the loss before it, by stage, and the norm of its gradient before clipping."""
+    """What a step saw: the loss before it, by stage, and the norm of its gradient before clipping.
 
-    loss: float
-    stage_losses: list[float]
-    gradient_norm: float
+    Numbers are read from the device when one is first asked for. That waits for this step, but for nothing that was
+    begun after it.
+
+    Raises:
+        NotFinite: on reading, where the loss or the gradient is NaN or infinite.
+    """
+
+    def __init__(self, stage_losses: Tensor, loss: Tensor, norm: Tensor):
+        values = torch.cat([loss.reshape(1), norm.to(loss.dtype).reshape(1), stage_losses])
+        self._event = torch.cuda.Event() if values.is_cuda else None
+        self._values = values.to("cpu", non_blocking=True)
+        if self._event is not None:
+            self._event.record()
+
+    def read(self) -> list[float]:
+        """Loss, norm of the gradient, losses of the stages."""
+        if self._event is not None:
+            self._event.synchronize()
+        loss, norm, *stages = self._values.tolist()
+        if not math.isfinite(loss):
+            raise NotFinite(f"the loss is {loss}")
+        if not math.isfinite(norm):
+            raise NotFinite(f"the norm of the gradient is {norm}")
+        return [loss, norm, *stages]
+
+    @property
+    def loss(self) -> float:
+        return self.read()[0]
+
+    @property
+    def gradient_norm(self) -> float:
+        return self.read()[1]
+
+    @property
+    def stage_losses(self) -> list[float]:
+        return self.read()[2:]
 
 
 def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Adam:
-    """Adam as published."""
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    """Adam as published, in one kernel where there is one."""
+    fused = next(model.parameters()).device.type in _FUSED
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
+
+
+def stage_losses(model: nn.Module, criterion: nn.Module, images: Tensor, amp: str = "off") -> Tensor:
+    """`criterion(stage_input, illumination)` of each stage, `(stages,)`; the part of a step that can be compiled."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=amp == "bf16"):
+        stages = _stages(model, images)
+    return torch.stack([criterion(stage_input, illumination) for stage_input, illumination in stages])
+
+
+def losses_function(compiled: bool) -> Callable[..., Tensor]:
+    """`stage_losses`, or what torch.compile makes of it: one graph, for images of any size."""
+    return torch.compile(stage_losses, fullgraph=True, dynamic=True) if compiled else stage_losses
 
 
 def training_step(
-    model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, amp: str = "off"
+    model: nn.Module,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    amp: str = "off",
+    losses: Callable[..., Tensor] = stage_losses,
 ) -> StepResult:
     """Forward, loss, backward, gradients clipped at norm 5, one step of the optimizer.
 
-    The loss is the sum of `criterion(stage_input, illumination)` over the stages.
+    The loss is the sum of `criterion(stage_input, illumination)` over the stages. Where it or the gradient is NaN or
+    infinite, no weight changes and the optimizer counts no step; reading the result then raises NotFinite.
 
     Args:
         model: `Network` (its stages are summed) or `FinetuneNetwork`, put into train mode.
         criterion: of a stage's input and illumination, a scalar.
-        optimizer: over the parameters of the model.
+        optimizer: over the parameters of the model, from `make_optimizer`.
         images: `(N, 3, H, W)` in [0, 1], the device and dtype of the model.
         amp: "off", or "bf16" to run the network under autocast.
-
-    Raises:
-        NotFinite: the loss or the gradient is NaN or infinite; then no weight has changed.
+        losses: of `losses_function`.
     """
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=amp == "bf16"):
-        stages = _stages(model, images)
-    losses = torch.stack([criterion(stage_input, illumination) for stage_input, illumination in stages])
-    loss = losses.sum()
-    if not math.isfinite(value := loss.item()):
-        raise NotFinite(f"the loss is {value}")
+    by_stage = losses(model, criterion, images, amp)
+    loss = by_stage.sum()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM).item()
-    if not math.isfinite(norm):
-        raise NotFinite(f"the norm of the gradient is {norm}")
-    optimizer.step()
-    return StepResult(value, losses.tolist(), norm)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    by_stage, loss, norm = by_stage.detach(), loss.detach(), norm.detach()
+    _step_where_finite(optimizer, torch.isfinite(loss) & torch.isfinite(norm))
+    return StepResult(by_stage, loss, norm)
+
+
+def _step_where_finite(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """One step of the optimizer, or none, decided on the device where the optimizer can."""
+    if optimizer.defaults.get("fused"):
+        # The two attributes through which a GradScaler tells a fused optimizer the same.
+        optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
+    elif finite:
+        optimizer.step()
 
 
 def _stages(model: nn.Module, images: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -1,0 +1,93 @@
+"""The planner against memory that is really kept."""
+
+import contextlib
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+
+from train.__main__ import main
+from train.plan import GIB, RESERVE, Step, measure, plan
+from train.step import make_optimizer, training_step
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = [
+    Step(stage=2, impl="blocked"),
+    Step(stage=2, impl="blocked", checkpoint="stage"),
+    Step(stage=2, impl="blocked", checkpoint="block"),
+    Step(finetune=True, impl="blocked"),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_tensors_without_memory_are_counted_as_real_ones(step, monkeypatch):
+    """At a size the plan has not seen, and in the layout of a GPU, which a CPU can compute in as well."""
+    height, width = 30, 52
+    found, pixels = plan(step), height * width
+    monkeypatch.setattr("train.plan.FakeTensorMode", contextlib.nullcontext)
+    real = measure(step, height, width)
+    for part, bytes_a_pixel in found.kept.items():
+        assert real.kept[part] == pytest.approx(bytes_a_pixel * pixels, rel=0.01, abs=20_000), part
+    assert real.peak == pytest.approx(found.peak * pixels + found.constant, rel=0.03)
+
+
+def test_what_is_kept_falls_with_checkpoints_and_bf16():
+    peaks = [plan(Step(stage=2, amp=amp, checkpoint=c)).peak for amp in ("off", "bf16") for c in ("off", "block")]
+    assert peaks[0] > peaks[1] > peaks[3] and peaks[0] > peaks[2] > peaks[3]
+
+
+def test_the_largest_image_fits_and_a_larger_one_does_not():
+    found = plan(Step(finetune=True))
+    for batch in (1, 3):
+        height, width = found.largest(4 * GIB, batch)
+        assert height * 16 == width * 9
+        assert found.total(height * width * batch) <= 4 * GIB < found.total((height + 9) * (width + 16) * batch)
+    assert found.largest(RESERVE) == (0, 0)
+
+
+def test_the_command(capsys):
+    assert main(["plan", "--memory", "8GB", "--finetune"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "planned, not measured" in lines[0] and " x " in lines[-1] and "bytes a pixel" in lines[-2]
+    for arguments in (["--memory", "much"], ["--stage", "0"], ["--checkpoint", "all"]):
+        with pytest.raises(SystemExit) as error:
+            main(["plan", *arguments])
+        assert error.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+def test_the_table_of_the_readme_is_what_is_planned():
+    rows = [
+        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("| bf16 | block |")
+    ]
+    found = plan(Step(amp="bf16", checkpoint="block"))
+    sizes = ["{1} x {0}".format(*found.largest(memory * GIB)) for memory in (8, 16, 24, 80)]
+    assert rows == [f"| bf16 | block | {found.peak:.0f} | {' | '.join(sizes)} |"]
+
+
+@pytest.mark.gpu
+def test_the_plan_holds_on_a_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU that PyTorch can use")
+    from model.networks import Network
+    from sci_kernels import LossFunction
+
+    for checkpoint in ("off", "block"):
+        model = Network(exact=False, checkpoint=checkpoint).cuda()
+        optimizer, criterion = make_optimizer(model, 3e-4), LossFunction()
+        image = torch.rand(1, 3, 1080, 1920, device="cuda")
+        for _ in range(2):
+            training_step(model, criterion, optimizer, image).read()
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+        training_step(model, criterion, optimizer, image).read()
+        planned = plan(Step(checkpoint=checkpoint)).total(1080 * 1920)
+        assert torch.cuda.max_memory_allocated() <= planned
