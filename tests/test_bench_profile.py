@@ -1,5 +1,6 @@
 """Calls that are counted, streams of sizes, traces, and what is printed of them."""
 
+import contextlib
 import json
 import os
 import sys
@@ -14,9 +15,11 @@ from sci_kernels import smooth_loss
 
 @pytest.fixture(autouse=True)
 def small_copy(monkeypatch):
-    """A copy of little memory instead of one beyond every cache, and no process for each figure of memory."""
+    """A copy of little memory, no process for memory, a small size for float64, and no compiler to prepare."""
     monkeypatch.setattr(compare, "copy_bandwidth", lambda device: 1e9)
     monkeypatch.setattr(comparison, "extra_memory", lambda *args: 12345)
+    monkeypatch.setattr(cases.Case, "small", lambda self: cases.replace(self, height=13, width=18))
+    monkeypatch.setattr(compare, "fresh_compilers", lambda torch_compile: contextlib.nullcontext())
 
 
 def run(tmp_path, text, expected=0):
