@@ -24,7 +24,7 @@ class Conv3x3(nn.Conv2d):
         return _convolve(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
 
 
-@torch.library.custom_op("sci::conv3x3", mutates_args=())
+@torch.library.custom_op("sci_model::conv3x3", mutates_args=())
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.conv2d(x, weight, bias, padding=1).contiguous()
 
@@ -35,7 +35,7 @@ def _(x, weight, bias):
     return x.new_empty(n, weight.shape[0], h, w)
 
 
-@torch.library.custom_op("sci::conv3x3_bwd", mutates_args=())
+@torch.library.custom_op("sci_model::conv3x3_bwd", mutates_args=())
 def _convolve_backward(grad: Tensor, x: Tensor, weight: Tensor, x_grad: bool) -> tuple[Tensor, Tensor, Tensor]:
     grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
         *(grad.contiguous(), x, weight, [weight.shape[0]], [1, 1], [1, 1], [1, 1]),
@@ -61,4 +61,4 @@ def _backward(ctx, grad):
     return (grad_x if x_grad else None), *grads
 
 
-torch.library.register_autograd("sci::conv3x3", _backward, setup_context=_setup)
+torch.library.register_autograd("sci_model::conv3x3", _backward, setup_context=_setup)

@@ -105,13 +105,6 @@ def test_memory_format_is_kept():
     assert torch.equal(result, sci_kernels.enhance(image.contiguous(), make_weights(), impl="blocked"))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
-def test_opcheck(dtype):
-    operator = torch.ops.sci.enhance.default
-    for light in (True, False):
-        torch.library.opcheck(operator, (make_image(1, 3, 6, 7, dtype=dtype), make_weights().packed, light, "blocked"))
-
-
 def test_compiles_without_graph_break():
     weights = make_weights()
     compiled = torch.compile(

@@ -171,3 +171,12 @@ def test_official_weights_give_the_published_pictures(official, name):
     difference = np.abs(quantize(reflectance[0]).astype(int) - expected)
     assert difference.max() <= 1
     assert (difference > 0).sum() <= 2e-5 * difference.size
+
+
+@pytest.mark.parametrize("x_grad", [True, False])
+def test_opcheck_of_the_convolution_that_is_compiled(x_grad):
+    x = torch.rand(2, 3, 5, 6, requires_grad=x_grad)
+    weight, bias = torch.rand(4, 3, 3, 3, requires_grad=True), torch.rand(4, requires_grad=True)
+    torch.library.opcheck(torch.ops.sci_model.conv3x3.default, (x, weight, bias))
+    grad = torch.rand(2, 4, 5, 6)
+    torch.library.opcheck(torch.ops.sci_model.conv3x3_bwd.default, (grad, x.detach(), weight.detach(), x_grad))

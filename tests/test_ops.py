@@ -76,6 +76,11 @@ def test_opcheck(fused, name):
         "scale_gradients": [(one, a, b, torch.float16, torch.float32)],
         "retinex_fwd": [(x, y, y, impl)],
         "retinex_bwd": [(a, b, a, b, b, impl)],
+        "enhance": [
+            (image, torch.linspace(-0.3, 0.3, 252, dtype=torch.float64).view(3, 3, 28), light, impl)
+            for image in (a, (a * 255).byte())
+            for light in (True, False)
+        ],
     }
     for case in arguments[name]:
         torch.library.opcheck(getattr(torch.ops.sci, name).default, case)
