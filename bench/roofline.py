@@ -14,7 +14,7 @@ from .sources import commit, date
 
 PIXELS = 3840 * 2160
 # The kernels of training and enhancing on three channels in float32; the others differ little from them.
-SHOWN = re.compile(r"^fp32 (ycbcr 3 (both|illumination)|reference 3 (both|illumination)|retinex)$")
+SHOWN = re.compile(r"^fp32 (ycbcr 3 (both|illumination)|reference 3 (both|illumination)|retinex|enhance)$")
 _HEIGHT = 5.2
 _BYTES, _ISSUE = "#0072b2", "#c44601"
 _NAMES = {
@@ -24,6 +24,7 @@ _NAMES = {
     "loss_bwd": "loss, backward",
     "retinex_fwd": "Retinex, forward",
     "retinex_bwd": "Retinex, backward",
+    "enhance": "enhance: network and division",
 }
 
 
@@ -33,7 +34,7 @@ def kernel_name(row: dict) -> str:
     name = _NAMES.get(row["kernel"], row["kernel"])
     if row["kernel"] == "loss_bwd":
         name += f", {words[2]}"
-    return name if words[0] == "retinex" else f"{name}, {words[0]}"
+    return name if words[0] in ("retinex", "enhance") else f"{name}, {words[0]}"
 
 
 def shown(rows: list[dict], target: str) -> list[dict]:
@@ -56,7 +57,7 @@ def _three_channels(row: dict) -> dict:
 def _order(row: dict) -> tuple:
     """Loss before Retinex, `ycbcr` before `reference`, forward before backward."""
     words = row["case"].split()
-    kernels = ("color_fwd", "loss_fwd", "loss_bwd", "color_bwd", "retinex_fwd", "retinex_bwd")
+    kernels = ("color_fwd", "loss_fwd", "loss_bwd", "color_bwd", "retinex_fwd", "retinex_bwd", "enhance")
     return words[1] != "ycbcr", kernels.index(row["kernel"]), words[-1] != "both"
 
 
