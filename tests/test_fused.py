@@ -12,13 +12,7 @@ from sci_kernels import LossFunction
 KINDS = {"enhance": EnhanceNetwork, "calibrate": CalibrateNetwork}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Pictures this small are slower on several threads, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(kind, impl="auto", checkpoint="off", dtype=torch.float64, **sizes):

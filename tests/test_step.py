@@ -8,13 +8,7 @@ from model.networks import FinetuneNetwork, Network
 from sci_kernels import LossFunction
 from train.step import NotFinite, losses_function, make_optimizer, stage_losses, training_step
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def start(seed=3, **options):

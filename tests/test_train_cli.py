@@ -19,14 +19,7 @@ from sci_kernels import illumination_loss
 from train.__main__ import main
 from train.config import Settings, from_dict, new_settings, parse, read_json, resumed_settings, to_json
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Pictures this small are slower on several threads, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -19,13 +19,7 @@ DRIFTING = ("enhance.conv.0.bias", "enhance.blocks.0.0.bias", "calibrate.in_conv
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Pictures this small are slower on several threads, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name, arrays, impl):

@@ -24,13 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = ["--save-every", "2", "--sample-every", "2", "--seed", "5"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bits are promised for one number of threads; this is the one the subprocesses get as well."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# Bits are promised for one number of threads; this is the one the subprocesses get as well.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
