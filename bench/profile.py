@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from sci_kernels.constants import COLORS
+
 from .cases import DTYPES, EXACT_DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
 from .compare import NETWORK_OPS, missing_package, one_of, size_of
 from .measure import ROOT
@@ -36,7 +38,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
     parser.add_argument("--size", type=size_of, help=f"one of {', '.join(SIZES)} or WIDTHxHEIGHT")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--color", choices=("reference", "ycbcr", "rgb"), default="ycbcr", help="of the loss")
+    parser.add_argument("--color", choices=COLORS, default="ycbcr", help="of the loss")
     parser.add_argument("--out", type=Path, default=Path("profile"), metavar="DIR", help="for the traces (%(default)s)")
     parser.add_argument("--under-ncu", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
