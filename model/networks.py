@@ -56,7 +56,7 @@ class EnhanceNetwork(nn.Module):
 
     def residual(self, stage_input: Tensor) -> Tensor:
         """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
-        return _last_features(self, self.in_conv, self.conv, stage_input).sigmoid()
+        return _sigmoid(self, self.in_conv, self.conv, stage_input)
 
     def forward(self, stage_input: Tensor, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image` `(N, 3, H, W)`, by default the stage input itself."""
@@ -87,7 +87,7 @@ class CalibrateNetwork(nn.Module):
     def forward(self, reflectance: Tensor) -> Tensor:
         """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
         _check_image("reflectance", reflectance)
-        return reflectance - _last_features(self, self.in_conv, self.convs, reflectance).sigmoid()
+        return _sigmoid(self, self.in_conv, self.convs, reflectance, subtract=True)
 
 
 class Network(nn.Module):
@@ -180,14 +180,16 @@ def _enhance_plain(enhance: EnhanceNetwork, image: Tensor) -> tuple[Tensor, Tens
             module.training = training
 
 
-def _last_features(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor) -> Tensor:
-    """What the last convolution makes of x: by one function where training can, else module by module.
+def _sigmoid(
+    network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor, subtract: bool = False
+) -> Tensor:
+    """What the network makes of x, or x less that: by one function where training can, else module by module.
 
     A compiler is given the modules: what to keep and what to compute again is its own choice.
     """
     compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
     if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
-        return fused_network(x, head, block, len(network.blocks), network.out_conv[0], network.checkpoint)
+        return fused_network(x, head, block, len(network.blocks), network.out_conv[0], network.checkpoint, subtract)
     if network.training and network.checkpoint != "off":
         raise ValueError(
             f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronised or otherwise changed; "
@@ -196,7 +198,8 @@ def _last_features(network: nn.Module, head: nn.Sequential, block: nn.Sequential
     features = head(x)
     for block in network.blocks:
         features = features + block(features)
-    return network.out_conv[0](features)
+    sigmoid = network.out_conv(features)
+    return x - sigmoid if subtract else sigmoid
 
 
 def _checked(checkpoint: str, impl: str) -> str:

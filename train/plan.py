@@ -110,12 +110,12 @@ def measure(step: Step, height: int, width: int, fake: bool = True) -> Memory:
 
 
 class _Live(TorchDispatchMode):
-    """The bytes of all storages that are alive, and the most there were."""
+    """The bytes of all storages that are alive, and the most there were; one may also have given up its memory."""
 
     def __init__(self, transforms: bool):
         super().__init__()
         self.transforms = transforms
-        self.now = self.peak = 0
+        self.peak = 0
         self._known: dict[int, weakref.ref] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -123,23 +123,19 @@ class _Live(TorchDispatchMode):
         for tensor in torch.utils._pytree.tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._enter(tensor.untyped_storage())
+        now = sum(storage.nbytes() for storage in [known() for known in self._known.values()] if storage is not None)
         hidden = 0
         if self.transforms and func.namespace == "sci" and "loss" in func.name():
             # Colours, and on the way back their gradient, float32, of which only the operator knows.
             image = next(arg for arg in args if isinstance(arg, Tensor) and arg.dim() == 4)
             hidden = (2 if "bwd" in func.name() else 1) * image.numel() * 4
-        self.peak = max(self.peak, self.now + hidden)
+        self.peak = max(self.peak, now + hidden)
         return out
 
     def _enter(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+        key = storage._cdata
         if key not in self._known:
-            self.now += size
-            self._known[key] = weakref.ref(storage, functools.partial(self._leave, key, size))
-
-    def _leave(self, key: int, size: int, _) -> None:
-        del self._known[key]
-        self.now -= size
+            self._known[key] = weakref.ref(storage, lambda _: self._known.pop(key))
 
 
 class _Kept(contextlib.ExitStack):
