@@ -139,6 +139,16 @@ def test_what_is_kept():
     assert saved_bytes("off", "reference") > 2.2 * saved_bytes("off")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_backward_finds_the_same(kind):
+    """What the first one gave up is made again."""
+    module, x = network(kind, dtype=torch.float32), picture(1, 9, 8, torch.float32).requires_grad_()
+    out = module(x) if kind == "calibrate" else module.residual(x)
+    found = [torch.autograd.grad(out.square().sum(), (x, *module.parameters()), retain_graph=True) for _ in range(3)]
+    for again in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], again, strict=True))
+
+
 def test_frozen_and_synchronised_batch_norms_go_through_the_modules():
     x = picture(1, 8, 8)
     module = network("enhance")

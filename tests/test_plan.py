@@ -1,15 +1,19 @@
 """The planner against memory that is really kept."""
 
 import contextlib
+import dataclasses
 import gc
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 
+from model.networks import Network
+from sci_kernels import LossFunction
 from train.__main__ import main
-from train.plan import GIB, RESERVE, Step, measure, plan
-from train.step import make_optimizer, training_step
+from train.plan import GIB, OFFICIAL, RESERVE, Step, measure, plan
+from train.step import make_optimizer, stage_losses, training_step
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = [
@@ -35,6 +39,34 @@ def test_tensors_without_memory_are_counted_as_real_ones(step, monkeypatch):
     assert real.peak == pytest.approx(found.peak * pixels + found.constant, rel=0.03)
 
 
+def official_loss(model, criterion, image):
+    """As the official code adds it up, with all that the network returned at hand."""
+    stages = model(image)
+    return sum(criterion(*pair) for pair in zip(stages.inputs, stages.illuminations, strict=True))
+
+
+def allocated(step, height, width):
+    """The peak of a step as the allocator reports it, in bytes, from a network, an image and no gradients on."""
+    losses = official_loss if step.held else stage_losses
+    model = Network(step.stage, step.impl, step.exact, step.checkpoint).train()
+    criterion, image = LossFunction(impl=step.impl), torch.rand(1, 3, height, width) * 0.3
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        losses(model, criterion, image).sum().backward()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return image.nbytes + max(itertools.accumulate(sizes))
+
+
+@pytest.mark.parametrize("step", [Step(impl="blocked"), OFFICIAL, dataclasses.replace(OFFICIAL, held=False)], ids=str)
+def test_the_count_is_that_of_the_allocator(step):
+    """Which knows nothing of tensors: what a library takes for itself, and what is freed late, shows here."""
+    assert allocated(step, 60, 80) == pytest.approx(measure(step, 60, 80, fake=False).peak, rel=0.01)
+
+
+def test_a_fifth_of_the_official_step():
+    assert 5 * plan(Step()).peak <= plan(OFFICIAL).peak
+
+
 def test_what_is_kept_falls_with_checkpoints_and_bf16():
     peaks = [plan(Step(stage=2, amp=amp, checkpoint=c)).peak for amp in ("off", "bf16") for c in ("off", "block")]
     assert peaks[0] > peaks[1] > peaks[3] and peaks[0] > peaks[2] > peaks[3]
@@ -53,28 +85,32 @@ def test_the_command(capsys):
     assert main(["plan", "--memory", "8GB", "--finetune"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "planned, not measured" in lines[0] and " x " in lines[-1] and "bytes a pixel" in lines[-2]
-    for arguments in (["--memory", "much"], ["--stage", "0"], ["--checkpoint", "all"]):
+    assert main(["plan", "--official", "--finetune"]) == 0
+    assert capsys.readouterr().out.startswith("the official code, fine-tuning")
+    for arguments in (
+        ["--memory", "much"],
+        ["--stage", "0"],
+        ["--checkpoint", "all"],
+        ["--checkpoint", "stage", "--official"],
+    ):
         with pytest.raises(SystemExit) as error:
             main(["plan", *arguments])
         assert error.value.code == 2 and arguments[0] in capsys.readouterr().err
 
 
 def test_the_table_of_the_readme_is_what_is_planned():
-    rows = [
-        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("| bf16 | block |")
-    ]
-    found = plan(Step(amp="bf16", checkpoint="block"))
-    sizes = ["{1} x {0}".format(*found.largest(memory * GIB)) for memory in (8, 16, 24, 80)]
-    assert rows == [f"| bf16 | block | {found.peak:.0f} | {' | '.join(sizes)} |"]
+    steps = {"| float32 | off |": Step(), "| bf16 | block |": Step(amp="bf16", checkpoint="block")}
+    for start, step in (steps | {"| the official code | off |": OFFICIAL}).items():
+        rows = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith(start)]
+        found = plan(step)
+        sizes = ["{1} x {0}".format(*found.largest(memory * GIB)) for memory in (8, 16, 24, 80)]
+        assert rows == [f"{start} {found.peak:.0f} | {' | '.join(sizes)} |"]
 
 
 @pytest.mark.gpu
 def test_the_plan_holds_on_a_gpu():
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU that PyTorch can use")
-    from model.networks import Network
-    from sci_kernels import LossFunction
-
     for checkpoint in ("off", "block"):
         model = Network(exact=False, checkpoint=checkpoint).cuda()
         optimizer, criterion = make_optimizer(model, 3e-4), LossFunction()

@@ -45,6 +45,10 @@ class Step:
     exact: bool = False
     color: str = "reference"
     impl: str = "triton"
+    held: bool = False  # what the network returns is kept until the losses are known, as the official code keeps it
+
+
+OFFICIAL = Step(exact=True, impl="reference", held=True)
 
 
 class Memory(NamedTuple):
@@ -104,7 +108,11 @@ def measure(step: Step, height: int, width: int, fake: bool = True) -> Memory:
         kept = stack.enter_context(_Kept(model, criterion))
         image = torch.rand(1, 3, height, width) * 0.3
         kept.count("images", image)
+        held = []
+        if step.held:
+            model.register_forward_hook(lambda *call: held.append(call[-1]))
         losses = stage_losses(model, criterion, image, step.amp)
+        held.clear()
         losses.sum().backward()
     return Memory(kept.bytes, live.peak)
 
@@ -165,7 +173,7 @@ class _Kept(contextlib.ExitStack):
 
     def _pack(self, tensor: Tensor) -> Tensor:
         self.count(self._part, tensor)
-        return tensor
+        return tensor.detach()  # the tensor itself would keep the graph that keeps it
 
     def _first(self, tensor: Tensor) -> bool:
         storage = tensor.untyped_storage()
@@ -207,18 +215,23 @@ def main(argv: list[str] | None = None) -> int:
     add("--checkpoint", choices=CHECKPOINTS, default="off")
     add("--exact", action="store_true")
     add("--finetune", action="store_true", help="the enhance network alone")
+    add("--official", action="store_true", help="as the official code makes the step, to compare with")
     args = parser.parse_args(argv)
     for name in ("stage", "batch_size"):
         if not 1 <= getattr(args, name) <= 100:
             parser.error(f"--{name.replace('_', '-')}: expected a number from 1 to 100; got {getattr(args, name)}")
     step = Step(args.stage, args.amp, args.checkpoint, args.finetune, args.exact)
+    if args.official:
+        if args.checkpoint != "off":
+            parser.error(f"--checkpoint: expected off with --official; got {args.checkpoint}; leave one of them out")
+        step = dataclasses.replace(OFFICIAL, stage=args.stage, amp=args.amp, finetune=args.finetune)
     print("\n".join(_lines(step, args.memory, args.batch_size)))
     return 0
 
 
 def _lines(step: Step, memory: float, batch: int) -> Iterator[str]:
     found = plan(step)
-    kind = "fine-tuning" if step.finetune else f"{step.stage} stages"
+    kind = ("the official code, " if step.held else "") + ("fine-tuning" if step.finetune else f"{step.stage} stages")
     yield f"{kind}, amp {step.amp}, checkpoint {step.checkpoint}, batch {batch}: planned, not measured"
     for part, value in found.kept.items():
         yield f"  kept for backward, {part:10} {value:8.0f} bytes a pixel"
