@@ -112,4 +112,6 @@ def test_compiled_once_for_all_sizes():
         assert result.read() == pytest.approx(training_step(*theirs, picture(*size).double()).read(), rel=1e-9)
         found.append(counter.frame_count)
     assert found[0] == found[-1]
-    assert losses_function(False) is stage_losses and losses_function(True) is not stage_losses
+    model = ours[0]
+    assert losses_function(False, model, model) is stage_losses
+    assert losses_function(True, model, model) is not stage_losses

@@ -269,6 +269,7 @@ MISTAKES = {
     "impl": (["--impl", "cuda"], "--impl"),
     "checkpoint": (["--checkpoint", "all"], "--checkpoint"),
     "checkpoint and compile": (["--checkpoint", "block", "--compile"], "--checkpoint"),
+    "sync-bn and compile": (["--sync-bn", "--compile"], "--sync-bn"),
     "checkpoint of the reference": (["--checkpoint", "stage", "--impl", "reference"], "--checkpoint"),
     "unknown flag": (["--stages", "3"], "--stages"),
     "weights missing": (["--finetune", "nowhere.pt"], "nowhere.pt"),
@@ -374,6 +375,17 @@ def test_out_of_memory_names_the_photograph_and_the_way_out(command, tmp_path, m
     assert status == 1 and len(errors) == 1 and "step 4 (" in errors[0]
     assert "with 1 x 14x12" in errors[0] and f"{tmp_path}/out/checkpoint.pt keeps step 3" in errors[0]
     assert all(word in errors[0] for word in ("--crop", "--checkpoint block", "--amp bf16", "planned for it: 1.0 GiB"))
+
+
+def test_a_step_that_cannot_be_compiled(command, monkeypatch):
+    def step(*arguments):
+        raise torch._dynamo.exc.Unsupported("no compiler\n here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.loop, "training_step", step)
+        status, _, errors = command("--stage", 1, "--steps", 1, "--compile")
+    assert status == 1 and len(errors) == 1 and "step 1 (" in errors[0] and "(no compiler here)" in errors[0]
+    assert "--resume --no-compile" in errors[0] and command("--resume", "--no-compile")[0] == 0
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(command, tmp_path):

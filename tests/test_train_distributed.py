@@ -27,21 +27,23 @@ SIZES = ((20, 23), (17, 19))
 
 # What each of two processes does in the test of the gradients; the rest of it is the trainer's own.
 WORKER = """
-import sys, torch
+import functools, sys, torch
 from tests.test_train_distributed import images, network
 from train.distributed import join, leave
-from train.step import make_optimizer, training_step
+from train.step import losses_function, make_optimizer, training_step
 from sci_kernels import LossFunction
 
+torch.compile = functools.partial(torch.compile, backend="aot_eager")  # the rest of it needs no minute
 processes, device = join("cpu")
-for stage in (3, 1):
+for stage, compiled in ((3, False), (1, True)):
     model = network(stage)
     for parameter in model.parameters():
         parameter.data.mul_(1 if processes.first else 2)  # process 0's weights are everyone's
     replica = processes.wrap(model, torch.device(device), False)
     idle = make_optimizer(model, 0.0)
+    losses = losses_function(compiled, model, replica)
     for _ in range(2):  # gradients are put into buckets anew after the first step
-        result = training_step(replica, LossFunction(), idle, images()[processes.rank])
+        result = training_step(replica, LossFunction(), idle, images()[processes.rank], "off", losses)
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     torch.save((gradients, result.gradient_norm), f"{sys.argv[1]}-{stage}-{processes.rank}.pt")
 assert processes.largest(processes.rank + 4) == 5 and processes.mean(processes.rank) == 0.5

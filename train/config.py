@@ -86,6 +86,8 @@ class Settings:
         if self.checkpoint != "off" and (self.compile or self.impl == "reference"):
             other = "--compile" if self.compile else "--impl reference"
             raise TrainError(f"--checkpoint: expected off with {other}; got {self.checkpoint}; leave one of them out")
+        if self.sync_bn and self.compile:
+            raise TrainError("--sync-bn: expected a step that is not compiled; got --compile; leave one of them out")
 
     def fixed(self) -> dict:
         """The settings that a resumed run must share with the run it continues."""
@@ -231,7 +233,11 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
         help="compute again in backward instead of keeping: nothing (off), a "
         "stage, or block by block; the same numbers in less memory",
     )
-    add("--compile", action="store_true", help="have torch.compile make the step; the first takes minutes")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="have torch.compile make the step; the first takes minutes",
+    )
     add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
     add("--sigma", type=float, help="colour scale of the smoothness loss (10)")
     add("--color", choices=COLORS, help="colour transform of the smoothness loss (reference)")

@@ -129,7 +129,7 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     share = processes.rank, processes.count
     schedule = Schedule(len(run.photos), settings.batch_size, settings.seed, run.start, run.total, run.place, *share)
     samples = _samples(run) if settings.sample_every and processes.first else []
-    losses = losses_function(settings.compile)
+    losses = losses_function(settings.compile, run.model, run.replica)
     late = LateReport(report, settings.lr, processes.count, run.kept)
     batches = load(run.photos, schedule, settings.workers, run.device)
     for step, batch in enumerate(batches if settings.workers else ahead(batches), run.start + 1):
@@ -160,6 +160,12 @@ def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor, 
         return training_step(run.replica, run.criterion, run.optimizer, images, run.settings.amp, losses)
     except RuntimeError as error:
         run.processes.check_lost(error)
+        if run.settings.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            reason = " ".join(str(error).split()).split(" Set TORCH")[0][:200]
+            raise TrainError(
+                f"{where}: --compile: torch.compile cannot make the step here ({reason}); {run.kept()}; go on with "
+                "--resume --no-compile"
+            ) from None
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         h, w = images.shape[2:]

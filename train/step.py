@@ -72,9 +72,17 @@ def stage_losses(model: nn.Module, criterion: nn.Module, images: Tensor, amp: st
     return torch.stack([criterion(stage_input, illumination) for stage_input, illumination in stages])
 
 
-def losses_function(compiled: bool) -> Callable[..., Tensor]:
-    """`stage_losses`, or what torch.compile makes of it: one graph, for images of any size."""
-    return torch.compile(stage_losses, fullgraph=True, dynamic=True) if compiled else stage_losses
+def losses_function(compiled: bool, model: nn.Module, replica: nn.Module) -> Callable[..., Tensor]:
+    """`stage_losses`, or what torch.compile makes of it: one graph, for images of any size.
+
+    A replica that is not the model itself is DistributedDataParallel, which the compiler cannot look into: then the
+    model alone is compiled, where it is.
+    """
+    if compiled and replica is model:
+        return torch.compile(stage_losses, fullgraph=True, dynamic=True)
+    if compiled:
+        model.compile(fullgraph=True, dynamic=True)
+    return stage_losses
 
 
 def training_step(
