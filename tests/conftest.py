@@ -69,3 +69,28 @@ def official() -> Path:
     if not OFFICIAL.is_dir():
         pytest.skip(f"official photographs and weights not found at {OFFICIAL}; set SCI_OFFICIAL to their folder")
     return OFFICIAL
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three small dark photographs."""
+    from tests.runs import photographs
+
+    return photographs(tmp_path / "photos", {"a.png": (16, 14), "b.png": (15, 17), "c.jpg": (18, 13)})
+
+
+@pytest.fixture
+def command(folder, tmp_path, capsys):
+    """Runs the trainer; returns its exit status, the lines of stdout and those of stderr."""
+    from train.__main__ import main
+
+    def run(*arguments, out=tmp_path / "out"):
+        capsys.readouterr()
+        try:
+            status = main(["--data", str(folder), "--out", str(out), *map(str, arguments)])
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out.splitlines(), captured.err.splitlines()
+
+    return run

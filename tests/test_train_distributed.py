@@ -2,21 +2,21 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import train.distributed
 from model.networks import Network
 from sci_kernels import LossFunction
+from tests.runs import assert_same_weights, photographs, start_process, wait_for
 from train.__main__ import main
 from train.data import Place, Schedule, order, place_of
 from train.distributed import Processes
@@ -24,6 +24,7 @@ from train.step import make_optimizer, training_step
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((20, 23), (17, 19))
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "train"]
 
 # What each of two processes does in the test of the gradients; the rest of it is the trainer's own.
 WORKER = """
@@ -101,11 +102,7 @@ def test_gradients_are_those_of_accumulated_batches(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "photos").mkdir()
-    for seed, name in enumerate("abcde"):
-        pixels = np.random.default_rng(seed).integers(0, 80, (15 + seed, 20 - seed, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
-    return tmp_path / "photos"
+    return photographs(tmp_path / "photos", {f"{name}.png": (15 + k, 20 - k) for k, name in enumerate("abcde")})
 
 
 def child_of(pid, rank):
@@ -119,15 +116,9 @@ def child_of(pid, rank):
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_one_killed_ends_the_run_and_another_number_goes_on(folder, tmp_path, capsys):
     out = tmp_path / "out"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "train"]
     options = ["--data", str(folder), "--out", str(out), "--sample-every", "0"]
-    process = subprocess.Popen(
-        [*launch, *options], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (out / "checkpoint.pt").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start_process([*LAUNCH, *options])
+    wait_for((out / "checkpoint.pt").exists, process)
     os.kill(child_of(process.pid, 1), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     (line,) = [line for line in errors.splitlines() if line.startswith("train: error: ")]
@@ -142,6 +133,36 @@ def test_one_killed_ends_the_run_and_another_number_goes_on(folder, tmp_path, ca
     last = [line for line in lines if line.startswith("epoch ")][-1]
     assert last.startswith(f"epoch {epoch + 2}/{epoch + 2}  step {step + 10}/{step + 10}")
     assert not list(out.glob(".*"))
+
+
+def last_loss(out):
+    """The mean loss of the last epoch, as it was logged."""
+    return (out / "log.txt").read_text().rpartition(" loss ")[2].split()[0]
+
+
+def test_interrupted_and_resumed_by_as_many_and_by_one(folder, tmp_path):
+    """Two processes go on to the bits of a run left alone; one alone finishes from the same place."""
+    whole, out, alone = tmp_path / "whole", tmp_path / "out", tmp_path / "alone"
+    options = ["--data", str(folder), "--steps", "120", "--sample-every", "0", "--stage", "2"]
+    process = start_process([*LAUNCH, *options, "--out", str(out)])
+    wait_for((out / "checkpoint.pt").exists, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
+    (line,) = [line for line in errors.splitlines() if line.startswith("train: saved at step")]
+    assert f"step {step} of 120" in line and "--nproc_per_node=2" in line and step < 117
+    shutil.copytree(out, alone)
+
+    for command in (shlex.split(line.partition("to resume: ")[2]), [*LAUNCH, *options, "--out", str(whole)]):
+        process = start_process(command)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert_same_weights(out, whole)
+    assert last_loss(out) == last_loss(whole) and float(last_loss(out)) > 0
+
+    assert main(["--out", str(alone), "--resume", "--steps", str(step + 4)]) == 0
+    state = torch.load(alone / "checkpoint.pt", weights_only=True)
+    assert state["step"] == step + 4 and (alone / "weights.safetensors").exists()
 
 
 def test_shares_of_a_schedule():

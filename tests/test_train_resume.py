@@ -4,23 +4,21 @@ import os
 import random
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import train.checkpoint
 import train.loop
 import train.report
+import train.run
+from tests.runs import assert_equal, assert_same_weights, photographs, start_process, wait_for
 from train.__main__ import main
 
-ROOT = Path(__file__).resolve().parent.parent
 RUN = ["--save-every", "2", "--sample-every", "2", "--seed", "5"]
 
 
@@ -30,11 +28,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for seed, (name, (h, w)) in enumerate({"a.png": (24, 20), "b.png": (15, 17), "c.png": (18, 13)}.items()):
-        pixels = np.random.default_rng(seed).integers(0, 80, (h, w, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-    return folder
+    sizes = {"a.png": (24, 20), "b.png": (15, 17), "c.png": (18, 13)}
+    return photographs(tmp_path_factory.mktemp("photos"), sizes)
 
 
 @pytest.fixture
@@ -48,21 +43,6 @@ def begin(folder, out, *arguments):
 
 def resume(out, *arguments):
     return main(["--out", str(out), "--resume", *map(str, arguments)])
-
-
-def assert_same_weights(out, expected):
-    assert_equal(load_file(out / "weights.safetensors"), load_file(expected / "weights.safetensors"))
-    ours, theirs = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (out, expected))
-    assert ours["step"] == theirs["step"]
-    assert_equal(ours["model"], theirs["model"])
-    for index, state in theirs["optimizer"]["state"].items():
-        assert_equal(ours["optimizer"]["state"][index], state)
-
-
-def assert_equal(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert torch.equal(ours[name], tensor), name
 
 
 class Killed(BaseException):
@@ -98,7 +78,7 @@ def unharmed(folder, tmp_path_factory):
 
 
 MOMENTS = [
-    (train.loop, "write_atomically", 1),  # config.json
+    (train.run, "write_atomically", 1),  # config.json
     *((train.loop, "training_step", call) for call in (1, 2, 5, 6)),
     *((train.checkpoint, "write_atomically", call) for call in (1, 2, 4)),
     *((train.report.Report, name, call) for name, call in (("line", 1), ("epoch", 1), ("samples", 1), ("samples", 2))),
@@ -229,29 +209,6 @@ def test_a_damaged_run_is_refused_by_name(unharmed, tmp_path, capsys, damage):
     error = capsys.readouterr().err
     assert error.startswith("train: error: ") and error.count("\n") == 1 and str(path) in error
     assert path.read_bytes() == damaged
-
-
-def start_process(command):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition, process):
-    """Poll until the condition holds; a process that ended first is a failure with its words."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"too late, or never begun: {process.communicate()}")
-        time.sleep(0.003)
 
 
 def test_terminated_then_killed_then_resumed(folder, tmp_path):

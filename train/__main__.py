@@ -10,8 +10,8 @@ from model.weights import WeightsError
 from .checkpoint import CONFIG
 from .config import new_settings, parse, read_json, resumed_settings
 from .distributed import Elsewhere
-from .errors import TrainError
-from .loop import train, warn
+from .errors import TrainError, warn
+from .loop import train
 from .stop import Stopped
 
 
