@@ -1,9 +1,9 @@
 """Convolution, BatchNorm, ReLU and residuals of a whole network as one differentiable function that keeps little.
 
-A network is a head, a block applied `layers` times to a trunk, and a last convolution with its sigmoid:
+A network is a head, a block applied `layers` times to a trunk, and a last convolution:
 
     h_0 = relu([bn](conv(x))),   h_k = h_{k-1} + block(h_{k-1}),   block = relu(bn(conv(.))) ...
-    s = sigmoid(conv(h_layers))
+    out = conv(h_layers), or x - sigmoid(conv(h_layers))
 
 PyTorch keeps three tensors a convolution for the backward pass: what it made, what BatchNorm and ReLU made of that, and
 the sum. Here what a convolution made, z, is kept once; the rest is one scale, shift and clamp away from it, and
@@ -51,7 +51,7 @@ def fused_network(
     checkpoint: str = "off",
     subtract: bool = False,
 ) -> Tensor:
-    """`sigmoid(last(h_layers))` in train mode, with the BatchNorm statistics moved as the modules would move them.
+    """`last(h_layers)` in train mode, with the BatchNorm statistics moved as the modules would move them.
 
     Args:
         x: `(N, C, H, W)`, any floating dtype; under autocast the convolutions run in its dtype.
@@ -60,7 +60,7 @@ def fused_network(
         layers: how often the block is applied.
         last: the convolution at the end.
         checkpoint: "off", "stage" or "block": what is kept for backward, see above.
-        subtract: give x less that, where C' = C.
+        subtract: give x less the sigmoid of that, where C' = C.
 
     Returns:
         `(N, C', H, W)`, contiguous; differentiable once in x and in every parameter.
@@ -109,8 +109,10 @@ class _Network(torch.autograd.Function):
             walk = Pass(x, plan, parameters)
             features = walk.trunk(plan.layers, keep=plan.checkpoint == "off")
             weight, bias, *_ = walk.parameters[-1]
-            sigmoid = torch.conv2d(features, weight, bias, padding=1).contiguous().sigmoid_()
-            out = x - sigmoid if plan.subtract else sigmoid
+            out, sigmoid = torch.conv2d(features, weight, bias, padding=1).contiguous(), None
+            if plan.subtract:
+                sigmoid = out.sigmoid_()
+                out = x - sigmoid
         means, variances = (
             torch.stack(values) if values else x.new_empty(0)
             for values in ([pair[i] for pair in walk.statistics.values()] for i in (0, 1))
@@ -137,7 +139,7 @@ class _Network(torch.autograd.Function):
             del rest
             if plan.checkpoint == "stage" or len(walk.z) < len(ctx.kept):
                 walk.trunk(plan.layers, keep=True)
-            grad_x, grads = Backward(walk, ctx.needs_input_grad[0]).run(_before_sigmoid(grad, sigmoid, plan, walk))
+            grad_x, grads = Backward(walk, ctx.needs_input_grad[0]).run(_output_gradient(grad, sigmoid, walk))
         if grad_x is not None:
             grad_x = grad_x.to(x.dtype).contiguous()
             grad_x = grad_x.add_(grad) if plan.subtract else grad_x
@@ -146,7 +148,9 @@ class _Network(torch.autograd.Function):
         return grad_x, None, *wanted
 
 
-def _before_sigmoid(grad: Tensor, sigmoid: Tensor, plan: Plan, walk: Pass) -> Tensor:
+def _output_gradient(grad: Tensor, sigmoid: Tensor | None, walk: Pass) -> Tensor:
     """The gradient of what the last convolution makes, from that of what the function gives."""
-    grad = torch.ops.aten.sigmoid_backward(grad.to(plan.dtype), sigmoid)
-    return walk.laid_out(grad.neg_() if plan.subtract else grad)
+    grad = grad.to(walk.plan.dtype)
+    if sigmoid is not None:
+        grad = torch.ops.aten.sigmoid_backward(grad, sigmoid).neg_()
+    return walk.laid_out(grad)

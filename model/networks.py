@@ -56,13 +56,16 @@ class EnhanceNetwork(nn.Module):
 
     def residual(self, stage_input: Tensor) -> Tensor:
         """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
-        return _sigmoid(self, self.in_conv, self.conv, stage_input)
+        return self._before_sigmoid(stage_input).sigmoid()
+
+    def _before_sigmoid(self, stage_input: Tensor) -> Tensor:
+        return _output(self, self.in_conv, self.conv, stage_input)
 
     def forward(self, stage_input: Tensor, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image` `(N, 3, H, W)`, by default the stage input itself."""
         _check_image("stage_input", stage_input)
         image = stage_input if image is None else image
-        return retinex(self.residual(stage_input), stage_input, image, impl=self.impl)
+        return retinex(self._before_sigmoid(stage_input), stage_input, image, impl=self.impl, sigmoid=True)
 
 
 class CalibrateNetwork(nn.Module):
@@ -87,7 +90,7 @@ class CalibrateNetwork(nn.Module):
     def forward(self, reflectance: Tensor) -> Tensor:
         """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
         _check_image("reflectance", reflectance)
-        return _sigmoid(self, self.in_conv, self.convs, reflectance, subtract=True)
+        return _output(self, self.in_conv, self.convs, reflectance, subtract=True)
 
 
 class Network(nn.Module):
@@ -180,10 +183,8 @@ def _enhance_plain(enhance: EnhanceNetwork, image: Tensor) -> tuple[Tensor, Tens
             module.training = training
 
 
-def _sigmoid(
-    network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor, subtract: bool = False
-) -> Tensor:
-    """What the network makes of x, or x less that: by one function where training can, else module by module.
+def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor, subtract: bool = False) -> Tensor:
+    """What the last convolution makes of x, or x less the sigmoid of that: by one function where training can.
 
     A compiler is given the modules: what to keep and what to compute again is its own choice.
     """
@@ -198,8 +199,8 @@ def _sigmoid(
     features = head(x)
     for block in network.blocks:
         features = features + block(features)
-    sigmoid = network.out_conv(features)
-    return x - sigmoid if subtract else sigmoid
+    features = network.out_conv[0](features)
+    return x - features.sigmoid() if subtract else features
 
 
 def _checked(checkpoint: str, impl: str) -> str:

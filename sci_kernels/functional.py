@@ -93,7 +93,9 @@ def illumination_loss(
     return ops.loss(input, illumination, float(sigma), color, float(fidelity_weight), float(smooth_weight), impl)
 
 
-def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "auto") -> tuple[Tensor, Tensor]:
+def retinex(
+    residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "auto", *, sigmoid: bool = False
+) -> tuple[Tensor, Tensor]:
     """Illumination from the network's residual, and the image divided by it.
 
         illumination = clamp(residual + stage_input, 1e-4, 1)
@@ -104,6 +106,8 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "a
         stage_input: same shape; what the enhance network saw. Gets a gradient.
         image: same shape; the raw low-light image. Gets a gradient. May be the same tensor as `stage_input`.
         impl: as for `smooth_loss`.
+        sigmoid: `residual` is what the sigmoid is made of, the last convolution's output: it is taken here, in the
+            arithmetic's dtype.
 
     A clamp passes gradient where its argument lies in the closed interval; NaN stays NaN.
 
@@ -124,8 +128,8 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "a
         raise ValueError(f"residual: expected at least one element; got shape {tuple(residual.shape)}")
     impl = _resolve_impl(impl, residual)
     if impl == "reference":
-        return reference.retinex(residual, stage_input, image)
-    return ops.retinex(residual, stage_input, image, impl)
+        return reference.retinex(residual, stage_input, image, sigmoid)
+    return ops.retinex(residual, stage_input, image, sigmoid, impl)
 
 
 def enhance(

@@ -75,16 +75,17 @@ class Retinex(nn.Module):
     """`retinex` as a module.
 
     Args:
-        impl: as for `retinex`.
+        impl, sigmoid: as for `retinex`.
     """
 
-    def __init__(self, impl: str = "auto") -> None:
+    def __init__(self, impl: str = "auto", sigmoid: bool = False) -> None:
         super().__init__()
         self.impl = impl
+        self.sigmoid = sigmoid
 
     def forward(self, residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)`."""
-        return functional.retinex(residual, stage_input, image, self.impl)
+        return functional.retinex(residual, stage_input, image, self.impl, sigmoid=self.sigmoid)
 
     def extra_repr(self) -> str:
-        return f"impl={self.impl!r}"
+        return f"impl={self.impl!r}, sigmoid={self.sigmoid}"

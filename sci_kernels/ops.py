@@ -44,10 +44,10 @@ def loss(
     )[0]
 
 
-def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool, impl: str) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance, differentiable once."""
     _refuse_other_derivatives(residual, stage_input, image)
-    return _retinex_fwd(residual, stage_input, image, impl)
+    return _retinex_fwd(residual, stage_input, image, impl, sigmoid)[:2]
 
 
 def enhance(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> tuple[Tensor, Tensor]:
@@ -222,18 +222,28 @@ torch.library.register_autograd("sci::illumination_loss_fwd", _loss_backward, se
 
 
 @torch.library.custom_op("sci::retinex_fwd", mutates_args=())
-def _retinex_fwd(residual: Tensor, stage_input: Tensor, image: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+def _retinex_fwd(
+    residual: Tensor, stage_input: Tensor, image: Tensor, impl: str, sigmoid: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The third is the sigmoid for backward, where it is a pass of its own: `triton` takes it again."""
     dtype = promoted_dtype(residual, stage_input, image)
     if impl == "triton":
-        return _launchers(residual.device).launch_retinex_forward(residual, stage_input, image, dtype)
+        launch = _launchers(residual.device).launch_retinex_forward
+        return *launch(residual, stage_input, image, dtype, sigmoid), residual.new_empty(0)
+    if sigmoid:
+        residual = residual.to(compute_dtype(residual, stage_input, image)).contiguous().sigmoid()
     illumination, reflectance = blocked.retinex(residual, stage_input, image)
-    return illumination.to(dtype), reflectance.to(dtype)
+    return illumination.to(dtype), reflectance.to(dtype), residual if sigmoid else residual.new_empty(0)
 
 
 @_retinex_fwd.register_fake
-def _(residual, stage_input, image, impl):
-    dtype = promoted_dtype(residual, stage_input, image)
-    return residual.new_empty(residual.shape, dtype=dtype), residual.new_empty(residual.shape, dtype=dtype)
+def _(residual, stage_input, image, impl, sigmoid=False):
+    dtype, compute = (of(residual, stage_input, image) for of in (promoted_dtype, compute_dtype))
+    stored = residual.new_empty(residual.shape, dtype=compute) if sigmoid and impl != "triton" else None
+    return (
+        *(residual.new_empty(residual.shape, dtype=dtype) for _ in range(2)),
+        residual.new_empty(0) if stored is None else stored,
+    )
 
 
 @torch.library.custom_op("sci::retinex_bwd", mutates_args=())
@@ -244,33 +254,43 @@ def _retinex_bwd(
     stage_input: Tensor,
     image: Tensor,
     impl: str,
-) -> tuple[Tensor, Tensor]:
+    sigmoid: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`residual` is the sigmoid where forward has returned it. The third is its argument's gradient, with `sigmoid`."""
     dtype = promoted_dtype(residual, stage_input, image)
     arguments = (grad_illumination, grad_reflectance, residual, stage_input, image)
     if impl == "triton":
-        return _launchers(residual.device).launch_retinex_backward(*arguments, dtype)
-    grad_sum, grad_image = blocked.retinex_gradient(*arguments)
-    return grad_sum.to(dtype), grad_image.to(dtype)
+        *grads, grad_residual = _launchers(residual.device).launch_retinex_backward(*arguments, dtype, sigmoid)
+    else:
+        grads = blocked.retinex_gradient(*arguments)
+        if sigmoid:
+            grad_residual = torch.ops.aten.sigmoid_backward(grads[0], residual.to(grads[0].dtype)).to(dtype)
+    return *(grad.to(dtype) for grad in grads), grad_residual if sigmoid else residual.new_empty(0)
 
 
 @_retinex_bwd.register_fake
-def _(grad_illumination, grad_reflectance, residual, stage_input, image, impl):
+def _(grad_illumination, grad_reflectance, residual, stage_input, image, impl, sigmoid=False):
     dtype = promoted_dtype(residual, stage_input, image)
-    return residual.new_empty(residual.shape, dtype=dtype), residual.new_empty(residual.shape, dtype=dtype)
+    shapes = (residual.shape, residual.shape, residual.shape if sigmoid else 0)
+    return tuple(residual.new_empty(shape, dtype=dtype) for shape in shapes)
 
 
 def _retinex_setup(ctx, inputs, output) -> None:
-    *tensors, ctx.impl = inputs
-    ctx.save_for_backward(*tensors)
+    residual, stage_input, image, ctx.impl, ctx.sigmoid = inputs
+    ctx.dtypes = (residual.dtype, stage_input.dtype, image.dtype)
+    stored = ctx.sigmoid and ctx.impl != "triton"
+    ctx.save_for_backward(output[2] if stored else residual, stage_input, image)
 
 
-def _retinex_backward(ctx, grad_illumination, grad_reflectance):
-    grad_sum, grad_image = _retinex_bwd(grad_illumination, grad_reflectance, *ctx.saved_tensors, ctx.impl)
-    grads = (grad_sum, grad_sum, grad_image)
+def _retinex_backward(ctx, grad_illumination, grad_reflectance, _):
+    grad_sum, grad_image, grad_residual = _retinex_bwd(
+        grad_illumination, grad_reflectance, *ctx.saved_tensors, ctx.impl, ctx.sigmoid
+    )
+    grads = (grad_residual if ctx.sigmoid else grad_sum, grad_sum, grad_image)
     return *(
-        grad.to(tensor.dtype) if needed else None
-        for grad, tensor, needed in zip(grads, ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
-    ), None
+        grad.to(dtype) if needed else None
+        for grad, dtype, needed in zip(grads, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
+    ), *[None] * (len(ctx.needs_input_grad) - 3)
 
 
 torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_context=_retinex_setup)

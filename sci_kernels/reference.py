@@ -80,11 +80,12 @@ def illumination_loss(
     return fidelity_weight * fidelity + smooth_weight * smooth_loss(input, illumination, sigma, color)
 
 
-def retinex(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool = False) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance; see `sci_kernels.retinex` for arguments."""
     dtype = compute_dtype(residual, stage_input, image)
     out_dtype = promoted_dtype(residual, stage_input, image)
-    illumination = torch.clamp(residual.to(dtype) + stage_input.to(dtype), ILLUMINATION_MIN, ILLUMINATION_MAX)
+    residual = torch.sigmoid(residual.to(dtype)) if sigmoid else residual.to(dtype)
+    illumination = torch.clamp(residual + stage_input.to(dtype), ILLUMINATION_MIN, ILLUMINATION_MAX)
     reflectance = torch.clamp(image.to(dtype) / illumination, 0.0, 1.0)
     return illumination.to(out_dtype), reflectance.to(out_dtype)
 

@@ -7,9 +7,9 @@ import sci_kernels
 from tests.conftest import load_golden
 
 
-def evaluate(impl, tensors, cotangents):
+def evaluate(impl, tensors, cotangents, sigmoid=False):
     tensors = [t.detach().requires_grad_() for t in tensors]
-    outputs = sci_kernels.retinex(*tensors, impl=impl)
+    outputs = sci_kernels.retinex(*tensors, impl=impl, sigmoid=sigmoid)
     grads = torch.autograd.grad(outputs, tensors, cotangents)
     return [t.detach() for t in outputs] + list(grads)
 
@@ -98,3 +98,42 @@ def test_wrong_arguments_are_named():
         sci_kernels.retinex(x.to(torch.uint8), x, x)
     with pytest.raises(ValueError, match="impl: expected one of"):
         sci_kernels.retinex(x, x, x, impl="cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_with_the_sigmoid(fused, dtype, poisoned):
+    """Beyond both its tails, in both clamps and between; each element against float64."""
+    impl, device = fused
+    generator = torch.Generator().manual_seed(5)
+    tensors = [scale * torch.randn(2, 3, 5, 31, generator=generator, dtype=torch.float64) for scale in (6, 0.5, 0.5)]
+    cotangents = [torch.randn(2, 3, 5, 31, generator=generator, dtype=torch.float64) for _ in range(2)]
+    # Where rounding decides on which side of a clamp an element lies, no gradient is right.
+    total = tensors[0].sigmoid() + tensors[1]
+    edge = ((total - 1e-4).abs() < 0.02) | ((total - 1).abs() < 0.02)
+    tensors[1] = torch.where(edge, tensors[1] + 0.05, tensors[1]).to(dtype).double()
+    tensors = [t.to(dtype) for t in tensors]
+    cotangents = [t.to(dtype) for t in cotangents]
+    exact = evaluate("reference", [t.double() for t in tensors], [t.double() for t in cotangents], sigmoid=True)
+    actual = evaluate(impl, [t.to(device) for t in tensors], [t.to(device) for t in cotangents], sigmoid=True)
+    tolerance = {torch.float64: 1e-13, torch.float32: 4e-6, torch.bfloat16: 2e-2}[dtype]
+    for a, b in zip(actual, exact, strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.double().cpu(), b, rtol=tolerance, atol=tolerance)
+
+
+def test_the_sigmoid_apart_is_the_same(fused):
+    impl, device = fused
+    x = torch.randn(1, 3, 4, 5, device=device, dtype=torch.float64)
+    image = torch.rand(1, 3, 4, 5, device=device, dtype=torch.float64)
+    apart = sci_kernels.retinex(x.sigmoid(), image, image, impl=impl)
+    for a, b in zip(sci_kernels.Retinex(impl, sigmoid=True)(x, image, image), apart, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-14, atol=0)
+
+
+def test_the_sigmoid_is_an_operator_like_the_others(fused):
+    impl, device = fused
+    residual, image = (torch.rand(1, 3, 4, 5, device=device) for _ in range(2))
+    forward = torch.ops.sci.retinex_fwd.default
+    torch.library.opcheck(forward, (residual.clone().requires_grad_(), image, image, impl, True))
+    torch.library.opcheck(forward, (residual.bfloat16(), image, image, impl, True))
+    torch.library.opcheck(torch.ops.sci.retinex_bwd.default, (image, image, residual, image, image, impl, True))

@@ -16,10 +16,9 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import enhance_launch
-from .primitives import ACC, aligned, clamp, divide, exp2, in_order, ptx_level
+from .primitives import ACC, aligned, clamp, divide, in_order, ptx_level, sigmoid
 from .strips import row_offsets, store_own, strip_position
 
-LOG2_E = tl.constexpr(1.4426950408889634)
 _LAYER = tl.constexpr(84)  # weights of a layer: 3 times 27 and a bias
 _CHANNEL = tl.constexpr(28)
 
@@ -144,7 +143,7 @@ def _illuminate(total, x, LOW: tl.constexpr, HIGH: tl.constexpr, PTX: tl.constex
     """Reflectance and illumination of one column from the last convolution and the image."""
     one = tl.full([], 1.0, ACC)
     # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
-    residual = divide(one, one + exp2(total * -LOG2_E, PTX), PTX, ROUNDED=False)
+    residual = sigmoid(total, PTX, ACC)
     light = clamp(residual + x, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
     # Clamped before it is divided, as in the Retinex kernel.
     result = divide(clamp(x, tl.full([], 0.0, ACC), one), light, PTX)

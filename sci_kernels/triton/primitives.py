@@ -10,6 +10,8 @@ from torch import Tensor
 # Triton's name for the dtype that arithmetic is done in.
 ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+
 # Scales a weight below any difference of illuminations worth the name (1e-18), exactly; see `signed`.
 TINY = tl.constexpr(2.0**-60)
 
@@ -123,6 +125,13 @@ def divide(a, b, PTX: tl.constexpr, ROUNDED: tl.constexpr = True):
         return tl.div_rn(a, b)
     else:
         return a / b
+
+
+@triton.jit
+def sigmoid(x, PTX: tl.constexpr, ACC: tl.constexpr):
+    """1 / (1 + e^-x), to 2 units in the last place and the rounding of x log2(e)."""
+    one = tl.full([], 1.0, ACC)
+    return divide(one, one + exp2(x * -LOG2_E, PTX), PTX, ROUNDED=False)
 
 
 @triton.jit

@@ -2,8 +2,11 @@
 
     illumination = clamp(residual + stage_input, 1e-4, 1),   reflectance = clamp(image / illumination, 0, 1)
 
+With SIGMOID, the residual is the sigmoid of what is given for it: neither it nor its gradient is a pass of its own.
 The gradient is derived in `blocked.retinex_gradient`.
 """
+
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -13,16 +16,18 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import RETINEX_BLOCK
-from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, store_block
+from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, sigmoid, store_block
 
 
 @triton.jit
 def _retinex_block(
     residual_ptr, stage_input_ptr, image_ptr, illumination_ptr, reflectance_ptr, mask,
-    LOW: tl.constexpr, HIGH: tl.constexpr, MASKED: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr,
-    BLOCK: tl.constexpr,
+    LOW: tl.constexpr, HIGH: tl.constexpr, SIGMOID: tl.constexpr, MASKED: tl.constexpr, PTX: tl.constexpr,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     residual = load_block(residual_ptr, mask, MASKED, ACC, BLOCK)
+    if SIGMOID:
+        residual = sigmoid(residual, PTX, ACC)
     stage_input = load_block(stage_input_ptr, mask, MASKED, ACC, BLOCK)
     image = load_block(image_ptr, mask, MASKED, ACC, BLOCK)
     illumination = clamp(residual + stage_input, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
@@ -44,6 +49,7 @@ def _retinex_fwd_kernel(
     count,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
+    SIGMOID: tl.constexpr,
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -56,18 +62,20 @@ def _retinex_fwd_kernel(
     )  # fmt: skip
     # Without a mask, which only the last block needs, blocks are read and written in vectors.
     if first + BLOCK <= count:
-        _retinex_block(*pointers, mask, LOW, HIGH, False, PTX, ACC, BLOCK)
+        _retinex_block(*pointers, mask, LOW, HIGH, SIGMOID, False, PTX, ACC, BLOCK)
     else:
-        _retinex_block(*pointers, mask, LOW, HIGH, True, PTX, ACC, BLOCK)
+        _retinex_block(*pointers, mask, LOW, HIGH, SIGMOID, True, PTX, ACC, BLOCK)
 
 
 @triton.jit
 def _retinex_gradient_block(
     grad_illumination_ptr, grad_reflectance_ptr, residual_ptr, stage_input_ptr, image_ptr, grad_sum_ptr,
-    grad_image_ptr, mask, LOW: tl.constexpr, HIGH: tl.constexpr, MASKED: tl.constexpr, PTX: tl.constexpr,
-    ACC: tl.constexpr, BLOCK: tl.constexpr,
+    grad_image_ptr, grad_residual_ptr, mask, LOW: tl.constexpr, HIGH: tl.constexpr, SIGMOID: tl.constexpr,
+    MASKED: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     residual = load_block(residual_ptr, mask, MASKED, ACC, BLOCK)
+    if SIGMOID:
+        residual = sigmoid(residual, PTX, ACC)
     stage_input = load_block(stage_input_ptr, mask, MASKED, ACC, BLOCK)
     image = load_block(image_ptr, mask, MASKED, ACC, BLOCK)
     grad_illumination = load_block(grad_illumination_ptr, mask, MASKED, ACC, BLOCK)
@@ -82,6 +90,9 @@ def _retinex_gradient_block(
     grad_sum = tl.where(total == illumination, grad_illumination - grad_image * quotient, 0.0)
     store_block(grad_image_ptr, grad_image, mask, MASKED, BLOCK)
     store_block(grad_sum_ptr, grad_sum, mask, MASKED, BLOCK)
+    if SIGMOID:
+        grad_residual = grad_sum * (1.0 - residual) * residual
+        store_block(grad_residual_ptr, grad_residual, mask, MASKED, BLOCK)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -93,9 +104,11 @@ def _retinex_bwd_kernel(
     image_ptr,
     grad_sum_ptr,
     grad_image_ptr,
+    grad_residual_ptr,  # written with SIGMOID alone
     count,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
+    SIGMOID: tl.constexpr,
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -104,19 +117,21 @@ def _retinex_bwd_kernel(
     mask = first + tl.arange(0, BLOCK) < count
     pointers = (
         grad_illumination_ptr + first, grad_reflectance_ptr + first, residual_ptr + first, stage_input_ptr + first,
-        image_ptr + first, grad_sum_ptr + first, grad_image_ptr + first,
+        image_ptr + first, grad_sum_ptr + first, grad_image_ptr + first, grad_residual_ptr + first,
     )  # fmt: skip
     if first + BLOCK <= count:
-        _retinex_gradient_block(*pointers, mask, LOW, HIGH, False, PTX, ACC, BLOCK)
+        _retinex_gradient_block(*pointers, mask, LOW, HIGH, SIGMOID, False, PTX, ACC, BLOCK)
     else:
-        _retinex_gradient_block(*pointers, mask, LOW, HIGH, True, PTX, ACC, BLOCK)
+        _retinex_gradient_block(*pointers, mask, LOW, HIGH, SIGMOID, True, PTX, ACC, BLOCK)
 
 
 def launch_retinex_forward(
-    residual: Tensor, stage_input: Tensor, image: Tensor, dtype: torch.dtype
+    residual: Tensor, stage_input: Tensor, image: Tensor, dtype: torch.dtype, sigmoid: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance, contiguous, in `dtype`."""
-    return _launch(_retinex_fwd_kernel, (residual, stage_input, image), dtype)
+    outputs = _empty(image, dtype, 2)
+    _launch(_retinex_fwd_kernel, (residual, stage_input, image), outputs, sigmoid)
+    return outputs[0], outputs[1]
 
 
 def launch_retinex_backward(
@@ -126,24 +141,30 @@ def launch_retinex_backward(
     stage_input: Tensor,
     image: Tensor,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """The gradients of residual + stage_input and of image, contiguous, in `dtype`."""
-    arguments = (grad_illumination, grad_reflectance, residual, stage_input, image)
-    return _launch(_retinex_bwd_kernel, arguments, dtype)
+    sigmoid: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of residual + stage_input and of image, contiguous, in `dtype`; with `sigmoid`, that of what is
+    given for the residual, else the first again."""
+    grad_sum, grad_image, *more = _empty(image, dtype, 3 if sigmoid else 2)
+    outputs = grad_sum, grad_image, *(more or [grad_sum])
+    _launch(_retinex_bwd_kernel, (grad_illumination, grad_reflectance, residual, stage_input, image), outputs, sigmoid)
+    return outputs
 
 
-def _launch(kernel, arguments: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Runs an elementwise kernel of two outputs; contiguous copies make one offset fit all."""
+def _empty(like: Tensor, dtype: torch.dtype, count: int) -> list[Tensor]:
+    return [torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format) for _ in range(count)]
+
+
+def _launch(kernel, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], sigmoid: bool) -> None:
+    """Runs an elementwise kernel; contiguous copies make one offset fit all."""
     arguments = tuple(aligned(argument) for argument in arguments)
-    like = arguments[-1]
-    outputs = (torch.empty_like(like, dtype=dtype), torch.empty_like(like, dtype=dtype))
+    like = outputs[0]
     compute = compute_dtype(*arguments)
     level = ptx_level(like, compute)
     # ptxas would rather spill than go beyond 80 registers.
     options = {"maxnreg": 168} if level >= 1 else {}
     with torch.cuda.device_of(like):
         kernel[(triton.cdiv(like.numel(), RETINEX_BLOCK),)](
-            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, level, ACC[compute],
+            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute],
             RETINEX_BLOCK, num_warps=4, **options,
         )  # fmt: skip
-    return outputs
