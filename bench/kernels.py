@@ -77,6 +77,7 @@ def cases() -> Iterator[Case]:
                         yield _loss_case(dtype, color, channels, grads)
         yield _loss_case(dtype, "ycbcr", 3, (True, True), width=WIDTH - 1)
         yield _retinex_case(dtype)
+        yield _retinex_case(dtype, sigmoid=True)
         yield _enhance_case(dtype)
     yield _enhance_case(torch.uint8)
     yield _enhance_case(torch.float32, width=WIDTH - 1)
@@ -113,13 +114,13 @@ def _loss_case(
     return Case(name, call)
 
 
-def _retinex_case(dtype: torch.dtype) -> Case:
+def _retinex_case(dtype: torch.dtype, sigmoid: bool = False) -> Case:
     def call() -> None:
         tensors = [_fake(dtype) for _ in range(5)]
-        launchers.launch_retinex_forward(*tensors[:3], dtype)
-        launchers.launch_retinex_backward(*tensors, dtype)
+        launchers.launch_retinex_forward(*tensors[:3], dtype, sigmoid)
+        launchers.launch_retinex_backward(*tensors, dtype, sigmoid)
 
-    return Case(f"{_DTYPES[dtype]} retinex", call)
+    return Case(f"{_DTYPES[dtype]} retinex" + " sigmoid" * sigmoid, call)
 
 
 def _enhance_case(dtype: torch.dtype, width: int = WIDTH, illumination: bool = False) -> Case:
@@ -197,6 +198,8 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
             moved += ["x"]
     if values.get("LIGHT"):
         moved += ["light"]
+    if values.get("SIGMOID") and kernel == "retinex_bwd":
+        moved += ["grad_residual"]
     tensors = [values[f"{name}_ptr"] for name in moved]
     return sum(t.numel() * t.element_size() for t in tensors) / (tensors[0].shape[-1] * HEIGHT)
 

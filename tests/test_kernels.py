@@ -18,6 +18,8 @@ BUDGETS = {
     ("loss_bwd", "fp32 ycbcr 3 illumination"): 450,
     ("retinex_fwd", "fp32 retinex"): 40,
     ("retinex_bwd", "fp32 retinex"): 60,
+    ("retinex_fwd", "fp32 retinex sigmoid"): 54,
+    ("retinex_bwd", "fp32 retinex sigmoid"): 83,
     ("enhance", "fp32 enhance"): 530,
     ("color_fwd", "fp32 reference 3 illumination"): 32,
 }
