@@ -181,6 +181,7 @@ def _(grad_loss, grad_input, grad_illumination, input_dtype, illumination_dtype)
 
 
 def _loss_setup(ctx, inputs, output) -> None:
+    ctx.set_materialize_grads(False)  # or zeros would be made for the stored gradients, which are outputs as well
     input, illumination, *options, input_grad, illumination_grad = inputs
     ctx.options = options
     input_needed, illumination_needed, *_ = ctx.needs_input_grad
@@ -207,6 +208,8 @@ def _is_plain_one(grad_loss: Tensor) -> bool:
 
 
 def _loss_backward(ctx, grad_loss, *_):
+    if grad_loss is None:
+        return (None,) * len(ctx.needs_input_grad)
     needed = ctx.needs_input_grad[:2]
     if ctx.stored:
         stored = ctx.saved_tensors
@@ -276,6 +279,7 @@ def _(grad_illumination, grad_reflectance, residual, stage_input, image, impl, s
 
 
 def _retinex_setup(ctx, inputs, output) -> None:
+    ctx.set_materialize_grads(False)
     residual, stage_input, image, ctx.impl, ctx.sigmoid = inputs
     ctx.dtypes = (residual.dtype, stage_input.dtype, image.dtype)
     stored = ctx.sigmoid and ctx.impl != "triton"
@@ -283,6 +287,12 @@ def _retinex_setup(ctx, inputs, output) -> None:
 
 
 def _retinex_backward(ctx, grad_illumination, grad_reflectance, _):
+    given = grad_reflectance if grad_illumination is None else grad_illumination
+    if given is None:
+        return (None,) * len(ctx.needs_input_grad)
+    grad_illumination, grad_reflectance = (
+        torch.zeros_like(given) if grad is None else grad for grad in (grad_illumination, grad_reflectance)
+    )
     grad_sum, grad_image, grad_residual = _retinex_bwd(
         grad_illumination, grad_reflectance, *ctx.saved_tensors, ctx.impl, ctx.sigmoid
     )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.networks import FinetuneNetwork, Network
 from sci_kernels import LossFunction
@@ -68,6 +69,30 @@ def test_no_number_is_read_inside_a_step(monkeypatch):
     result = training_step(model, criterion, optimizer, picture())
     monkeypatch.undo()
     assert result.loss > 0
+
+
+class Zeros(TorchDispatchMode):
+    """The sizes of tensors that are made of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if "zeros" in func.name():
+            self.sizes.append(out.numel())
+        return out
+
+
+def test_backward_makes_no_zeros_as_large_as_the_image():
+    """But for the last reflectance, whose gradient the Retinex step needs and nothing gives."""
+    model, criterion, _ = start(impl="blocked")
+    image = picture()
+    loss = stage_losses(model, criterion, image).sum()
+    with Zeros() as made:
+        loss.backward()
+    assert [size for size in made.sizes if size >= image.numel()] == [image.numel()]
 
 
 def test_the_last_calibration_moves_statistics_alone():
