@@ -4,18 +4,19 @@
 
 Providers of the loss: `reference` (the official code's operations), `pairs` (a careful eager rewrite of 12 pairs),
 `compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), this
-library's `blocked` and `triton`, and on request `written-out` (the reference's operations once more, as the official
-code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training step: the
-plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by default.
+library's `blocked`, `native` and `triton`, and on request `written-out` (the reference's operations once more, as the
+official code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training
+step: the plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by
+default.
 Each is compared at the measured size with the eager reference, where that fits into memory, and but for the compiled
 ones at a small size with the reference in float64 (in a step, float64 with float64); if one fails, the case is not
 timed.
 
 Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the column `device` leaves Python's share
-out. `blocked` finds its gradients on the way forward: its backward pass alone is only their scaling. A row of the whole
-operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels that one call
-launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes a pixel
-that the measured size took.
+out. `blocked` and `native` find their gradients on the way forward: their backward pass alone only scales them. A row
+of the whole operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels
+that one call launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes
+a pixel that the measured size took.
 Exits with status 1 if a provider failed, in parity or otherwise.
 """
 

@@ -22,7 +22,7 @@ import train.__main__
 from model import EnhanceNetwork, ImageError, enhance_image, load_weights
 from model.files import make_output_folder, write_atomically
 from model.gallery import Pair, write_contact_sheet, write_gallery
-from sci_kernels import illumination_loss
+from sci_kernels import default_impl, illumination_loss
 from train.data import Photos
 from train.errors import TrainError
 
@@ -161,7 +161,7 @@ def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
 def _compare(photos: Photos, weights: Path, settings: Settings) -> dict:
     """The fused loss against the reference, on a photograph and its illumination; then the time of a step."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    fused = "triton" if device == "cuda" else "blocked"
+    fused = default_impl(device)
     network = EnhanceNetwork()
     load_weights(network, weights)
     image = photos.image(0)[None, :, :256, :256]

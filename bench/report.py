@@ -52,10 +52,10 @@ _PROVIDERS = """\
 Times are of a call from Python: the median, in brackets the 20th and 80th percentile, in parentheses how many times
 faster than the eager reference. GB/s count each value once, and are compared with a copy measured in the same run;
 memory is the peak beyond the inputs. `reference` is what the official code computes, `pairs` a careful eager rewrite
-with 12 pairs, `compiled` and `compiled-dynamic` are `torch.compile` of the reference, `blocked` and `triton` this
-library. `blocked` finds its gradients on the way forward: its backward pass alone only scales them. Of training and
-enhancing, `reference` is the plain network with the reference operators, `compiled` the same as one graph, and `ours`
-what this library does by default."""
+with 12 pairs, `compiled` and `compiled-dynamic` are `torch.compile` of the reference, `blocked`, `native` and
+`triton` this library. The first two find their gradients on the way forward: their backward pass alone only scales
+them. Of training and enhancing, `reference` is the plain network with the reference operators, `compiled` the same as
+one graph, and `ours` what this library does by default."""
 _NO_GPU = """\
 Not yet measured on a GPU. `make gpu` does all of it in one command, with the Python and torch that are there
 (`make gpu VENV=`): tests, memory checks, every speed beside its bound."""
