@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -177,7 +179,10 @@ def test_notes_name_the_file(capsys):
     "arguments, line",
     [
         (["-i", "missing", "-o", "out"], "error: missing: no such file or folder, or not readable; check the path"),
-        (["-i", "empty", "-o", "out"], "error: empty: no pictures in this folder or below it; looked for .png"),
+        (
+            ["-i", "empty", "-o", "out"],
+            "error: empty: no pictures or videos in this folder or below it; looked for .png",
+        ),
         (["-i", "a.png", "-o", "w.pt"], "error: w.pt: cannot write there (it is a file); choose another folder"),
         (["-i", "a.png", "-o", "w.pt/sub"], "error: w.pt/sub: cannot write there (Not a directory)"),
         (["-i", "a.png", "-o", "out", "--weights", "none.pt"], "error: none.pt: no such file; name a weight file"),
@@ -255,7 +260,7 @@ def test_results_inside_the_input_are_not_enhanced_again(capsys):
     assert files_below("in") == ["a.png", "out/a.png"]
     os.remove("in/a.png")
     status, _, lines = run(capsys, "-i", "in", "-o", "in/out", "--overwrite")
-    assert status == 2 and "no pictures here but those in the output folder" in lines[0]
+    assert status == 2 and "nothing to enhance here but what is in the output folder" in lines[0]
 
 
 def test_a_full_disk_stops_the_run_and_leaves_whole_files(capsys, monkeypatch):
@@ -270,7 +275,7 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(capsys, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", filling)
-    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out", "--workers", "1")
     assert status == 1 and out == "1 of 4 pictures enhanced, in out\n"
     assert lines == [
         "1 failed:",
@@ -309,19 +314,28 @@ def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
 
 
 def test_interrupted(capsys, monkeypatch):
+    """The picture in work is completed, those after it are not begun."""
     for k in range(3):
         make_picture(f"in/{'x' * k}a.png", (8 + k, 6))
+    picture, seen = Enhancer.picture, threading.Event()
 
-    picture = Enhancer.picture
+    def handle(number, frame):
+        seen.set()
+        raise KeyboardInterrupt
 
-    def impatient(self, image, illumination):
+    def slow(self, image, illumination):
         if image.pixels.shape[1] == 9:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
+            assert seen.wait(20)
         return picture(self, image, illumination)
 
-    monkeypatch.setattr(Enhancer, "picture", impatient)
-    status, out, lines = run(capsys, "-i", "in", "-o", "out")
-    assert status == 1 and out.startswith("1 of 3") and lines == ["error: interrupted; 2 pictures not tried"]
+    monkeypatch.setattr(Enhancer, "picture", slow)
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        status, out, lines = run(capsys, "-i", "in", "-o", "out", "--workers", "1")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status == 1 and out.startswith("2 of 3") and lines == ["error: interrupted; 1 pictures not tried"]
 
 
 def test_as_a_user_runs_it():
