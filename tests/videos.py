@@ -46,7 +46,8 @@ def write(
             stream.set_display_rotation(rotation)
         for key, value in settings.items():
             setattr(stream.codec_context, key, value)
-        sound = container.add_stream(audio, rate=44100) if audio else None
+        sampling = 48000 if audio == "libopus" else 44100
+        sound = container.add_stream(audio, rate=sampling) if audio else None
         for k, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             if pix_fmt != "rgb24":
@@ -55,12 +56,13 @@ def write(
             frame.pts, frame.time_base = pts[k] if pts else 12800 // rate * k, TICK
             container.mux(stream.encode(frame))
             if sound:
-                wave = np.sin(np.arange(1764) / 9 + k).astype(np.float32)
+                wave = np.sin(np.arange(sampling // 25) / 9 + k).astype(np.float32)
                 samples = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
                 if audio == "pcm_s16le":
                     whole = (np.repeat(wave, 2)[None] * 9999).astype(np.int16)
                     samples = av.AudioFrame.from_ndarray(whole, format="s16", layout="stereo")
-                samples.sample_rate, samples.pts, samples.time_base = 44100, 1764 * k, Fraction(1, 44100)
+                samples.sample_rate, samples.pts = sampling, sampling // 25 * k
+                samples.time_base = Fraction(1, sampling)
                 container.mux(sound.encode(samples))
         container.mux(stream.encode(None))
         if sound:
