@@ -130,6 +130,15 @@ def to_pil(
     return image
 
 
+def grey_of(pixels: np.ndarray) -> np.ndarray:
+    """The luma of pixels `(H, W, 3)`, `(H, W)` in their dtype; of uint8 what `write_image` writes for grey."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(to_pil(pixels, grey=True))
+    red, green, blue = np.moveaxis(pixels.astype(np.promote_types(pixels.dtype, np.float32)), -1, 0)
+    # 0.299 R + 0.587 G + 0.114 B, as Pillow has it, but exact where the three are equal.
+    return (green + 0.299 * (red - green) + 0.114 * (blue - green)).astype(pixels.dtype)
+
+
 def quantize(values: Tensor) -> np.ndarray:
     """Eight-bit pixels `(H, W, 3)` of a `(3, H, W)` tensor in [0, 1]: clip(255 x, 0, 255), truncated.
 
