@@ -37,6 +37,7 @@ from .measure import environment, write_json
 from .timing import choose_device, copy_bandwidth, fresh_compilers
 
 NETWORK_OPS = ("enhance", "step")  # whose networks need packages that the operators do without
+_MODULES = {"enhance": "enhancing", "step": "training", "folder": "folder"}  # that need them
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -114,8 +115,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """argv: the operation, then the options."""
     args = _parse(argv)
-    device = choose_device(args.device)
-    if missing := missing_package(argv[0], args.plot is not None, bool(getattr(args, "folder", None))):
+    device, folder = choose_device(args.device), getattr(args, "folder", None)
+    if missing := missing_package("folder" if folder else argv[0], args.plot is not None):
         print(f"{argv[0]}: needs the package {missing}, which is not installed; pip install it", file=sys.stderr)
         return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
@@ -135,7 +136,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
         return 2
-    if getattr(args, "folder", None):
+    if folder:
         return _measure_folder(args, device, content, save)
     return _compare(args, argv[0], device, providers, content, save)
 
@@ -204,13 +205,11 @@ def _draw(content: dict, device: str, folder: Path) -> bool:
     return True
 
 
-def missing_package(op: str, plot: bool = False, folder: bool = False) -> str | None:
-    """The first package that is not installed and that the operation, or drawing it, needs."""
+def missing_package(op: str, plot: bool = False) -> str | None:
+    """The first package that is not installed and that the operation (or "folder"), or drawing it, needs."""
     try:
-        if op in NETWORK_OPS:
-            importlib.import_module("bench.training" if op == "step" else "bench.enhancing")
-        if folder:
-            importlib.import_module("bench.folder")
+        if op in _MODULES:
+            importlib.import_module(f"bench.{_MODULES[op]}")
         if plot:
             importlib.import_module("bench.plots")
             importlib.import_module("matplotlib")
