@@ -156,6 +156,9 @@ def _measure_folder(args: argparse.Namespace, device: str, content: dict, save: 
     except (ValueError, RuntimeError, OSError) as error:
         print(f"--folder: {args.folder}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     content["complete"] = True
     save()
     return 0 if good else 1

@@ -113,8 +113,8 @@ class _Case:
 
         with contextlib.redirect_stderr(io.StringIO()):  # its progress
             outcome = run_jobs(self._jobs("coding"), work)
-        if outcome.failures:
-            raise RuntimeError(outcome.failures[0])
+        if outcome.failures or outcome.stopped:
+            raise RuntimeError(outcome.stopped or outcome.failures[0])
 
     def _jobs(self, name: str) -> list[Job]:
         self.folders[name].mkdir(exist_ok=True)
