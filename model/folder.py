@@ -30,6 +30,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MOST_WORKERS = 16
 # Of memory, for each pixel of a picture in work: as read, as enhanced, encoded, and what computing it takes.
 _PIXEL_BYTES = 32
+# tqdm's own, but always pictures a second, never seconds a picture.
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 _one_on_the_gpu = threading.Lock()
 
 
@@ -117,7 +119,7 @@ class _Tally:
     stopped: str | None = None
 
     def __enter__(self) -> "_Tally":
-        self._progress = tqdm(total=self.total, unit="picture", disable=None)
+        self._progress = tqdm(total=self.total, unit=" pictures", disable=None, bar_format=_BAR)
         return self
 
     def __exit__(self, *error: object) -> None:

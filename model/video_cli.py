@@ -92,7 +92,7 @@ def enhance_videos(
     from .video import VideoError, enhance_video
 
     faults = 0
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
         with tqdm(unit="frame", disable=None, desc=job.source.name) as bar:
 
             def show(done: int, total: int | None, bar: tqdm = bar) -> None:
@@ -120,6 +120,8 @@ def enhance_videos(
         else:
             print(f"{report.frames} frames enhanced, in {report.result}")
         if report.interrupted:
+            if number < len(jobs):
+                print(f"{len(jobs) - number} videos not tried", file=sys.stderr)
             break
     return 1 if faults else 0
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -131,3 +132,11 @@ def test_pixels_by_the_header(photos):
     with open("in/3.jpg", "wb") as file:
         file.write(b"no picture")
     assert pixel_count("in/3.jpg") == 0
+
+
+def test_progress_is_in_pictures_a_second(photos, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    run_jobs(plan("out"), lambda job: (), 2)
+    last = capsys.readouterr().err.rstrip().split("\r")[-1]
+    assert "9/9 [" in last and "pictures/s]" in last

@@ -13,6 +13,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 
 from model.enhance import main  # noqa: E402
 from model.folder import Outcome  # noqa: E402
+from model.video import Report  # noqa: E402
 from tests.videos import files, scene, write  # noqa: E402
 
 
@@ -171,6 +172,16 @@ def test_videos_are_not_begun_after_pictures_that_fill_the_disk(capsys, mixed, m
     monkeypatch.setattr("model.enhance.enhance_files", full)
     status, _, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1 and lines[2:] == ["error: out: No space left on device", "2 videos not tried"]
+
+
+def test_an_interruption_ends_the_run(capsys, mixed, monkeypatch):
+    def interrupted(source, result, *arguments, **options):
+        return Report(result.with_stem("c.partial"), 1, "interrupted", (), True)
+
+    monkeypatch.setattr("model.video.enhance_video", interrupted)
+    status, _, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1
+    assert lines == ["error: in/c.mp4: interrupted; 1 frames are in out/c.partial.mp4", "1 videos not tried"]
 
 
 @pytest.fixture
