@@ -10,7 +10,6 @@ bound. The times are those of the CPU, whatever else the machine has.
 import argparse
 import functools
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -22,14 +21,13 @@ import torch
 from torch import Tensor
 
 from model import FinetuneNetwork, Network, enhance_image, load_weights, quantize, read_image
-from model.files import write_atomically
 from sci_kernels import LossFunction, default_impl, native, smooth_loss
 from train.config import FINETUNE_LR
 from train.step import make_optimizer, training_step
 
 from . import parity
 from .baselines import twelve_pairs
-from .measure import ROOT, environment, extra_memory, interleave
+from .measure import ROOT, environment, extra_memory, interleave, write_json
 from .training import LR, TrainingStep
 
 OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
@@ -207,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         content = {"environment": facts, "figures": [row._asdict() for row in rows]}
         try:
-            write_atomically(args.json, (json.dumps(content, indent=2) + "\n").encode())
+            write_json(args.json, content)
         except OSError as error:
             print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
             return 2
