@@ -33,7 +33,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["sci_kernels", "sci_kernels.*"]),
-    package_data={"sci_kernels": ["py.typed"]},
+    package_data={"sci_kernels": ["py.typed", "native/*.c", "native/*.h"]},
     zip_safe=False,
     install_requires=["torch>=2.11", "numpy>=1.26", f"triton>=3.6; {HAS_TRITON}"],
     extras_require={"model": MODEL, "train": TRAIN, "evaluate": EVALUATE, "niqe": NIQE, "bench": BENCH, "dev": DEV}

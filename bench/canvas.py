@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from .files import beside
 from .sources import commit, date, device
 
 WIDTH = 8.2  # inches; 72 units of the SVG each
@@ -52,16 +53,12 @@ def card(path: Path, height: float, title: str, subtitle: str, foot: str) -> Ite
 
 
 def write_svg(figure, path: Path) -> None:
-    """Write without the date; beside the file first, so that it is whole at every moment."""
+    """Write without the date."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with beside(path) as file:
+        file.write_text(text, "utf-8")
 
 
 def axes(figure, height: float, left: float = 0.85, right: float = 2.45, bottom: float = 0.95, top: float = 0.9):

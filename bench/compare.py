@@ -1,21 +1,23 @@
 """One operation by every provider: parity first, then time, bandwidth and memory.
 
     python -m bench loss|retinex|enhance|step [--device cpu|cuda] [--size 1080p,4k,1000x600] [--json FILE] [--plot DIR]
+    python -m bench enhance --folder 12|DIR     instead: a folder of JPEGs by the command, see bench/folder.py
 
 Providers of the loss: `reference` (the official code's operations), `pairs` (a careful eager rewrite of 12 pairs),
 `compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), this
-library's `blocked` and `triton`, and on request `written-out` (the reference's operations once more, as the official
-code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training step: the
-plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by default.
+library's `blocked`, `native` and `triton`, and on request `written-out` (the reference's operations once more, as the
+official code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training
+step: the plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by
+default.
 Each is compared at the measured size with the eager reference, where that fits into memory, and but for the compiled
 ones at a small size with the reference in float64 (in a step, float64 with float64); if one fails, the case is not
 timed.
 
 Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the column `device` leaves Python's share
-out. `blocked` finds its gradients on the way forward: its backward pass alone is only their scaling. A row of the whole
-operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels that one call
-launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes a pixel
-that the measured size took.
+out. `blocked` and `native` find their gradients on the way forward: their backward pass alone only scales them. A row
+of the whole operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels
+that one call launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes
+a pixel that the measured size took.
 Exits with status 1 if a provider failed, in parity or otherwise.
 """
 
@@ -36,6 +38,7 @@ from .measure import environment, write_json
 from .timing import choose_device, copy_bandwidth, fresh_compilers
 
 NETWORK_OPS = ("enhance", "step")  # whose networks need packages that the operators do without
+_MODULES = {"enhance": "enhancing", "step": "training", "folder": "folder"}  # that need them
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -69,6 +72,12 @@ def _bytes(text: str) -> int:
     return round(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
 
 
+def _pictures(text: str) -> str:
+    if not (text.isdecimal() and int(text) > 0) and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a number of pictures, or a folder of JPEGs; got {text!r}")
+    return text
+
+
 def _listed(item: Callable[[str], object]) -> Callable[[str], list]:
     return lambda text: [item(word.strip()) for word in text.split(",")]
 
@@ -90,6 +99,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     known = list(VALUES[op])
     parser.add_argument("--parts", type=_listed(one_of(known)), default=known, help=f"of {', '.join(known)}; all")
+    if op == "enhance":
+        text = "instead: JPEGs by the command, beside decoding and encoding alone: N that are made, or those in DIR"
+        parser.add_argument("--folder", type=_pictures, metavar="N|DIR", help=text)
     if op == "step":
         text = "for which the largest 16:9 image is estimated from the bytes a pixel takes (%(default)s)"
         parser.add_argument("--memory", type=_bytes, default="24GB", metavar="24GB", help=text)
@@ -104,8 +116,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """argv: the operation, then the options."""
     args = _parse(argv)
-    device = choose_device(args.device)
-    if missing := missing_package(argv[0], args.plot is not None):
+    device, folder = choose_device(args.device), getattr(args, "folder", None)
+    if missing := missing_package("folder" if folder else argv[0], args.plot is not None):
         print(f"{argv[0]}: needs the package {missing}, which is not installed; pip install it", file=sys.stderr)
         return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
@@ -125,14 +137,43 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
         return 2
+    if folder:
+        return _measure_folder(args, device, content, save)
     return _compare(args, argv[0], device, providers, content, save)
+
+
+def _measure_folder(args: argparse.Namespace, device: str, content: dict, save: Callable[[], None]) -> int:
+    from .folder import folder_rows, folder_text  # here, since it needs what the package `model` needs
+
+    def add(row: dict) -> None:
+        content["rows"].append(row)
+        print(folder_text(row), flush=True)
+        save()
+
+    deadline = time.perf_counter() + args.seconds
+    print(_facts(content))
+    try:
+        good = folder_rows(args.folder, device, args.repeats or 3, args.check, deadline, add)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"--folder: {args.folder}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    content["complete"] = True
+    save()
+    return 0 if good else 1
+
+
+def _facts(content: dict) -> str:
+    return ", ".join(f"{key} {value}" for key, value in content["environment"].items() if value is not None)
 
 
 def _compare(
     args: argparse.Namespace, op: str, device: str, providers: list[str], content: dict, save: Callable[[], None]
 ) -> int:
     deadline = time.perf_counter() + args.seconds
-    print(", ".join(f"{key} {value}" for key, value in content["environment"].items() if value is not None))
+    print(_facts(content))
     try:
         with fresh_compilers(any(name.startswith("compiled") for name in providers)):
             rate = math.nan if args.check else copy_bandwidth(device)
@@ -169,10 +210,10 @@ def _draw(content: dict, device: str, folder: Path) -> bool:
 
 
 def missing_package(op: str, plot: bool = False) -> str | None:
-    """The first package that is not installed and that the operation, or drawing it, needs."""
+    """The first package that is not installed and that the operation (or "folder"), or drawing it, needs."""
     try:
-        if op in NETWORK_OPS:
-            importlib.import_module("bench.training" if op == "step" else "bench.enhancing")
+        if op in _MODULES:
+            importlib.import_module(f"bench.{_MODULES[op]}")
         if plot:
             importlib.import_module("bench.plots")
             importlib.import_module("matplotlib")

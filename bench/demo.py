@@ -19,10 +19,11 @@ import torch
 
 import model.enhance
 import train.__main__
-from model import EnhanceNetwork, ImageError, enhance_image, load_weights
+from model import EnhanceNetwork, ImageError, enhance_image, find_images, load_weights
 from model.files import make_output_folder, write_atomically
 from model.gallery import Pair, write_contact_sheet, write_gallery
-from sci_kernels import illumination_loss
+from model.jobs import plan_jobs
+from sci_kernels import default_impl, illumination_loss
 from train.data import Photos
 from train.errors import TrainError
 
@@ -151,7 +152,7 @@ def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
     """The enhancer's own command, and the pictures it wrote; one that failed has been named by it."""
     folder = out / "enhanced"
     status = model.enhance.main(["-i", str(data), "-o", str(folder), "--weights", str(weights)])
-    jobs = model.enhance.plan_jobs([data], folder)
+    jobs = plan_jobs(find_images([data]), folder)
     pairs = [Pair(str(job.result.relative_to(folder)), job.source, job.result) for job in jobs if job.result.is_file()]
     if not pairs:
         sys.exit(status or 1)
@@ -161,7 +162,7 @@ def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
 def _compare(photos: Photos, weights: Path, settings: Settings) -> dict:
     """The fused loss against the reference, on a photograph and its illumination; then the time of a step."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    fused = "triton" if device == "cuda" else "blocked"
+    fused = default_impl(device)
     network = EnhanceNetwork()
     load_weights(network, weights)
     image = photos.image(0)[None, :, :256, :256]

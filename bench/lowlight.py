@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageOps
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 GAMMA = 2.2
@@ -63,4 +63,20 @@ def write_photographs(
         path = folder / Path(name).with_suffix(".png").name
         Image.fromarray(dark).save(path)
         paths.append(path)
+    return paths
+
+
+def write_jpegs(folder: Path, count: int, size: tuple[int, int], seed: int = SEED) -> list[Path]:
+    """Write `count` photographs of (width, height), each scaled and cropped to it, then darkened; returns their paths.
+
+    They are the few photographs in turn, each time in another light.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index in range(count):
+        with Image.open(Path(skimage.data.__file__).parent / PHOTOGRAPHS[index % len(PHOTOGRAPHS)]) as image:
+            whole = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
+        paths.append(folder / f"{index:03}.jpg")
+        dark = darken(np.asarray(whole), np.random.default_rng([seed, index]))
+        Image.fromarray(dark).save(paths[-1], quality=90)
     return paths

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 
+from .files import beside
+
 ROOT = Path(__file__).resolve().parent.parent
 _MEMORY_PREFIX = "extra bytes: "
 
@@ -101,16 +103,9 @@ def _peak() -> int:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` so that the file is whole at every moment. Raises OSError.
-
-    Not by `model.files`: a machine to measure on may lack what the package `model` imports.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write `content` so that the file is whole at every moment. Raises OSError."""
+    with beside(path) as file:
+        file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def environment() -> dict[str, object]:

@@ -92,7 +92,7 @@ def triton_errors(dtype: torch.dtype) -> tuple[str, Errors]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.parity", description=__doc__.splitlines()[0])
-    parser.add_argument("impl", choices=("reference", "blocked", "triton"))
+    parser.add_argument("impl", choices=("reference", "blocked", "native", "triton"))
     parser.add_argument("dtype", choices=("float32", "float64"))
     args = parser.parse_args()
     print(json.dumps(golden_errors(args.impl, getattr(torch, args.dtype))._asdict()))

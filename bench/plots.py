@@ -19,6 +19,7 @@ STYLES = {
     "compiled": ("#0072b2", "D"),
     "compiled-dynamic": ("#2f97cf", "v"),
     "blocked": ("#00805f", "o"),
+    "native": ("#c44601", "o"),
     "triton": ("#c44601", "o"),
     "ours": ("#c44601", "o"),
 }

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from sci_kernels import default_impl
 from sci_kernels.constants import COLORS
 
 from .cases import DTYPES, EXACT_DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     if refusal := _refusal(case, args.dtype, device):
         print(refusal, file=sys.stderr)
         return 2
-    fused = "ours" if "ours" in PROVIDERS[case.op] else "triton" if device == "cuda" else "blocked"
+    fused = "ours" if "ours" in PROVIDERS[case.op] else default_impl(device)
     if args.under_ncu:
         return _profile_for_ncu(_warm_call(case, fused, device))
     try:

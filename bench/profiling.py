@@ -1,6 +1,5 @@
 """One call under torch.profiler: what it launches, what of it is dearest, and its trace."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
+from .files import beside
 from .timing import synchronize
 
 
@@ -51,13 +51,8 @@ def dearest(result: profile, device: str, count: int = 10) -> list[Cost]:
 
 def write_trace(result: profile, path: Path) -> None:
     """The trace for Perfetto or chrome://tracing, whole at every moment. Raises OSError."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # the ending decides whether it is compressed
-    try:
-        temporary.touch()  # an error here is Python's, with its reason
-        result.export_chrome_trace(str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with beside(path, path.suffix) as file:  # the ending decides whether it is compressed
+        result.export_chrome_trace(str(file))
 
 
 def _kernels(result: profile) -> Iterator[FunctionEvent]:

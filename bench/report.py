@@ -52,10 +52,14 @@ _PROVIDERS = """\
 Times are of a call from Python: the median, in brackets the 20th and 80th percentile, in parentheses how many times
 faster than the eager reference. GB/s count each value once, and are compared with a copy measured in the same run;
 memory is the peak beyond the inputs. `reference` is what the official code computes, `pairs` a careful eager rewrite
-with 12 pairs, `compiled` and `compiled-dynamic` are `torch.compile` of the reference, `blocked` and `triton` this
-library. `blocked` finds its gradients on the way forward: its backward pass alone only scales them. Of training and
-enhancing, `reference` is the plain network with the reference operators, `compiled` the same as one graph, and `ours`
-what this library does by default."""
+with 12 pairs, `compiled` and `compiled-dynamic` are `torch.compile` of the reference, `blocked`, `native` and
+`triton` this library. The first two find their gradients on the way forward: their backward pass alone only scales
+them. Of training and enhancing, `reference` is the plain network with the reference operators, `compiled` the same as
+one graph, and `ours` what this library does by default."""
+_FOLDER = """\
+Pictures a second of `python -m model.enhance`, several at a time, beside the same reading and writing with nothing
+computed in between. The bound is for PNG, the command's default; JPEG is coded so quickly that the network takes most
+of the time. The command's files are first compared with those of the pictures taken one by one."""
 _NO_GPU = """\
 Not yet measured on a GPU. `make gpu` does all of it in one command, with the Python and torch that are there
 (`make gpu VENV=`): tests, memory checks, every speed beside its bound."""
@@ -85,8 +89,8 @@ def section(sources: list[Source], pictures: dict[Path, list[Path]]) -> str:
     rows = [source for source in sources if source.kind == "rows"]
     on_cpu, on_gpu = ([source for source in rows if source.on_gpu is gpu] for gpu in (False, True))
     blocks = [_INTRODUCTION, _FIGURES, *_figures([source for source in sources if source.kind == "figures"])]
-    blocks += ["### On a CPU", _PROVIDERS, *_operations(on_cpu, pictures)]
-    blocks += ["### On a GPU", *(_operations(on_gpu, pictures) if on_gpu else [_NO_GPU])]
+    blocks += ["### On a CPU", _PROVIDERS, *_operations(on_cpu, pictures), *_folders(on_cpu)]
+    blocks += ["### On a GPU", *([*_operations(on_gpu, pictures), *_folders(on_gpu)] if on_gpu else [_NO_GPU])]
     blocks += _kernels([source for source in sources if source.kind == "kernels"], on_gpu, pictures)
     return "\n\n".join([*blocks, _NOTES])
 
@@ -115,6 +119,16 @@ def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iter
             yield from _groups([row for row in source.rows if row["op"] == op], pictures.get(source.path, []))
             if not source.content.get("complete", True):
                 yield "That run was stopped before its end: what is missing was not measured."
+
+
+def _folders(sources: list[Source]) -> Iterator[str]:
+    """Whole folders by the command."""
+    found = [source for source in sources if any(row["op"] == "folder" for row in source.rows)]
+    yield "#### Enhancing a folder"
+    yield _FOLDER if found else "Not measured: no file of `python -m bench enhance --folder 12`."
+    for source in found:
+        yield _origin(source)
+        yield tables.folder_table([row for row in source.rows if row["op"] == "folder"])
 
 
 def _groups(rows: list[dict], pictures: list[Path]) -> Iterator[str]:

@@ -105,6 +105,8 @@ def read_source(path: Path) -> Source:
 
 def _rows_command(rows: list[dict], device: str) -> str:
     """The command whose rows these are: options that are not the default's."""
+    if rows and rows[0]["op"] == "folder":
+        return f"python -m bench enhance --device {device} --folder {rows[0]['pictures'] if rows[0]['made'] else 'DIR'}"
     words = ["python -m bench", *_once(row["op"] for row in rows)[:1], f"--device {device}"]
     if sizes := _once(size_name(row["width"], row["height"]) for row in rows):
         words.append(f"--size {','.join(sizes)}")

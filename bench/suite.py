@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import torch
 
+from sci_kernels import default_impl
+
 from .cases import SIZES
 from .compare import NETWORK_OPS, missing_package
 from .measure import ROOT
@@ -75,12 +77,12 @@ def steps(device: str, out: Path) -> list[Step]:
     else:
         compiled = "--parts forward+backward --color ycbcr"
         plans = [
-            ("loss", 110, "loss --providers reference,pairs,blocked --seconds 90"),
+            ("loss", 110, "loss --providers reference,pairs,blocked,native --seconds 90"),
             ("step", 100, "step --providers reference,ours --repeats 3"),
             ("retinex", 45, "retinex --seconds 35"),
             ("enhance", 40, "enhance --seconds 30"),
             ("kernels", 45, "kernels --target sm_90 --only fp32.ycbcr.3"),
-            ("loss-compiled", 120, f"loss {compiled} --providers blocked,compiled,compiled-dynamic"),
+            ("loss-compiled", 120, f"loss {compiled} --providers blocked,native,compiled,compiled-dynamic"),
             ("step-compiled", 200, "step --providers ours,compiled --repeats 3"),
         ]
     for name, reason in {"kernels": _kernels_missing(), **{op: _package_missing(op) for op in NETWORK_OPS}}.items():
@@ -152,7 +154,7 @@ def _texts(bound: Bound) -> tuple[str, str]:
 
 def table(rows: list[dict], device: str, name: str) -> list[str]:
     """Figures beside the bounds, one line each; verdicts on an H200 alone."""
-    provider, size = ("triton", SIZES["4k"]) if device == "cuda" else ("blocked", SIZES["600x400"])
+    provider, size = (default_impl(device), SIZES["4k" if device == "cuda" else "600x400"])
     judged = "h200" in name
     lines = [f"{provider}, {size[1]}x{size[0]}, float32, {name}"]
     for bound in BOUNDS:

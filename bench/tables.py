@@ -86,6 +86,23 @@ def breakdown_table(rows: list[dict], size: tuple[int, int]) -> str:
     return markdown(["part of a step", *_STEP_PARTS], lines)
 
 
+def folder_table(rows: list[dict]) -> str:
+    """Pictures a second of the command, and of decoding and encoding alone."""
+    lines = []
+    for row in rows:
+        name = f"{row['pictures']} JPEGs of {row['width']}x{row['height']} to {row['part'].upper()}"
+        cells = [_reason(row)] * 2 + [NOT_MEASURED]
+        if row["status"] == "ok":
+            missed = "**missed:** " if row["must"] and row["share"] < row["must"] else ""
+            cells = [_rate(row["pictures_per_s"]), _rate(row["coding_per_s"]), f"{missed}{row['share']:.0%}"]
+        lines.append([name, *cells, f">= {row['must']:.0%}" if row.get("must") else "no bound"])
+    return markdown(["folder", "the command", "coding alone", "of coding alone", "must"], lines)
+
+
+def _rate(value: dict) -> str:
+    return f"{value['median']:.3g}/s [{value['p20']:.3g}, {value['p80']:.3g}]"
+
+
 def kernels_table(rows: list[dict], target: str) -> str:
     """Static counts, and the least times that they allow on the target's GPU."""
     gpu, lines = GPUS[target], []

@@ -2,8 +2,9 @@
 
 from .enhancer import Enhanced, Enhancer
 from .fold import fold
-from .images import ImageError, Picture, find_images, quantize, read_image, write_image
+from .images import ImageError, Picture, quantize, read_image, write_image
 from .networks import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_image
+from .search import find_images
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, save_weights
 
 __all__ = [

@@ -13,7 +13,7 @@ from sci_kernels import enhance as fused_enhance
 
 from .fold import fold, unfused_reason
 from .guard import BRIGHT, brightness, grid, guard_amount
-from .images import Picture, from_pil, quantize, read_image, to_pil
+from .images import Picture, from_pil, grey_of, quantize, read_image, to_pil
 from .networks import EnhanceNetwork, enhance_image
 from .tiles import tile_rows, tiles
 from .weights import DEFAULT_WEIGHTS, load_weights
@@ -36,6 +36,7 @@ class Enhancer:
         bright = e("night.jpg")         a path gives a PIL image, turned upright
         bright = e(image)               a PIL image gives one: grey stays grey, transparency is kept, 8 bits
         bright = e(array)               (H, W, 3) or (N, H, W, 3), uint8 or floating point in [0, 1]
+        bright = e(plane)               (H, W), likewise: grey, and grey again
         bright = e(tensor)              (3, H, W) or (N, 3, H, W), likewise, on any device
         bright = e([a, b, "c.png"])     a list or tuple gives a list
 
@@ -168,8 +169,10 @@ class Enhancer:
         return to_pil(self.picture(picture).pixels, picture.alpha, picture.grey, picture.icc_profile)
 
     def _array(self, array: np.ndarray) -> np.ndarray:
+        if array.ndim == 2:
+            return grey_of(self._array(np.repeat(array[..., None], 3, axis=2)))
         if array.ndim not in (3, 4) or array.shape[-1] != 3:
-            raise ValueError(f"image: expected an array (H, W, 3) or (N, H, W, 3); got shape {array.shape}")
+            raise ValueError(f"image: expected an array (H, W), (H, W, 3) or (N, H, W, 3); got shape {array.shape}")
         if array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
             raise TypeError(f"image: expected uint8, or floating point in [0, 1]; got {array.dtype}")
         # A copy only where torch cannot view it: read-only, or with negative strides.

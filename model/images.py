@@ -2,8 +2,8 @@
 
 import io
 import os
+import threading
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,36 +55,6 @@ class Picture:
         return torch.from_numpy(planes).div_(float(np.iinfo(self.pixels.dtype).max))
 
 
-def find_images(paths: str | Path | Iterable[str | Path]) -> list[tuple[Path, Path]]:
-    """Every picture under `paths`, each with the relative name its result should have.
-
-    A file stands for itself, by its name. A folder stands for the pictures below it at any depth, by their path
-    from it, sorted; hidden files and folders are passed over and links to folders are not followed. A file
-    reached twice is listed once. Two files may have the same relative name when they come from two folders.
-
-    Raises:
-        ImageError: a path does not exist, or a folder holds no picture.
-    """
-    if isinstance(paths, str | Path):
-        paths = [paths]
-    found: dict[str, tuple[Path, Path]] = {}
-    for path in map(Path, paths):
-        # os.path, since the methods of Path raise where a parent may not be entered or a name is too long.
-        if os.path.isdir(path):
-            names = _walk(path)
-            if not names:
-                raise ImageError(f"{path}: no pictures in this folder or below it; looked for {' '.join(EXTENSIONS)}")
-        elif os.path.exists(path):
-            path, names = path.parent, [Path(path.name)]
-        else:
-            raise ImageError(f"{path}: no such file or folder, or not readable; check the path")
-        for name in names:
-            found.setdefault(os.path.abspath(path / name), (path / name, name))
-    if not found:
-        raise ImageError("no pictures: expected at least one file or folder, got none")
-    return list(found.values())
-
-
 def read_image(path: str | Path) -> Picture:
     """The picture in a file, turned upright by its EXIF orientation.
 
@@ -101,14 +71,11 @@ def read_image(path: str | Path) -> Picture:
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
-        with warnings.catch_warnings():
-            # Pillow warns at half the size at which it refuses, where photographs lie, and before most of its errors.
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()) as image:
-                profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
-                notes = _notes(image)
-                image.load()
-                return _to_picture(path, _upright(image, notes), profile, tuple(notes))
+        with _quiet, Image.open(path, formats=_formats()) as image:
+            profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
+            notes = _notes(image)
+            image.load()
+            return _to_picture(path, _upright(image, notes), profile, tuple(notes))
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -122,6 +89,15 @@ def read_image(path: str | Path) -> Picture:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
         raise ImageError(f"{path}: truncated or damaged ({_one_line(error)}); replace it with a whole copy") from None
+
+
+def pixel_count(path: str | Path) -> int:
+    """Pixels of a picture by its header alone; 0 where that cannot be read, which `read_image` will explain."""
+    try:
+        with _quiet, Image.open(path, formats=_formats()) as image:
+            return image.width * image.height
+    except Exception:  # see `read_image`
+        return 0
 
 
 def allow_pixels(limit: int) -> None:
@@ -152,6 +128,15 @@ def to_pil(
     if icc_profile:
         image.info["icc_profile"] = icc_profile
     return image
+
+
+def grey_of(pixels: np.ndarray) -> np.ndarray:
+    """The luma of pixels `(H, W, 3)`, `(H, W)` in their dtype; of uint8 what `write_image` writes for grey."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(to_pil(pixels, grey=True))
+    red, green, blue = np.moveaxis(pixels.astype(np.promote_types(pixels.dtype, np.float32)), -1, 0)
+    # 0.299 R + 0.587 G + 0.114 B, as Pillow has it, but exact where the three are equal.
+    return (green + 0.299 * (red - green) + 0.114 * (blue - green)).astype(pixels.dtype)
 
 
 def quantize(values: Tensor) -> np.ndarray:
@@ -203,21 +188,31 @@ def write_image(
     write_atomically(path, encoded.getbuffer())
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Relative paths of the pictures below a folder, sorted."""
+class _Quiet:
+    """No warnings while any thread is within: of two threads, `warnings.catch_warnings` mixes up the filters.
 
-    def stop(error: OSError) -> None:
-        raise ImageError(f"{error.filename}: cannot list this folder ({error.strerror}); check its permissions")
+    Pillow warns at half the size at which it refuses, where photographs lie, and before most of its errors.
+    """
 
-    names = []
-    for parent, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [
-            Path(parent, name).relative_to(folder)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-        ]
-    return sorted(names)
+    def __init__(self) -> None:
+        self._lock, self._within = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._within += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                self._filters.__exit__()
+
+
+_quiet = _Quiet()
 
 
 def _formats() -> list[str]:

@@ -39,7 +39,7 @@ class EnhanceNetwork(nn.Module):
     Args:
         layers: how many times the shared block is applied.
         channels: width between the first and the last convolution.
-        impl: of `sci_kernels.retinex`: "auto", "triton", "blocked" or "reference". Except for the last, training
+        impl: of `sci_kernels.retinex`. Except for "reference", training
             goes through one function for all the convolutions, which keeps less for backward (see `fused`).
         checkpoint: "off", "stage" or "block": keep still less and compute it again in backward.
     """

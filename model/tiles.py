@@ -47,11 +47,12 @@ def tile_rows(width: int, device: torch.device, channels: int | None = None) -> 
         channels: of the plain network, where it is used and keeps its features; None: the fused operator.
     """
     pixel = _BYTES_FUSED if channels is None else _BYTES_FUSED + _BYTES_PLAIN * max(channels, 3)
-    pixels = min(_TILE_PIXELS, _free_memory(device) // (_SHARE * pixel))
+    pixels = min(_TILE_PIXELS, free_memory(device) // (_SHARE * pixel))
     return max(1, pixels // width)
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

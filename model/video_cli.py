@@ -12,11 +12,17 @@ from tqdm import tqdm
 
 from .files import make_output_folder
 from .images import ImageError
+from .jobs import Found, refuse_collisions
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
     *(".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"),
 )
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is taken for a video: by its extension alone."""
+    return path.suffix.lower() in EXTENSIONS
 
 
 class VideoJob(NamedTuple):
@@ -39,29 +45,40 @@ def add_options(add: Callable[..., object]) -> None:
     add("--lossless", action="store_true", help="of videos: store the results exactly; large files")
 
 
-def plan_videos(args: argparse.Namespace) -> list[VideoJob]:
-    """What to read and write if the inputs are videos, by their extensions; an empty list if none of them is.
+def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[VideoJob]:
+    """What to read and write; an empty list if there is no video, or if PyAV is missing and none was asked for.
 
-    Raises ImageError: videos and other inputs together, an option of the other kind, an output that does not fit them,
-    two results of one name, or PyAV is missing.
+    Args:
+        found: the videos, as `search.find_files` gives them.
+        others: how many pictures are enhanced besides.
+        args: the command line.
+
+    Raises ImageError: an option of which nothing is the kind, an output that does not fit them, two results of one
+    name, or PyAV is missing.
     """
-    sources = [path for path in args.input if path.suffix.lower() in EXTENSIONS and not path.is_dir()]
-    if not sources:
-        if args.smooth is not None or args.lossless:
-            raise ImageError("--smooth, --lossless: are for videos, and no input is one; leave them out")
-        return []
-    others = [path for path in args.input if path not in sources]
-    if others:
-        raise ImageError(f"{others[0]}: is no video and {sources[0]} is one; enhance videos in a run of their own")
-    if args.illumination or args.gallery:
+    given = {"--smooth": args.smooth is not None, "--lossless": args.lossless}
+    wanted = [option for option in given if given[option]]
+    if wanted and not found:
+        raise ImageError(f"{wanted[0]}: is for videos, and no input is one; leave it out")
+    if found and not others and (args.illumination or args.gallery):
         raise ImageError("--illumination, --gallery: are for pictures, and the inputs are videos; leave them out")
-    jobs = [VideoJob(source, _result(source, args.output, args.suffix, len(sources))) for source in sources]
-    for k, job in enumerate(jobs):
-        twin = next((other for other in jobs[:k] if other.result == job.result), None)
-        if twin:
-            raise ImageError(
-                f"{twin.source} and {job.source} would both be written to {job.result}; run them one by one"
-            )
+    if not found:
+        return []
+    try:
+        from .video import OUTPUT_EXTENSIONS
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        missing = "videos need PyAV, which is not installed; pip install '.[video]', or av by itself"
+        if wanted or not others or any(source in args.input for source, _ in found):
+            raise ImageError(f"{found[0][0]}: {missing}") from None
+        print(f"note: {len(found)} videos passed over, {found[0][0]} the first: {missing}", file=sys.stderr)
+        return []
+    if file := _output_file(found, others, args, OUTPUT_EXTENSIONS):
+        jobs = [VideoJob(found[0][0], file)]
+    else:
+        jobs = [VideoJob(source, _result(source, name, args, OUTPUT_EXTENSIONS)) for source, name in found]
+    refuse_collisions(jobs, "run them one by one")
     return jobs
 
 
@@ -75,7 +92,7 @@ def enhance_videos(
     from .video import VideoError, enhance_video
 
     faults = 0
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
         with tqdm(unit="frame", disable=None, desc=job.source.name) as bar:
 
             def show(done: int, total: int | None, bar: tqdm = bar) -> None:
@@ -103,30 +120,29 @@ def enhance_videos(
         else:
             print(f"{report.frames} frames enhanced, in {report.result}")
         if report.interrupted:
+            if number < len(jobs):
+                print(f"{len(jobs) - number} videos not tried", file=sys.stderr)
             break
     return 1 if faults else 0
 
 
-def _result(source: Path, output: Path, suffix: str, count: int) -> Path:
-    """The file to write: `output` itself, or one in that folder, in the source's format where that can be written."""
-    try:
-        from .video import OUTPUT_EXTENSIONS
-    except ModuleNotFoundError as error:
-        if error.name != "av":
-            raise
-        raise ImageError(
-            f"{source}: videos need PyAV, which is not installed; pip install '.[video]', or av by itself"
-        ) from None
-    if output.suffix and not output.is_dir():
-        if count > 1:
-            raise ImageError(f"{output}: is no folder, and there are {count} videos; name a folder with -o")
-        if output.suffix.lower() not in OUTPUT_EXTENSIONS:
-            raise ImageError(
-                f"{output}: cannot write this format; use one of {' '.join(OUTPUT_EXTENSIONS)}, or a folder"
-            )
-        return output
-    extension = source.suffix if source.suffix.lower() in OUTPUT_EXTENSIONS else ".mp4"
-    return output / f"{source.stem}{suffix}{extension}"
+def _output_file(found: Found, others: int, args: argparse.Namespace, extensions: Sequence[str]) -> Path | None:
+    """The file that -o names; None where it names a folder."""
+    output, count = args.output, len(found) + others
+    known = output.suffix.lower() in extensions
+    if not output.suffix or output.is_dir():
+        return None
+    if known and count > 1:
+        raise ImageError(f"{output}: is no folder, and there are {count} files to write; name a folder with -o")
+    if not known and args.input == [found[0][0]]:
+        raise ImageError(f"{output}: cannot write this format; use one of {' '.join(extensions)}, or a folder")
+    return output if known else None
+
+
+def _result(source: Path, name: Path, args: argparse.Namespace, extensions: Sequence[str]) -> Path:
+    """In the output folder under the video's relative name, in its own format where that can be written."""
+    extension = source.suffix if source.suffix.lower() in extensions else ".mp4"
+    return args.output / name.parent / f"{name.stem}{args.suffix}{extension}"
 
 
 def _seconds(text: str) -> float:

@@ -14,9 +14,10 @@ from av.sidedata.sidedata import Type
 from .video_colours import FULL, LIMITED, colours_of, frame_of
 from .video_input import VideoError, VideoReader, first_frame, one_line
 
-# Fragments are written as the file grows, each playable without the rest, and get an ordinary index at the end.
+# What a kill leaves can be played but for the last seconds: the file grows by pieces, each playable without the rest.
+# In MP4 a fragment for each key frame, with an ordinary index at the end; in Matroska a cluster a second (else five).
 _MP4 = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
-_MATROSKA = {"flush_packets": "1"}
+_MATROSKA = {"flush_packets": "1", "cluster_time_limit": "1000"}
 _FORMATS = {
     ".mp4": ("mp4", _MP4),
     ".m4v": ("mp4", _MP4),
@@ -29,7 +30,7 @@ _H264 = ("libx264", {"crf": "17", "preset": "medium"})
 _H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
 _VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 _HDR = (16, 18)  # FFmpeg's numbers of the transfers PQ and HLG
-_KEYFRAME_SECONDS = 2  # a fragment's length: the most that is lost from an .mp4 whose writer was killed
+_KEYFRAME_SECONDS = 2  # a fragment's length
 
 
 class VideoWriter:

@@ -2,7 +2,7 @@
 
 from .accelerate import accelerate
 from .enhance_weights import EnhanceWeights
-from .functional import enhance, illumination_loss, retinex, smooth_loss
+from .functional import default_impl, enhance, illumination_loss, retinex, smooth_loss
 from .modules import LossFunction, Retinex, SmoothLoss
 
 __version__ = "0.1.0"
@@ -12,6 +12,7 @@ __all__ = [
     "Retinex",
     "SmoothLoss",
     "accelerate",
+    "default_impl",
     "enhance",
     "illumination_loss",
     "retinex",

@@ -34,4 +34,4 @@ ILLUMINATION_MAX = 1.0
 
 ENHANCE_RADIUS = 3  # of a pixel's influence: three 3x3 convolutions, one after another
 
-IMPLS = ("auto", "triton", "blocked", "reference")
+IMPLS = ("auto", "triton", "native", "blocked", "reference")

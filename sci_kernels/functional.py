@@ -7,7 +7,7 @@ import numbers
 import torch
 from torch import Tensor
 
-from . import ops, reference
+from . import native, ops, reference
 from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA, SMOOTH_WEIGHT
 from .enhance_weights import CHANNELS, LAYERS, TAPS, EnhanceWeights
 
@@ -33,8 +33,8 @@ def smooth_loss(
         color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
             contiguous NCHW memory, the numbers of the official code (needs `input.numel() % 3 == 0`);
             "ycbcr": YCbCr of each pixel; "rgb": none.
-        impl: "triton", "blocked", "reference", or "auto": triton on a CUDA or ROCm tensor, blocked elsewhere
-            and where Triton is not installed.
+        impl: "triton", on a CUDA or ROCm tensor; "native", C on a CPU, compiled when first called; "blocked", plain
+            PyTorch on any device; "reference"; or "auto": triton or native where they can run, else blocked.
 
     Both arguments may be float16, bfloat16, float32 or float64, with any strides; arithmetic is in the wider
     of the two and at least float32.
@@ -45,8 +45,8 @@ def smooth_loss(
     Raises:
         TypeError: an argument is not a floating point tensor, or not a number.
         ValueError: a shape, device or option does not fit; H or W is below 3 (the official code returns NaN).
-        RuntimeError: "triton" was asked for where it cannot run; forward-mode or second derivatives, or those of
-            torch.func, were asked for, which only "reference" has.
+        RuntimeError: "triton" or "native" was asked for where it cannot run; forward-mode or second derivatives, or
+            those of torch.func, were asked for, which only "reference" has.
 
     Source: the official SCI implementation (CVPR 2022), whose default this is number for number.
     """
@@ -147,7 +147,8 @@ def enhance(
         weights: of the three convolutions, BatchNorm folded into the second; `model.fold` makes them of a network.
         return_illumination: also return the illumination.
         impl: "triton", one kernel that reads and writes each pixel once (a new set of weights is compiled anew);
-            "blocked", bands of rows in cache; "reference", plain convolutions; or "auto", as for `smooth_loss`.
+            "native", the same in C on a CPU; "blocked", bands of rows in cache; "reference", plain convolutions; or
+            "auto", as for `smooth_loss`.
 
     Arithmetic is in float32, and in float64 for float64. Inference only: "reference" alone has a gradient.
 
@@ -158,7 +159,7 @@ def enhance(
     Raises:
         TypeError: `image` is no tensor of these dtypes, or `weights` are no `EnhanceWeights`.
         ValueError: a shape or option does not fit.
-        RuntimeError: a gradient would be needed, or "triton" was asked for where it cannot run.
+        RuntimeError: a gradient would be needed, or "triton" or "native" was asked for where it cannot run.
 
     Source: inference of the official implementation (CVPR 2022), in eval mode.
     """
@@ -177,6 +178,14 @@ def enhance(
             )
         result, light = ops.enhance(image, weights.packed, return_illumination, impl)
     return (result, light) if return_illumination else result
+
+
+def default_impl(device: str | torch.device) -> str:
+    """What `impl="auto"` stands for with tensors on `device`: "triton", "native" or "blocked"."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return "native" if native.compiler_error() is None else "blocked"
+    return "triton" if kind == "cuda" and _HAS_TRITON else "blocked"
 
 
 def _check_enhance_weights(weights: EnhanceWeights) -> None:
@@ -252,7 +261,7 @@ def _check_number(name: str, value: float) -> None:
 
 
 def _resolve_impl(impl: str, tensor: Tensor) -> str:
-    """The implementation to run; one asked for by name is never exchanged for another."""
+    """The implementation for `ops`; one asked for by name is never exchanged for another."""
     if impl not in IMPLS:
         raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
     if impl == "triton" and tensor.device.type not in ("cuda", "cpu"):
@@ -260,9 +269,12 @@ def _resolve_impl(impl: str, tensor: Tensor) -> str:
             f"impl: 'triton' needs tensors on a CUDA or ROCm device, or on a CPU to be interpreted; got one on "
             f"{tensor.device}; move it, or use impl='blocked'"
         )
-    if impl == "auto":
-        return "triton" if tensor.device.type == "cuda" and _HAS_TRITON else "blocked"
-    return impl
+    if impl == "native" and tensor.device.type != "cpu":
+        raise ValueError(
+            f"impl: 'native' needs tensors on a CPU; got one on {tensor.device}; move it, or use impl='auto'"
+        )
+    # "auto" remains where it means native or blocked: an exported program may run on another machine.
+    return "triton" if impl == "auto" and tensor.device.type == "cuda" and _HAS_TRITON else impl
 
 
 def _has_triton() -> bool:

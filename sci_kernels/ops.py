@@ -1,8 +1,8 @@
 """The operators as torch.library sees them: schemas, fakes, autograd; launchers are imported when executed.
 
-`blocked` finds the gradients on its way to the loss, so its forward returns them, where it sees that they will be
-wanted, and its backward only scales them. `triton` moves fewer bytes by computing them in a backward of its own; its
-forward returns empty tensors in their place.
+`native` and `blocked` find the gradients on their way to the loss, so their forward returns them, where it sees that
+they will be wanted, and their backward only scales them. `triton` moves fewer bytes by computing them in a backward of
+its own; its forward returns empty tensors in their place.
 
 The operators are differentiable once, in reverse mode, and say so when asked for more: an operator without a rule
 drops a tangent in silence.
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import TransformType
 from torch.autograd import forward_ad
 
-from . import blocked, blocked_enhance
+from . import blocked, native
 from .reference import compute_dtype, promoted_dtype
 
 
@@ -95,6 +95,16 @@ def _launchers(device: torch.device) -> ModuleType:
     return launchers
 
 
+def _host_code(impl: str, device: torch.device) -> ModuleType:
+    """`native` or `blocked`; a RuntimeError that says why the one asked for cannot run."""
+    if impl == "blocked" or device.type != "cpu":
+        return blocked
+    error = native.compiler_error()
+    if error is not None and impl == "native":
+        raise RuntimeError(f"impl='native' needs a C compiler: {error}; install one, or use impl='blocked'")
+    return native if error is None else blocked
+
+
 @torch.library.custom_op("sci::illumination_loss_fwd", mutates_args=())
 def _illumination_loss_fwd(
     input: Tensor,
@@ -111,14 +121,14 @@ def _illumination_loss_fwd(
     if impl == "triton":
         value = _launchers(input.device).launch_loss_forward(input, illumination, *options)
         return value, value.new_empty(0), value.new_empty(0)
-    value, *grads = blocked.loss(input, illumination, *options, input_grad, illumination_grad)
+    value, *grads = _host_code(impl, input.device).loss(input, illumination, *options, input_grad, illumination_grad)
     return value, *(value.new_empty(0) if grad is None else grad for grad in grads)
 
 
 @_illumination_loss_fwd.register_fake
 def _(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, input_grad, illumination_grad):
     dtype = compute_dtype(input, illumination)
-    stored = impl == "blocked"
+    stored = impl != "triton"
     return (
         input.new_empty((), dtype=dtype),
         input.new_empty(input.shape if stored and input_grad else 0, dtype=dtype),
@@ -142,7 +152,7 @@ def _illumination_loss_bwd(
     arguments = (input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad)
     if impl == "triton":
         return _launchers(input.device).launch_loss_backward(grad_loss, *arguments)
-    _, *grads = blocked.loss(*arguments)
+    _, *grads = _host_code(impl, input.device).loss(*arguments)
     return tuple(
         tensor.new_empty(0) if grad is None else (grad * grad_loss).to(tensor.dtype)
         for grad, tensor in zip(grads, (input, illumination), strict=True)
@@ -187,7 +197,7 @@ def _loss_setup(ctx, inputs, output) -> None:
     input_needed, illumination_needed, *_ = ctx.needs_input_grad
     # vmap hides that a gradient is wanted, and so does a program exported without one.
     foreseen = input_grad >= input_needed and illumination_grad >= illumination_needed
-    ctx.stored = options[-1] == "blocked" and foreseen
+    ctx.stored = options[-1] != "triton" and foreseen
     if ctx.stored:
         ctx.dtypes = (input.dtype, illumination.dtype)
         ctx.save_for_backward(*output[1:])
@@ -235,7 +245,7 @@ def _retinex_fwd(
         return *launch(residual, stage_input, image, dtype, sigmoid), residual.new_empty(0)
     if sigmoid:
         residual = residual.to(compute_dtype(residual, stage_input, image)).contiguous().sigmoid()
-    illumination, reflectance = blocked.retinex(residual, stage_input, image)
+    illumination, reflectance = _host_code(impl, residual.device).retinex(residual, stage_input, image)
     return illumination.to(dtype), reflectance.to(dtype), residual if sigmoid else residual.new_empty(0)
 
 
@@ -265,7 +275,7 @@ def _retinex_bwd(
     if impl == "triton":
         *grads, grad_residual = _launchers(residual.device).launch_retinex_backward(*arguments, dtype, sigmoid)
     else:
-        grads = blocked.retinex_gradient(*arguments)
+        grads = _host_code(impl, residual.device).retinex_gradient(*arguments)
         if sigmoid:
             grad_residual = torch.ops.aten.sigmoid_backward(grads[0], residual.to(grads[0].dtype)).to(dtype)
     return *(grad.to(dtype) for grad in grads), grad_residual if sigmoid else residual.new_empty(0)
@@ -311,7 +321,7 @@ def _enhance(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> t
     if impl == "triton":
         result, light = _launchers(image.device).launch_enhance(image, tuple(weights.flatten().tolist()), illumination)
     else:
-        result, light = blocked_enhance.enhance(image, weights, illumination)
+        result, light = _host_code(impl, image.device).enhance(image, weights, illumination)
     return result, image.new_empty(0) if light is None else light
 
 

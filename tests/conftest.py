@@ -11,6 +11,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from sci_kernels import native  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
@@ -29,6 +31,7 @@ def golden():
 
 @pytest.fixture(
     params=[
+        ("native", "cpu"),
         ("blocked", "cpu"),
         ("triton", "cpu"),
         pytest.param(("blocked", "cuda"), marks=pytest.mark.gpu),
@@ -39,11 +42,21 @@ def golden():
 def fused(request) -> tuple[str, str]:
     """(implementation, device) of everything that has to agree with the reference."""
     impl, device = request.param
+    if impl == "native" and (reason := native.compiler_error()):
+        pytest.skip(reason)
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a GPU that PyTorch can use")
     if (impl, device) == ("triton", "cpu") and torch.cuda.is_available():
         pytest.skip("with a GPU present, Triton compiles its kernels instead of interpreting them")
     return impl, device
+
+
+@pytest.fixture(params=["native", "blocked"])
+def host(request) -> str:
+    """Every implementation for the CPU but the reference."""
+    if request.param == "native" and (reason := native.compiler_error()):
+        pytest.skip(reason)
+    return request.param
 
 
 @pytest.fixture

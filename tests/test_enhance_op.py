@@ -41,9 +41,9 @@ SHAPES = [(1, 3, 1, 1), (1, 3, 2, 9), (2, 3, 5, 4), (1, 3, 3, 1), (1, 3, 31, 23)
 
 @pytest.mark.parametrize("dtype", [torch.uint8, *BOUNDS], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_blocked_in_every_shape_and_dtype(shape, dtype, poisoned):
-    check(make_image(*shape, dtype=dtype), impl="blocked")
-    check(make_image(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last), impl="blocked")
+def test_host_in_every_shape_and_dtype(host, shape, dtype, poisoned):
+    check(make_image(*shape, dtype=dtype), impl=host)
+    check(make_image(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last), impl=host)
 
 
 # An interpreted program takes a second: one for each way through the kernel. Widths decide how rows are read.
@@ -58,20 +58,20 @@ def test_triton(fused, dtype, width, poisoned):
     check(around[:, :, 2:-2], impl=impl)
 
 
-def test_each_convolution_pads_its_own_input():
+def test_each_convolution_pads_its_own_input(host):
     """Padding the image once by 3 would compute features outside it, and differ at the border alone."""
     image = make_image(1, 3, 12, 12, dtype=torch.float64)
     padded = reference.enhance(torch.nn.functional.pad(image, (3, 3, 3, 3)), make_weights().packed)[0][..., 3:-3, 3:-3]
-    result = sci_kernels.enhance(image, make_weights(), impl="blocked")
+    result = sci_kernels.enhance(image, make_weights(), impl=host)
     assert (result - padded)[..., 3:-3, 3:-3].abs().max() < 1e-12
     assert (result - padded).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
-def test_blocked_keeps_what_is_not_finite_where_it_belongs(bad):
+def test_host_keeps_what_is_not_finite_where_it_belongs(host, bad):
     image = make_image(1, 3, 20, 20)
     image[0, 1, 9, 10] = bad
-    result = sci_kernels.enhance(image, make_weights(), impl="blocked")
+    result = sci_kernels.enhance(image, make_weights(), impl=host)
     wanted, _ = reference.enhance(image, make_weights().packed)
     assert 0 < wanted.isnan().sum() < wanted.numel() or bad == 3e38
     torch.testing.assert_close(result, wanted, equal_nan=True, rtol=0, atol=2e-6)
@@ -88,31 +88,31 @@ def test_nan_spreads_over_the_receptive_field(fused):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("width", [8, 13, 40])
-def test_tiles_have_the_bits_of_the_whole(width, dtype):
+def test_tiles_have_the_bits_of_the_whole(host, width, dtype):
     image = make_image(1, 3, 150, width, dtype=dtype)
-    whole = sci_kernels.enhance(image, make_weights(), impl="blocked")
+    whole = sci_kernels.enhance(image, make_weights(), impl=host)
     for rows in (1, 7, 64, 100):
         for top in range(0, 150, rows):
             low, high = max(top - 3, 0), min(top + rows + 3, 150)
-            tile = sci_kernels.enhance(image[:, :, low:high], make_weights(), impl="blocked")
+            tile = sci_kernels.enhance(image[:, :, low:high], make_weights(), impl=host)
             assert torch.equal(tile[:, :, top - low : top - low + rows], whole[:, :, top : top + rows])
 
 
-def test_memory_format_is_kept():
+def test_memory_format_is_kept(host):
     image = make_image(2, 3, 9, 8).contiguous(memory_format=torch.channels_last)
-    result = sci_kernels.enhance(image, make_weights(), impl="blocked")
+    result = sci_kernels.enhance(image, make_weights(), impl=host)
     assert result.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(result, sci_kernels.enhance(image.contiguous(), make_weights(), impl="blocked"))
+    assert torch.equal(result, sci_kernels.enhance(image.contiguous(), make_weights(), impl=host))
 
 
-def test_compiles_without_graph_break():
+def test_compiles_without_graph_break(host):
     weights = make_weights()
     compiled = torch.compile(
-        lambda x: sci_kernels.enhance(x, weights, impl="blocked"), fullgraph=True, dynamic=True, backend="aot_eager"
+        lambda x: sci_kernels.enhance(x, weights, impl=host), fullgraph=True, dynamic=True, backend="aot_eager"
     )
     for height in (6, 9):
         image = make_image(1, 3, height, 7)
-        assert torch.equal(compiled(image), sci_kernels.enhance(image, weights, impl="blocked"))
+        assert torch.equal(compiled(image), sci_kernels.enhance(image, weights, impl=host))
 
 
 def test_gradients_are_refused_but_by_the_reference():
@@ -120,7 +120,7 @@ def test_gradients_are_refused_but_by_the_reference():
     with pytest.raises(RuntimeError, match="image: requires a gradient, which enhance has not; use torch.no_grad"):
         sci_kernels.enhance(image, make_weights())
     with torch.no_grad():
-        sci_kernels.enhance(image, make_weights(), impl="blocked")
+        sci_kernels.enhance(image, make_weights())
     sci_kernels.enhance(image, make_weights(), impl="reference").sum().backward()
     assert image.grad.abs().sum() > 0
 

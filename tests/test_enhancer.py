@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from model import EnhanceNetwork, Enhancer, ImageError, Picture, enhance_image, load_weights, quantize, read_image
+from model.enhance import main
 from model.enhancer import tiles
 
 
@@ -69,6 +70,27 @@ def test_arrays(network, pixels, dtype):
     assert np.array_equal(enhancer(array[::-1, :, ::-1])[::-1, :, ::-1].shape, result.shape)
     array.setflags(write=False)
     assert np.array_equal(enhancer(array), result)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("guard", [True, False])
+def test_grey_arrays(pixels, dtype, guard, tmp_path):
+    """As the command enhances a grey file, and no brightness lost on the way."""
+    plane = pixels[..., 0] if dtype == np.uint8 else (pixels[..., 0] / 255).astype(dtype)
+    enhancer, before = Enhancer(device="cpu", guard=guard), plane.copy()
+    result = enhancer(plane)
+    assert result.dtype == dtype and result.shape == plane.shape and np.array_equal(plane, before)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "a.png")
+    command = ["-i", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    assert main([*command, *([] if guard else ["--no-guard"])]) == 0
+    wanted = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    assert wanted.ndim == 2
+    if dtype == np.uint8:
+        assert np.array_equal(result, wanted) and np.array_equal(enhancer(plane[:, ::-1])[:, ::-1].shape, result.shape)
+    else:
+        assert np.abs(result.astype(float) * 255 - wanted).max() <= 2
+    assert np.array_equal(Enhancer(device="cpu", strength=0.0)(plane), plane)
+    assert all(np.array_equal(one, result) for one in enhancer([plane, plane]))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64], ids=str)
@@ -150,7 +172,14 @@ def test_wrong_arguments_are_named(pixels):
     enhancer = Enhancer(device="cpu")
     for wrong, error, message in (
         (3, TypeError, "image: expected a path, PIL image, array, tensor or a list of them; got int"),
-        (pixels[..., 0], ValueError, r"image: expected an array \(H, W, 3\) or \(N, H, W, 3\); got shape \(45, 22\)"),
+        (
+            pixels[0, 0],
+            ValueError,
+            r"image: expected an array \(H, W\), \(H, W, 3\) or \(N, H, W, 3\); got shape \(3,\)",
+        ),
+        (pixels[..., :2], ValueError, r"image: expected an array .*; got shape \(45, 22, 2\)"),
+        (pixels[..., 0].astype(np.uint16), TypeError, "image: expected uint8, or floating point in .0, 1.; got uint16"),
+        (pixels[:0, :, 0], ValueError, "image: expected .*none of them 0"),
         (pixels.astype(np.int64), TypeError, "image: expected uint8, or floating point in .0, 1.; got int64"),
         (torch.zeros(4, 5, 5), ValueError, r"image: expected \(3, H, W\) or \(N, 3, H, W\).*got \(4, 5, 5\)"),
         (torch.zeros(3, 5, 5, dtype=torch.int32), TypeError, "image: expected uint8.*got torch.int32"),

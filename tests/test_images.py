@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model import ImageError, find_images, quantize, read_image, write_image
+from model import ImageError, quantize, read_image, write_image
 
 
 @pytest.fixture
@@ -213,28 +213,6 @@ def test_absurdly_large(tmp_path, rgb, monkeypatch, recwarn):
 def test_a_real_bomb(tmp_path):
     (tmp_path / "a.png").write_bytes(png(60000, 60000, 8, 2, b""))
     assert "more than 178,956,970 pixels" in refusal(tmp_path / "a.png")
-
-
-def test_find_images(tmp_path, rgb):
-    for name in ("b/2.JPG", "b/1.png", "b/deep/er/3.tif", "b/notes.txt", "b/.hidden.png", "b/.git/4.png", "odd.dat"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_images([tmp_path / "odd.dat", tmp_path / "b", tmp_path / "b" / "1.png"])
-    assert [str(name) for _, name in found] == ["odd.dat", "1.png", "2.JPG", "deep/er/3.tif"]
-    assert [str(source.relative_to(tmp_path)) for source, _ in found] == [
-        "odd.dat", "b/1.png", "b/2.JPG", "b/deep/er/3.tif",
-    ]  # fmt: skip
-    assert find_images(str(tmp_path / "b")) == find_images([tmp_path / "b"])
-
-
-def test_find_images_finds_nothing(tmp_path):
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ImageError, match=r"no pictures in this folder or below it; looked for \.png"):
-        find_images([tmp_path])
-    with pytest.raises(ImageError, match="missing: no such file or folder"):
-        find_images([tmp_path / "missing"])
-    with pytest.raises(ImageError, match="got none"):
-        find_images([])
 
 
 def test_quantize_truncates():

@@ -107,7 +107,7 @@ BLOCKED = "import sys\nsys.modules['triton'] = None\nimport torch, sci_kernels\n
 def test_without_triton_the_library_imports_and_runs():
     done = run(
         BLOCKED + "x.requires_grad_()\n"
-        "for impl in ('auto', 'blocked', 'reference'):\n"
+        "for impl in ('auto', 'native', 'blocked', 'reference'):\n"
         "    sci_kernels.smooth_loss(x, 1 - x, impl=impl).backward()\n"
         "print(bool(x.grad.abs().sum() > 0))"
     )

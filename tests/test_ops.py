@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.export import Dim
 
 import sci_kernels
+from sci_kernels import blocked
 
 OPERATORS = sorted(name[5:] for name in torch._C._dispatch_get_all_op_names() if name.startswith("sci::"))
 # Each public function as a scalar function of two images, and as a module of as many.
@@ -318,18 +319,27 @@ def test_triton_without_gpu_or_interpreter_is_refused(monkeypatch):
         sci_kernels.smooth_loss(*pair(), impl="triton")
 
 
-def test_auto_is_triton_on_a_gpu_and_blocked_elsewhere(monkeypatch):
-    from sci_kernels import functional
+def test_auto_is_triton_on_a_gpu_and_native_or_blocked_elsewhere(monkeypatch):
+    from sci_kernels import functional, native
 
     class OnGpu:
         device = torch.device("cuda")
 
     monkeypatch.setattr(functional, "_HAS_TRITON", True)
-    assert functional._resolve_impl("auto", OnGpu()) == "triton"
-    assert functional._resolve_impl("auto", torch.empty(1)) == "blocked"
+    assert functional._resolve_impl("auto", OnGpu()) == "triton" == sci_kernels.default_impl("cuda")
     monkeypatch.setattr(functional, "_HAS_TRITON", False)
-    assert functional._resolve_impl("auto", OnGpu()) == "blocked"
+    assert sci_kernels.default_impl("cuda") == "blocked"
     assert functional._resolve_impl("triton", OnGpu()) == "triton"
+    ran = []
+    for name, code in (("native", native), ("blocked", blocked)):
+        loss = code.loss
+        monkeypatch.setattr(code, "loss", lambda *args, name=name, loss=loss: ran.append(name) or loss(*args))
+    for error, name in ((None, "native"), ("no C compiler", "blocked")):
+        monkeypatch.setattr(native, "compiler_error", lambda error=error: error)
+        assert sci_kernels.default_impl("cpu") == name
+        sci_kernels.smooth_loss(X, X)
+        assert ran.pop() == name
+    assert not ran
 
 
 X = torch.rand(1, 3, 5, 6)
@@ -355,7 +365,12 @@ X = torch.rand(1, 3, 5, 6)
         (ValueError, "color: expected one of reference, ycbcr, rgb; got 'hsv'", (X, X), {"color": "hsv"}),
         (ValueError, "color: 'ycbcr' needs 3 input channels", (X[:, :1], X), {"color": "ycbcr"}),
         (ValueError, "numel\\(\\) % 3 == 0; got 25", (X[:, :1, :, :5], X[..., :5]), {}),
-        (ValueError, "impl: expected one of auto, triton, blocked, reference; got 'fast'", (X, X), {"impl": "fast"}),
+        (
+            ValueError,
+            "impl: expected one of auto, triton, native, blocked, reference; got 'fast'",
+            (X, X),
+            {"impl": "fast"},
+        ),
     ],
 )
 def test_wrong_loss_arguments_are_named(error, message, arguments, options):
@@ -380,7 +395,7 @@ def refused():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of PyTorch, about quantized, nested and compressed tensors
-@pytest.mark.parametrize("impl", ["triton", "blocked", "reference"])
+@pytest.mark.parametrize("impl", ["triton", "native", "blocked", "reference"])
 def test_what_no_kernel_can_read_is_refused(impl):
     for message, tensor in refused():
         for position, name in enumerate(("input", "illumination")):
@@ -401,11 +416,13 @@ def test_wrong_devices_are_refused(name):
     meta = X.to("meta")
     with pytest.raises(ValueError, match="impl: 'triton' needs tensors on a CUDA or ROCm device.*got one on meta"):
         FUNCTIONS[name](meta, meta, "triton")
+    with pytest.raises(ValueError, match="impl: 'native' needs tensors on a CPU; got one on meta"):
+        FUNCTIONS[name](meta, meta, "native")
     with pytest.raises(ValueError, match=r"^(illumination|stage_input): expected the device of .*, cpu; got meta"):
         FUNCTIONS[name](X, meta, "blocked")
 
 
-@pytest.mark.parametrize("impl", ["triton", "blocked", "reference"])
+@pytest.mark.parametrize("impl", ["triton", "native", "blocked", "reference"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_empty_batch_is_refused(name, impl):
     with pytest.raises(ValueError, match="^(input|residual): expected at least one"):

@@ -72,10 +72,9 @@ def test_wheel_is_pure_and_holds_the_library_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"sci_kernels"}
     code = {name for name in names if name.startswith("sci_kernels/")}
-    assert all(name.endswith((".py", "py.typed")) for name in code)
-    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sci_kernels").rglob("*.py")}
-    assert {name for name in code if name.endswith(".py")} == there
-    assert "sci_kernels/py.typed" in code
+    there = [path for suffix in ("py", "c", "h", "typed") for path in (ROOT / "sci_kernels").rglob(f"*.{suffix}")]
+    assert code == {path.relative_to(ROOT).as_posix() for path in there}
+    assert {"sci_kernels/py.typed", "sci_kernels/native/smooth_loss.c"} <= code
 
 
 def test_metadata(wheel):

@@ -91,7 +91,7 @@ def test_without_results_everything_is_not_measured(place):
     for op in ("loss", "retinex", "step", "enhance"):
         assert f"Not measured: no file of `python -m bench {op}`." in text
     assert text.startswith("# Title\n\nbefore\n\n<!-- performance -->\n## Performance")
-    assert text.endswith("<!-- /performance -->\n\n## After\n") and "old" not in text
+    assert text.endswith("<!-- /performance -->\n\n## After\n") and "\nold\n" not in text
 
 
 def test_figures_missed_and_not_measured(place):
@@ -136,6 +136,31 @@ def test_failed_parity_is_said_and_nothing_else(place):
     _, text = run(place, loss=results(partly, complete=False))
     assert "| `blocked` | 12.5 ms (41.3x) | not timed: parity above 1e-05 |" in text
     assert "stopped before its end" in text
+
+
+def test_a_folder_beside_its_coding(place):
+    _, text = run(place)
+    assert "Not measured: no file of `python -m bench enhance --folder 12`." in text
+    about = {"op": "folder", "width": 1920, "height": 1080, "dtype": "uint8", "provider": "ours", "pictures": 12}
+    rate = {"median": 1.234, "p20": 1.2, "p80": 1.3}
+    measured = about | {"status": "ok", "made": True, "pictures_per_s": rate, "coding_per_s": rate | {"median": 1.5}}
+    png, jpg = (
+        measured | {"part": "png", "share": 0.82, "must": 0.8},
+        measured | {"part": "jpg", "share": 0.4, "must": None},
+    )
+    _, text = run(place, folder=results([png, jpg]))
+    assert "by `python -m bench enhance --device cpu --folder 12`" in text
+    rates = ["1.23/s [1.2, 1.3]", "1.5/s [1.2, 1.3]"]
+    assert line(text, "12 JPEGs of 1920x1080 to PNG") == [*rates, "82%", ">= 80%"]
+    assert line(text, "12 JPEGs of 1920x1080 to JPG") == [*rates, "40%", "no bound"]
+    wrong = about | {
+        "part": "jpg",
+        "made": False,
+        "status": "not timed: 1.jpg differs from the picture enhanced by itself",
+    }
+    _, text = run(place, folder=results([png | {"share": 0.79, "made": False}, wrong]))
+    assert "--folder DIR`" in text and line(text, "12 JPEGs of 1920x1080 to PNG")[2] == "**missed:** 79%"
+    assert line(text, "12 JPEGs of 1920x1080 to JPG")[0] == wrong["status"]
 
 
 def test_steps_show_their_parts(place):

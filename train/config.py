@@ -220,7 +220,7 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     add("--workers", type=int, metavar="N", help="processes that load photographs (0: this one)")
     add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
     add("--sync-bn", "--sync_bn", action="store_true", help="BatchNorm over all processes (torchrun, GPUs only)")
-    add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, blocked elsewhere)")
+    add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, native or blocked on a CPU)")
     add(
         "--exact",
         action="store_true",

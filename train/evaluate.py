@@ -17,7 +17,8 @@ import torch
 from tqdm import tqdm
 
 from model.files import write_atomically
-from model.images import ImageError, find_images, read_image
+from model.images import ImageError, read_image
+from model.search import find_images
 
 from . import metrics
 from .errors import TrainError

@@ -1,0 +1,182 @@
+"""Pictures from files to files, several at a time: while one is computed, others are decoded and encoded.
+
+A worker is a thread that reads, enhances and writes one picture, then takes the next: decoders, encoders and PyTorch
+let go of Python's lock, so no core waits for another, and no more pictures are in memory than there are workers. On a
+CPU the workers share PyTorch's threads; a GPU takes one picture at a time, while the others are read and written.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from .enhancer import Enhancer
+from .images import ImageError, pixel_count, read_image, write_image
+from .jobs import Job
+from .tiles import free_memory
+
+# Every further picture would meet these too, so the run stops.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# More gain nothing: Python's own share of the work is done by one thread at a time.
+_MOST_WORKERS = 16
+# Of memory, for each pixel of a picture in work: as read, as enhanced, encoded, and what computing it takes.
+_PIXEL_BYTES = 32
+# tqdm's own, but always pictures a second, never seconds a picture.
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+_one_on_the_gpu = threading.Lock()
+
+
+class Outcome(NamedTuple):
+    """How many pictures were written, a line for each that was not, and the line that ended the run early, if any."""
+
+    done: int
+    failures: list[str]
+    stopped: str | None = None
+
+
+def enhance_files(
+    jobs: Sequence[Job], enhancer: Enhancer, overwrite: bool = False, workers: int | None = None
+) -> Outcome:
+    """Enhance each job's picture; one that fails does not keep the others from being done.
+
+    workers: pictures at a time; None: one for each thread that PyTorch computes with, which they then share.
+    """
+    return run_jobs(jobs, lambda job: enhance_file(job, enhancer, overwrite), workers)
+
+
+def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> tuple[str, ...]:
+    """Read, enhance and write one picture; returns notes on what could not be kept and on what the guard did.
+
+    Raises:
+        ImageError: the source is no picture, or a result exists and `overwrite` is not set.
+        OSError: a result cannot be written.
+    """
+    for path in (job.result, job.illumination):
+        if path is not None and os.path.lexists(path) and not overwrite:
+            raise ImageError(f"{path}: exists and was left alone; use --overwrite, or --suffix for another name")
+    picture = read_image(job.source)
+    with contextlib.nullcontext() if enhancer.device.type == "cpu" else _one_on_the_gpu:
+        enhanced = enhancer.picture(picture, job.illumination is not None)
+    picture = replace(picture, pixels=None)  # no longer needed, and as large as the result
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    write_image(job.result, enhanced.pixels, picture.alpha, picture.grey, picture.icc_profile)
+    if job.illumination is not None:
+        write_image(job.illumination, enhanced.illumination, None, picture.grey)
+    return picture.notes + ((enhanced.note,) if enhanced.note else ())
+
+
+def run_jobs(jobs: Sequence[Job], work: Callable[[Job], tuple[str, ...]], workers: int | None = None) -> Outcome:
+    """`work` on each job, `workers` at a time; what came of them is told in their order.
+
+    No more are in work than fit into half of the memory that is free at the start, and always one. Ctrl-C and a full
+    disk end the run once the pictures in work are done; a second Ctrl-C does not wait for them.
+    """
+    workers = max(1, min(workers or min(torch.get_num_threads(), _MOST_WORKERS), len(jobs)))
+    room = free_memory(torch.device("cpu")) // (2 * _PIXEL_BYTES)
+    queue: deque[tuple[Job, Future, int]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
+    with _Tally(len(jobs)) as tally, _shared_threads(workers):
+        try:
+            for job in jobs:
+                pixels = pixel_count(job.source)
+                # Enough in the queue for the others to go on while the oldest takes long.
+                while queue and (len(queue) >= 2 * workers - 1 or _in_work(queue) + pixels > room):
+                    tally.add_first(queue)
+                queue.append((job, pool.submit(work, job), pixels))
+            while queue:
+                tally.add_first(queue)
+        except _Full as error:
+            tally.finish(queue)
+            tally.stopped = f"{error}; {tally.left} not tried; make room and run again"
+        except KeyboardInterrupt:
+            tally.finish(queue)
+            tally.stopped = f"interrupted; {tally.left} pictures not tried"
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return Outcome(tally.done, tally.failures, tally.stopped)
+
+
+class _Full(Exception):
+    """Nothing more can be written; the message says where and why."""
+
+
+@dataclass
+class _Tally:
+    """What became of the pictures so far, shown as it grows."""
+
+    total: int
+    done: int = 0
+    failures: list[str] = field(default_factory=list)
+    stopped: str | None = None
+
+    def __enter__(self) -> "_Tally":
+        self._progress = tqdm(total=self.total, unit=" pictures", disable=None, bar_format=_BAR)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.close()
+
+    @property
+    def left(self) -> int:
+        return self.total - self.done - len(self.failures)
+
+    def add_first(self, queue: deque[tuple[Job, Future, int]]) -> None:
+        """Waits for the first of the queue, takes it out and counts it. Raises _Full."""
+        wait([queue[0][1]])  # before it is taken out: an interruption comes here
+        job, future, _ = queue.popleft()
+        self._progress.update()
+        try:
+            notes = future.result()
+        except OSError as error:
+            self.failures.append(f"{error.filename or job.result}: cannot be written ({error.strerror or error})")
+            if error.errno in _FULL:
+                raise _Full(f"{job.result.parent}: {error.strerror}") from None
+        except ImageError as error:
+            self.failures.append(str(error))
+        except (RuntimeError, MemoryError, ValueError) as error:
+            self.failures.append(f"{job.source}: {_reason(error)}")
+        else:
+            self.done += 1
+            for note in notes:
+                self._progress.write(f"note: {job.source}: {note}", file=sys.stderr)
+
+    def finish(self, queue: deque[tuple[Job, Future, int]]) -> None:
+        """Counts those of the queue that are in work, and drops the rest."""
+        begun = deque(item for item in queue if not item[1].cancel())
+        with contextlib.suppress(KeyboardInterrupt):
+            while begun:
+                with contextlib.suppress(_Full):
+                    self.add_first(begun)
+
+
+def _in_work(queue: deque[tuple[Job, Future, int]]) -> int:
+    """Pixels of the pictures that are not done yet."""
+    return sum(pixels for _, future, pixels in queue if not future.done())
+
+
+@contextlib.contextmanager
+def _shared_threads(workers: int) -> Iterator[None]:
+    """PyTorch's threads shared among `workers`: each that starts in here computes with its share of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _reason(error: Exception) -> str:
+    """Why a picture could not be enhanced, in part of a line."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        return "not enough memory to enhance it; use a smaller --tile, scale the picture down, or try --device cpu"
+    lines = str(error).strip().splitlines()
+    return f"cannot be enhanced ({lines[0] if lines else type(error).__name__})"

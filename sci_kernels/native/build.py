@@ -1,0 +1,99 @@
+"""C sources compiled when first needed, for the processor they run on, by the compiler that is there.
+
+Triton does the same for its launchers. The libraries are kept in `$XDG_CACHE_HOME/sci_kernels` (`~/.cache` by
+default), one for each source, set of flags, compiler and processor. `CC` names another compiler, `CFLAGS` adds to its
+flags.
+"""
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+_HEADER = _FOLDER / "vectors.h"
+_ARM = platform.machine().lower() in ("arm64", "aarch64")
+_FLAGS = ["-std=gnu11", "-O3", "-mcpu=native" if _ARM else "-march=native", "-fPIC", "-shared"]
+
+
+@functools.cache
+def compiler_error() -> str | None:
+    """None where C can be compiled, else why not; the first call on a machine takes about a second."""
+    try:
+        library("smooth_loss.c", DOUBLE=0, CHANNELS=3, LIGHTS=3)
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def library(source: str, **macros: int) -> ctypes.CDLL:
+    """The shared library of a source file beside this one; RuntimeError where it cannot be had."""
+    command = [*_compiler(), *(f"-D{name}={value}" for name, value in macros.items())]
+    texts = [" ".join(command).encode(), _target(), _HEADER.read_bytes(), (_FOLDER / source).read_bytes()]
+    key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:24]
+    path = _cache_folder() / f"{Path(source).stem}-{key}.so"
+    try:
+        if not path.exists():
+            _compile(command, source, path)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise RuntimeError(f"{path}: cannot be made or loaded ({error})") from error
+
+
+def _compile(command: list[str], source: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Beside and renamed: another process may be compiling the same.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        _run([*command, str(_FOLDER / source), "-o", str(made), "-lm"])
+        made.replace(path)
+
+
+def _compiler() -> list[str]:
+    """The compiler with all flags that are not of a source."""
+    names = shlex.split(os.environ.get("CC", "")) or next(
+        ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None
+    )
+    if not names or not shutil.which(names[0]):
+        raise RuntimeError(f"no C compiler: {names[0] + ' (CC)' if names else 'cc, gcc or clang'} cannot be found")
+    return [*names, *_FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+
+
+@functools.cache
+def _target() -> bytes:
+    """What the compiler says of itself and, through -march=native, of this processor."""
+    return _run([*_compiler(), "-dM", "-E", "-x", "c", os.devnull])
+
+
+def _run(command: list[str]) -> bytes:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RuntimeError(f"the C compiler does not run: {error}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line]
+        raise RuntimeError(f"the C compiler failed: {lines[0] if lines else shlex.join(command)}")
+    return done.stdout
+
+
+@functools.cache
+def _cache_folder() -> Path:
+    """A folder for this user alone; a temporary one where the home is read-only."""
+    wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sci_kernels"
+    try:
+        wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(wanted, os.W_OK | os.X_OK):
+            return wanted
+    except OSError:
+        pass
+    folder = Path(tempfile.mkdtemp(prefix="sci_kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,181 @@
+/* The enhance network and the division, row by row.
+ *
+ * Formulas: sci_kernels/functional.py. A thread marches down its rows: with each new row of the image comes the row of
+ * features of the first convolution above it, that of the second above that, and above that the result; of each only
+ * the rows that the next one needs are kept, so that all stays in cache. Each lane computes one pixel by the same
+ * operations in the same order, wherever it lies: parts of an image have the bits of the whole.
+ *
+ * BYTES, given on the command line, says what the image is made of: 0 of `real`, 1 of bytes.
+ */
+#include "vectors.h"
+
+#define LAYERS 3
+#define CHANNELS 3
+#define TAPS 27
+#define BLOCK 4 /* vectors computed together: enough sums at once to keep the multipliers busy */
+#define STEP (BLOCK * LANES)
+#define IMAGE_ROWS 4
+#define FEATURE_ROWS 3
+
+#if BYTES
+typedef uint8_t pixel;
+#else
+typedef real pixel;
+#endif
+
+typedef struct {
+    const pixel *image;
+    pixel *reflectance, *illumination; /* illumination may be NULL */
+    int64_t height, width;
+    int64_t from_image, from_channel, from_row, from_column; /* strides of the image, in elements */
+    int64_t to_image, to_channel, to_row, to_column; /* and of both results */
+    real weights[LAYERS][CHANNELS][TAPS + 1]; /* (input channel, dy, dx), then the bias */
+    real lowest, highest; /* illumination */
+} problem;
+
+/* Rows of three planes; `nothing` is one outside the image. */
+typedef struct {
+    real *image, *first, *second, *nothing, *reflectance, *illumination;
+    int64_t pitch, height;
+} rows;
+
+INLINE void read_row(real *restrict to, const pixel *restrict from, int64_t width, int64_t stride) {
+    for (int64_t x = 0; x < width; ++x) to[x] = BYTES ? from[x * stride] / (real)255 : from[x * stride];
+}
+
+INLINE void write_row(pixel *restrict to, const real *restrict from, int64_t width, int64_t stride) {
+    for (int64_t x = 0; x < width; ++x) to[x * stride] = BYTES ? (pixel)(int)(from[x] * 255) : from[x];
+}
+
+/* The usual strides as constants, for the compiler to make vectors of. */
+#define WITH_STRIDE(call, to, from, width, stride) \
+    ((stride) == 1 ? call(to, from, width, 1) : (stride) == 3 ? call(to, from, width, 3) : call(to, from, width, stride))
+
+/* Where row `row` is kept in a ring of `count`; `nothing` outside the image. */
+INLINE real *slot(const rows *r, real *ring, int64_t count, int64_t row) {
+    if (row < 0 || row >= r->height) ring = r->nothing, row = 0;
+    return ring + row % count * CHANNELS * r->pitch + LANES;
+}
+
+static void surround(const rows *r, real *row, int64_t width) {
+    for (int c = 0; c < CHANNELS; ++c, row += r->pitch) {
+        memset(row - LANES, 0, LANES * sizeof(real));
+        memset(row + width, 0, (r->pitch - LANES - width) * sizeof(real));
+    }
+}
+
+/* sums[v][o] = bias + the 3x3 convolution of three rows, for the pixels from `at` on. */
+INLINE void convolve(vec sums[BLOCK][CHANNELS], const real weights[CHANNELS][TAPS + 1], const real *const row[3],
+                     int64_t pitch, int64_t at) {
+    for (int v = 0; v < BLOCK; ++v)
+        for (int o = 0; o < CHANNELS; ++o) sums[v][o] = (vec){0} + weights[o][TAPS];
+    for (int c = 0; c < CHANNELS; ++c)
+        for (int dy = 0; dy < 3; ++dy)
+            for (int dx = 0; dx < 3; ++dx)
+                for (int v = 0; v < BLOCK; ++v) {
+                    vec x = load(row[dy] + c * pitch + at + v * LANES + dx - 1);
+                    IN_REGISTER(x);
+                    for (int o = 0; o < CHANNELS; ++o) sums[v][o] += weights[o][9 * c + 3 * dy + dx] * x;
+                }
+}
+
+INLINE vec relu(vec x) { return (vec)((ivec)x & ~(x < 0)); }
+
+/* A row of features: relu(convolution), to which `add` adds the middle row. */
+INLINE void features(const problem *job, const rows *r, int layer, const real *const row[3], real *to, int add) {
+    for (int64_t at = 0; at < job->width; at += STEP) {
+        vec sums[BLOCK][CHANNELS];
+        convolve(sums, job->weights[layer], row, r->pitch, at);
+        for (int v = 0; v < BLOCK; ++v)
+            for (int o = 0; o < CHANNELS; ++o) {
+                const int64_t place = o * r->pitch + at + v * LANES;
+                const vec x = relu(sums[v][o]);
+                store_all(to + place, add ? x + load(row[1] + place) : x);
+            }
+    }
+    surround(r, to, job->width);
+}
+
+INLINE vec sigmoid(vec x) {
+    const vec e = exp2_of_negative(magnitude(x) * (real)-1.4426950408889634);
+    return choose(x < 0, e, (vec){0} + 1) / (1 + e);
+}
+
+/* A row of the results from the features around it and the image. */
+INLINE void divide(const problem *job, const rows *r, const real *const row[3], const real *image) {
+    for (int64_t at = 0; at < job->width; at += STEP) {
+        vec sums[BLOCK][CHANNELS];
+        convolve(sums, job->weights[2], row, r->pitch, at);
+        for (int v = 0; v < BLOCK; ++v)
+            for (int o = 0; o < CHANNELS; ++o) {
+                const int64_t place = o * r->pitch + at + v * LANES;
+                const vec x = load(image + place);
+                const vec light = clamp(sigmoid(sums[v][o]) + x, job->lowest, job->highest);
+                store_all(r->illumination + place, light);
+                store_all(r->reflectance + place, clamp(x / light, 0, 1));
+            }
+    }
+}
+
+static void bring(const problem *job, const rows *r, int64_t image, int64_t row) {
+    real *to = slot(r, r->image, IMAGE_ROWS, row);
+    const pixel *from = job->image + image * job->from_image + row * job->from_row;
+    for (int c = 0; c < CHANNELS; ++c)
+        WITH_STRIDE(read_row, to + c * r->pitch, from + c * job->from_channel, job->width, job->from_column);
+    surround(r, to, job->width);
+}
+
+static void write(const problem *job, const rows *r, int64_t image, int64_t row) {
+    const int64_t start = image * job->to_image + row * job->to_row;
+    for (int c = 0; c < CHANNELS; ++c) {
+        const int64_t at = start + c * job->to_channel;
+        WITH_STRIDE(write_row, job->reflectance + at, r->reflectance + c * r->pitch, job->width, job->to_column);
+        if (job->illumination)
+            WITH_STRIDE(write_row, job->illumination + at, r->illumination + c * r->pitch, job->width, job->to_column);
+    }
+}
+
+/* Fills row[0 ... 2] with the rows of a ring around `y`. */
+INLINE void around(const rows *r, real *ring, int64_t count, int64_t y, const real *row[3]) {
+    for (int64_t dy = -1; dy <= 1; ++dy) row[dy + 1] = slot(r, ring, count, y + dy);
+}
+
+/* Rows `first` ... `end` of one image. Each step brings row y; what it makes possible follows. */
+static void march(const problem *job, const rows *r, int64_t image, int64_t first, int64_t end) {
+    const int64_t h = job->height;
+    const real *row[3];
+    for (int64_t y = first < 3 ? 0 : first - 3; y < end + 3; ++y) {
+        if (y < h) bring(job, r, image, y);
+        if (y >= first - 1 && y - 1 >= 0 && y - 1 < h) {
+            around(r, r->image, IMAGE_ROWS, y - 1, row);
+            features(job, r, 0, row, slot(r, r->first, FEATURE_ROWS, y - 1), 0);
+        }
+        if (y >= first + 1 && y - 2 >= 0 && y - 2 < h) {
+            around(r, r->first, FEATURE_ROWS, y - 2, row);
+            features(job, r, 1, row, slot(r, r->second, FEATURE_ROWS, y - 2), 1);
+        }
+        if (y >= first + 3) {
+            around(r, r->second, FEATURE_ROWS, y - 3, row);
+            divide(job, r, row, slot(r, r->image, IMAGE_ROWS, y - 3));
+            write(job, r, image, y - 3);
+        }
+    }
+}
+
+/* Rows `first` ... `end` of the N * H rows; returns 0, or 1 if there is no memory. */
+int enhance(const problem *job, int64_t first, int64_t end) {
+    const int64_t pitch = (job->width + STEP - 1) / STEP * STEP + 2 * LANES, planes = CHANNELS * pitch;
+    real *memory = allocate((IMAGE_ROWS + 2 * FEATURE_ROWS + 3) * planes);
+    if (!memory) return 1;
+    real *const first_features = memory + IMAGE_ROWS * planes, *const second = first_features + FEATURE_ROWS * planes;
+    real *const nothing = second + FEATURE_ROWS * planes;
+    const rows r = {memory, first_features, second, nothing, nothing + planes, nothing + 2 * planes, pitch, job->height};
+    while (first < end) {
+        const int64_t image = first / job->height, below = (image + 1) * job->height;
+        const int64_t stop = end < below ? end : below;
+        march(job, &r, image, first - image * job->height, stop - image * job->height);
+        first = stop;
+    }
+    free(memory);
+    return 0;
+}

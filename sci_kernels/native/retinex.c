@@ -1,0 +1,37 @@
+/* The Retinex step and its gradient, element by element. Formulas: sci_kernels/functional.py and blocked.py.
+ *
+ * Written so that NaN passes: no comparison with it holds.
+ */
+#include "vectors.h"
+
+typedef struct {
+    const real *residual, *stage_input, *image, *grad_illumination, *grad_reflectance;
+    real *illumination, *reflectance, *grad_sum, *grad_image;
+    real lowest, highest; /* illumination */
+} problem;
+
+int retinex(const problem *job, int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; i += LANES) {
+#define LOAD(name) load_part(job->name + i, job->name + end)
+#define STORE(name, x) store_part(job->name + i, job->name + end, x)
+        const vec light = clamp(LOAD(residual) + LOAD(stage_input), job->lowest, job->highest);
+        const vec result = clamp(LOAD(image) / light, 0, 1);
+        STORE(illumination, light);
+        STORE(reflectance, result);
+    }
+    return 0;
+}
+
+int retinex_gradient(const problem *job, int64_t first, int64_t end) {
+    const vec none = {0};
+    for (int64_t i = first; i < end; i += LANES) {
+        const vec sum = LOAD(residual) + LOAD(stage_input), light = clamp(sum, job->lowest, job->highest);
+        const vec quotient = LOAD(image) / light;
+        /* Chosen, not multiplied by 0: what a clamp stops may be infinite. */
+        const vec g = choose((quotient >= 0) & (quotient <= 1), LOAD(grad_reflectance) / light, none);
+        const vec direct = LOAD(grad_illumination) - g * clamp(quotient, 0, 1);
+        STORE(grad_image, g);
+        STORE(grad_sum, choose((sum >= job->lowest) & (sum <= job->highest), direct, none));
+    }
+    return 0;
+}

@@ -1,0 +1,107 @@
+/* Vectors as wide as the processor's, by the extension that GCC and Clang share; DOUBLE, given on the command line,
+ * says of what: 0 of floats, 1 of doubles. */
+#ifndef SCI_KERNELS_VECTORS_H
+#define SCI_KERNELS_VECTORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if DOUBLE
+typedef double real;
+typedef int64_t bits;
+typedef uint64_t unsigned_bits;
+#define SIGN INT64_MIN
+#define MANTISSA 52
+#define LOWEST -1022.0
+#define TERMS 14
+/* ln(2)^k / k!, the series of 2^r: on [-1/2, 1/2] the rest is below 1e-17. */
+static const real EXP2[TERMS] = {
+    1.0, 0.6931471805599453, 0.24022650695910072, 0.05550410866482158, 0.009618129107628477,
+    0.0013333558146428443, 0.0001540353039338161, 1.5252733804059841e-05, 1.321548679014431e-06,
+    1.01780860092397e-07, 7.054911620801123e-09, 4.4455382718708116e-10, 2.5678435993488206e-11, 1.3691488853904128e-12,
+};
+#else
+typedef float real;
+typedef int32_t bits;
+typedef uint32_t unsigned_bits;
+#define SIGN INT32_MIN
+#define MANTISSA 23
+#define LOWEST -126.0f
+#define TERMS 7
+/* The polynomial of degree 6 nearest to 2^r on [-1/2, 1/2]: relative error 2e-9. */
+static const real EXP2[TERMS] = {1.0f, 0.6931472f, 0.24022646f, 0.055503286f, 0.009618489f, 0.0013399934f, 0.0001534582f};
+#endif
+
+#if defined(__AVX512F__)
+#define WIDTH 64
+#elif defined(__AVX__)
+#define WIDTH 32
+#else
+#define WIDTH 16
+#endif
+#define LANES ((int64_t)(WIDTH / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(WIDTH)));
+typedef bits ivec __attribute__((vector_size(WIDTH)));
+typedef unsigned_bits uvec __attribute__((vector_size(WIDTH)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const real *from) {
+    vec x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+/* Keeps x in a register: GCC would read it from memory again for each product that it enters. */
+#if defined(__x86_64__)
+#define IN_REGISTER(x) __asm__("" : "+v"(x))
+#else
+#define IN_REGISTER(x) (void)(x)
+#endif
+
+/* Zeros that begin where vectors may; `count` is a multiple of LANES. */
+INLINE real *allocate(int64_t count) {
+    real *memory = aligned_alloc(WIDTH, count * sizeof(real));
+    if (memory) memset(memory, 0, count * sizeof(real));
+    return memory;
+}
+
+/* The part of a vector that lies before `end`, then zeros. */
+INLINE vec load_part(const real *from, const real *end) {
+    vec x = {0};
+    memcpy(&x, from, end - from < LANES ? (end - from) * sizeof(real) : sizeof x);
+    return x;
+}
+
+/* Stores the part of a vector that lies before `end`. */
+INLINE void store_part(real *to, const real *end, vec x) {
+    memcpy(to, &x, end - to < LANES ? (end - to) * sizeof(real) : sizeof x);
+}
+
+INLINE void store_all(real *to, vec x) { memcpy(to, &x, sizeof x); }
+
+INLINE vec choose(ivec where, vec yes, vec no) { return (vec)(((ivec)yes & where) | ((ivec)no & ~where)); }
+
+/* x in [low, high]; NaN stays NaN. */
+INLINE vec clamp(vec x, real low, real high) {
+    const vec none = {0};
+    return choose(x < low, none + low, choose(x > high, none + high, x));
+}
+
+INLINE vec magnitude(vec x) { return (vec)((ivec)x & ~SIGN); }
+
+/* 2^t for t <= 0, to about a unit in the last place; 0 below the smallest normal number; NaN of NaN. */
+INLINE vec exp2_of_negative(vec t) {
+    /* Adding 1.5 times this power of two rounds to an integer, which then stands in the low bits of the sum. */
+    const real shift = 1.5 * (1ll << MANTISSA);
+    const vec shifted = t + shift;
+    const vec r = t - (shifted - shift);
+    vec p = r * EXP2[TERMS - 1] + EXP2[TERMS - 2];
+    for (int k = TERMS - 3; k >= 0; --k) p = p * r + EXP2[k];
+    return (vec)((ivec)((uvec)p + ((uvec)shifted << MANTISSA)) & ~(t < LOWEST));
+}
+
+#endif

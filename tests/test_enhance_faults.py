@@ -1,0 +1,99 @@
+"""`python -m model.enhance` when files are broken, a disk or the memory is full, or it is interrupted."""
+
+import errno
+import os
+import signal
+import threading
+
+from model import Enhancer
+from tests.test_enhance import files_below, make_picture, run
+from tests.test_enhance import in_tmp_path as in_tmp_path  # its fixture
+
+
+def test_bad_files_do_not_keep_the_others_from_being_done(capsys):
+    make_picture("in/good1.png")
+    make_picture("in/good2.png")
+    with open(make_picture("in/cut.png", (64, 64)), "rb+") as file:
+        file.truncate(900)
+    open("in/empty.jpg", "w").close()
+    with open("in/text.png", "w") as file:
+        file.write("no picture")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out == "2 of 5 pictures enhanced, in out\n"
+    assert [line.split(":")[0].strip() for line in lines] == ["3 failed", "in/cut.png", "in/empty.jpg", "in/text.png"]
+    assert files_below("out") == ["good1.png", "good2.png"]
+
+
+def test_a_full_disk_stops_the_run_and_leaves_whole_files(capsys, monkeypatch):
+    for k in range(4):
+        make_picture(f"in/{k}.png")
+    synced, fsync = [], os.fsync
+
+    def filling(descriptor):
+        synced.append(descriptor)
+        if len(synced) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", filling)
+    status, out, lines = run(capsys, "-i", "in", "-o", "out", "--workers", "1")
+    assert status == 1 and out == "1 of 4 pictures enhanced, in out\n"
+    assert lines == [
+        "1 failed:",
+        "  out/1.png: cannot be written (No space left on device)",
+        "error: out: No space left on device; 2 not tried; make room and run again",
+    ]
+    assert files_below("out") == ["0.png"] and len(synced) == 2
+
+
+def test_a_folder_in_the_way_fails_one_picture(capsys):
+    make_picture("in/a.png")
+    make_picture("in/deep/b.png")
+    os.makedirs("out")
+    open("out/deep", "w").close()
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out.startswith("1 of 2") and "out/deep: cannot be written" in lines[1]
+
+
+def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
+    make_picture("in/a.png")
+    make_picture("in/b.png", (9, 9))
+
+    picture = Enhancer.picture
+
+    def greedy(self, image, illumination):
+        if image.pixels.shape[1] == 9:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried to allocate 9 bytes"
+            )
+        return picture(self, image, illumination)
+
+    monkeypatch.setattr(Enhancer, "picture", greedy)
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out.startswith("1 of 2")
+    assert lines[1].startswith("  in/b.png: not enough memory to enhance it; use a smaller --tile, scale")
+
+
+def test_interrupted(capsys, monkeypatch):
+    """The picture in work is completed, those after it are not begun."""
+    for k in range(3):
+        make_picture(f"in/{'x' * k}a.png", (8 + k, 6))
+    picture, seen = Enhancer.picture, threading.Event()
+
+    def handle(number, frame):
+        seen.set()
+        raise KeyboardInterrupt
+
+    def slow(self, image, illumination):
+        if image.pixels.shape[1] == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert seen.wait(20)
+        return picture(self, image, illumination)
+
+    monkeypatch.setattr(Enhancer, "picture", slow)
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        status, out, lines = run(capsys, "-i", "in", "-o", "out", "--workers", "1")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status == 1 and out.startswith("2 of 3") and lines == ["error: interrupted; 1 pictures not tried"]

@@ -1,0 +1,49 @@
+"""`--smooth`: brightness that flickers is steadied, what changes for good is not."""
+
+import numpy as np
+import pytest
+import torch
+
+av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
+
+from model import EnhanceNetwork, enhance_image, load_weights  # noqa: E402
+from model.flicker import Steady  # noqa: E402
+from model.video import enhance_video  # noqa: E402
+from tests.videos import pixels, scene, write  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def enhance():
+    network = EnhanceNetwork()
+    load_weights(network)
+    return lambda image: enhance_image(network, image)[1]
+
+
+def test_smooth_damps_flicker_and_follows_cuts(enhance):
+    """Exposure that alternates by 10 %, and a new scene after 12 frames."""
+    still, other = scene(1)[0] * 1.0, scene(1, seed=2)[0][::-1, ::-1] * 2.5
+    frames = [(still if k < 12 else other) * (1 + 0.1 * (-1) ** k) for k in range(24)]
+    write("a.mkv", [frame.clip(0, 255).round().astype(np.uint8) for frame in frames])
+    for name, smooth in (("plain.mkv", None), ("smooth.mkv", 0.5)):
+        enhance_video("a.mkv", name, enhance, smooth=smooth, lossless=True)
+    plain, smooth = (np.log([frame.mean() for frame in pixels(name)]) for name in ("plain.mkv", "smooth.mkv"))
+    for part in (slice(2, 12), slice(14, 24)):
+        assert np.abs(np.diff(smooth[part])).max() < np.abs(np.diff(plain[part])).max() / 4
+    assert abs(smooth[12] - plain[12]) < 1e-3  # the new scene starts with its own brightness
+
+
+def test_smooth_keeps_what_does_not_flicker():
+    steady = Steady(0.5)
+    image = torch.from_numpy(scene(1)[0]).permute(2, 0, 1)[None] / 255
+    assert all(steady.gain(image, k / 25) == pytest.approx(1.0, abs=1e-12) for k in range(5))
+    jump = steady.gain(2 * image, 0.24)
+    assert jump == pytest.approx(1.0, abs=1e-12)  # a light switched on is no flicker
+    keep = np.exp(-0.04 / 0.5)
+    assert steady.gain(2.2 * image, 0.28) == pytest.approx(1.1**-keep, rel=1e-6)  # s = m - keep * log 1.1
+    with pytest.raises(ValueError, match="seconds: expected more than 0; got 0"):
+        Steady(0)

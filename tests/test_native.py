@@ -1,0 +1,142 @@
+"""The C kernels: threads, narrower vectors, extreme numbers, and what happens where C cannot be compiled."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sci_kernels
+from sci_kernels import blocked, native
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPARE = """
+import torch
+from sci_kernels import blocked, native
+torch.manual_seed(0)
+pictures = [torch.rand(2, 3, 7, 41, dtype=torch.float64) for _ in range(5)]
+for dtype, bound in ((torch.float32, 5e-6), (torch.float64, 1e-13)):
+    tensors = [picture.to(dtype) for picture in pictures]
+    calls = [("loss", (*tensors[:2], 0.2, color, 1.5, 1.0, True, True)) for color in ("reference", "ycbcr", "rgb")]
+    calls += [("retinex", tensors[:3]), ("retinex_gradient", tensors)]
+    calls += [("enhance", (tensors[0], torch.linspace(-0.4, 0.5, 252, dtype=torch.float64).view(3, 3, 28), True))]
+    for name, arguments in calls:
+        for a, b in zip(getattr(native, name)(*arguments), getattr(blocked, name)(*arguments), strict=True):
+            assert (a - b).abs().max() <= bound * b.abs().max(), (name, dtype)
+"""
+WHAT_RUNS = """
+import sys, torch, sci_kernels
+x = torch.rand(1, 3, 6, 6)
+print(sci_kernels.default_impl("cpu"), float(sci_kernels.smooth_loss(x, 1 - x)) > 0)
+try:
+    sci_kernels.smooth_loss(x, x, impl="native")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    if reason := native.compiler_error():
+        pytest.skip(reason)
+
+
+def run(code: str, folder: Path, **environment: str) -> list[str]:
+    """Lines printed by a new process that has compiled nothing yet."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("CC", "CFLAGS")}
+    clean |= {"XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder)} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_number_of_threads_changes_no_bit():
+    torch.manual_seed(0)
+    x, light, *others = (torch.rand(2, 3, 131, 140) for _ in range(5))
+    weights = torch.randn(3, 3, 28, dtype=torch.float64)
+
+    def everything() -> list[torch.Tensor]:
+        return [
+            *native.loss(x, light, 0.3, "reference", 1.5, 1.0, True, True),
+            *native.retinex(x, light, others[0]),
+            *native.retinex_gradient(x, light, *others),
+            *native.enhance(x, weights, True),
+        ]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = everything()
+        for threads in (2, 3, 7):
+            torch.set_num_threads(threads)
+            assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True)), threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of processors are those of x86")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3"])
+def test_narrower_vectors(tmp_path, processor):
+    if processor == "x86-64-v3" and "avx2" not in torch.backends.cpu.get_cpu_capability().lower().replace("512", "2"):
+        pytest.skip("this processor has no AVX2")
+    run(COMPARE, tmp_path, CFLAGS=f"-march={processor} -Wall -Wextra -Werror")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("sigma", [1e-18, 1e-9, 1e9, 1e18, 1e25, 1e170])
+def test_any_sigma(dtype, sigma):
+    """Neighbours outside the image weigh nothing, even where all others weigh the same."""
+    torch.manual_seed(0)
+    x, light = (torch.rand(1, 3, 6, 7, dtype=dtype) for _ in range(2))
+    for gradients in (True, False):
+        arguments = (x, light, sigma, "ycbcr", 0.0, 1.0, gradients, gradients)
+        for a, b in zip(native.loss(*arguments), blocked.loss(*arguments), strict=True):
+            assert (a is None and b is None) or (a - b).abs().max() <= 1e-5 * b.abs().max() + 1e-30
+
+
+def test_no_compiler_is_no_error(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    runs, refused = run(WHAT_RUNS, tmp_path, PATH=str(empty))
+    assert runs == "blocked True"
+    assert refused == (
+        "impl='native' needs a C compiler: no C compiler: cc, gcc or clang cannot be found; install one, or use "
+        "impl='blocked'"
+    )
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"CC": "no-such-compiler"}, "no C compiler: no-such-compiler (CC) cannot be found"),
+        ({"CC": "false"}, "the C compiler failed: false"),
+        ({"CFLAGS": "-Dload=("}, "the C compiler failed: "),
+    ],
+)
+def test_a_compiler_that_fails_is_named(tmp_path, environment, message):
+    runs, refused = run(WHAT_RUNS, tmp_path, **environment)
+    assert runs == "blocked True" and message in refused
+    assert not [path for path in tmp_path.rglob("sci_kernels*/*")]
+
+
+def test_what_was_compiled_is_kept_and_used_again(tmp_path):
+    assert run(WHAT_RUNS, tmp_path) == ["native True"]
+    (library,) = tmp_path.rglob("*.so")
+    made = library.stat().st_mtime_ns
+    assert run(WHAT_RUNS, tmp_path) == ["native True"]
+    assert library.stat().st_mtime_ns == made
+    assert list((tmp_path / "sci_kernels").iterdir()) == [library]
+
+
+def test_a_cache_that_cannot_be_made_is_replaced_and_removed(tmp_path):
+    assert run(WHAT_RUNS, tmp_path, XDG_CACHE_HOME=os.devnull) == ["native True"]
+    assert not list(tmp_path.rglob("sci_kernels*"))
+
+
+def test_public_name():
+    assert sci_kernels.default_impl("cpu") == "native"

@@ -1,0 +1,98 @@
+"""Small videos for tests, and what is in a video. Needs PyAV: import it below a `pytest.importorskip`."""
+
+import os
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+
+from model import quantize
+from model.video_colours import rgb_of
+
+TICK = Fraction(1, 12800)
+
+
+def brighten(image: torch.Tensor) -> torch.Tensor:
+    """In place of the network where only the file matters."""
+    return (2 * image).clamp(0, 1)
+
+
+def scene(count=8, size=(64, 48), seed=0) -> list[np.ndarray]:
+    """A dark scene that moves: smooth colours and a bright square."""
+    height, width = size[1], size[0]
+    y, x = np.mgrid[:height, :width]
+    frames = []
+    for k in range(count):
+        planes = [30 + 25 * np.sin((x + 2 * k) / 9 + seed + c) * np.cos(y / (7 + c)) for c in range(3)]
+        frame = np.stack(planes, axis=-1)
+        frame[5:15, 3 * k + 2 : 3 * k + 12] += 90
+        frames.append(frame.round().astype(np.uint8))
+    return frames
+
+
+def write(
+    name, frames, *, rate=25, pts=None, audio=None, codec="libx264rgb", pix_fmt="rgb24", options=None, **settings
+) -> str:
+    """A small video, by default lossless."""
+    options = {"qp": "0"} if options is None and codec.startswith("libx264") else options
+    with av.open(name, "w") as container:
+        height, width = frames[0].shape[:2]
+        stream = container.add_stream(
+            codec, rate=rate, options=options, width=width, height=height, pix_fmt=pix_fmt, time_base=TICK
+        )
+        rotation = settings.pop("rotation", None)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for key, value in settings.items():
+            setattr(stream.codec_context, key, value)
+        sampling = 48000 if audio == "libopus" else 44100
+        sound = container.add_stream(audio, rate=sampling) if audio else None
+        for k, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if pix_fmt != "rgb24":
+                colours = {"dst_colorspace": settings.get("colorspace"), "dst_color_range": settings.get("color_range")}
+                frame = frame.reformat(format=pix_fmt, **colours)
+            frame.pts, frame.time_base = pts[k] if pts else 12800 // rate * k, TICK
+            container.mux(stream.encode(frame))
+            if sound:
+                wave = np.sin(np.arange(sampling // 25) / 9 + k).astype(np.float32)
+                samples = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
+                if audio == "pcm_s16le":
+                    whole = (np.repeat(wave, 2)[None] * 9999).astype(np.int16)
+                    samples = av.AudioFrame.from_ndarray(whole, format="s16", layout="stereo")
+                samples.sample_rate, samples.pts = sampling, sampling // 25 * k
+                samples.time_base = Fraction(1, sampling)
+                container.mux(sound.encode(samples))
+        container.mux(stream.encode(None))
+        if sound:
+            container.mux(sound.encode(None))
+    return name
+
+
+def decode(name) -> list[av.VideoFrame]:
+    with av.open(str(name)) as container:
+        return list(container.decode(video=0))
+
+
+def pixels(name) -> list[np.ndarray]:
+    return [rgb_of(frame) for frame in decode(name)]
+
+
+def times(name) -> list[float]:
+    return [round(frame.time, 4) for frame in decode(name)]
+
+
+def audio_packets(name) -> list[tuple]:
+    with av.open(str(name)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        return [(bytes(packet), round(float(packet.pts * packet.time_base), 3)) for packet in packets]
+
+
+def image_path(frame: np.ndarray, enhance) -> np.ndarray:
+    image = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+    return quantize(enhance(image)[0])
+
+
+def files() -> list[str]:
+    return sorted(os.listdir())
