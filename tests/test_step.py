@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def start(seed=3, **options):
     torch.manual_seed(seed)
     model = Network(**({"stage": 2, "exact": False} | options))
-    return model, LossFunction(), make_optimizer(model, 3e-4)
+    return model, LossFunction(impl=options.get("impl", "auto")), make_optimizer(model, 3e-4)
 
 
 def picture(h=12, w=10):
