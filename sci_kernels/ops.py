@@ -78,7 +78,7 @@ def _refuse_second_derivatives(ctx, *grads):
     raise RuntimeError("second derivatives are not supported by the fused operators; use impl='reference'")
 
 
-def _launchers(device: torch.device) -> ModuleType:
+def triton_launchers(device: torch.device) -> ModuleType:
     """The Triton launchers, or a RuntimeError that says why they cannot run on this device."""
     try:
         from . import triton as launchers
@@ -119,7 +119,7 @@ def _illumination_loss_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     options = (sigma, color, fidelity_weight, smooth_weight)
     if impl == "triton":
-        value = _launchers(input.device).launch_loss_forward(input, illumination, *options)
+        value = triton_launchers(input.device).launch_loss_forward(input, illumination, *options)
         return value, value.new_empty(0), value.new_empty(0)
     value, *grads = _host_code(impl, input.device).loss(input, illumination, *options, input_grad, illumination_grad)
     return value, *(value.new_empty(0) if grad is None else grad for grad in grads)
@@ -151,7 +151,7 @@ def _illumination_loss_bwd(
 ) -> tuple[Tensor, Tensor]:
     arguments = (input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad)
     if impl == "triton":
-        return _launchers(input.device).launch_loss_backward(grad_loss, *arguments)
+        return triton_launchers(input.device).launch_loss_backward(grad_loss, *arguments)
     _, *grads = _host_code(impl, input.device).loss(*arguments)
     return tuple(
         tensor.new_empty(0) if grad is None else (grad * grad_loss).to(tensor.dtype)
@@ -241,7 +241,7 @@ def _retinex_fwd(
     """The third is the sigmoid for backward, where it is a pass of its own: `triton` takes it again."""
     dtype = promoted_dtype(residual, stage_input, image)
     if impl == "triton":
-        launch = _launchers(residual.device).launch_retinex_forward
+        launch = triton_launchers(residual.device).launch_retinex_forward
         return *launch(residual, stage_input, image, dtype, sigmoid), residual.new_empty(0)
     if sigmoid:
         residual = residual.to(compute_dtype(residual, stage_input, image)).contiguous().sigmoid()
@@ -273,7 +273,7 @@ def _retinex_bwd(
     dtype = promoted_dtype(residual, stage_input, image)
     arguments = (grad_illumination, grad_reflectance, residual, stage_input, image)
     if impl == "triton":
-        *grads, grad_residual = _launchers(residual.device).launch_retinex_backward(*arguments, dtype, sigmoid)
+        *grads, grad_residual = triton_launchers(residual.device).launch_retinex_backward(*arguments, dtype, sigmoid)
     else:
         grads = _host_code(impl, residual.device).retinex_gradient(*arguments)
         if sigmoid:
@@ -319,7 +319,9 @@ torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_con
 @torch.library.custom_op("sci::enhance", mutates_args=())
 def _enhance(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> tuple[Tensor, Tensor]:
     if impl == "triton":
-        result, light = _launchers(image.device).launch_enhance(image, tuple(weights.flatten().tolist()), illumination)
+        result, light = triton_launchers(image.device).launch_enhance(
+            image, tuple(weights.flatten().tolist()), illumination
+        )
     else:
         result, light = _host_code(impl, image.device).enhance(image, weights, illumination)
     return result, image.new_empty(0) if light is None else light

@@ -1,8 +1,24 @@
-"""Kernels for the CPU in C, compiled when first needed; the functions of `blocked`."""
+"""Kernels for the CPU in C, compiled when first needed; the functions of `blocked`, and BatchNorm."""
 
 from .build import compiler_error
+from .launch_batch_norm import (
+    batch_norm_relu,
+    batch_norm_relu_gradient,
+    batch_norm_relu_sums,
+    batch_norm_statistics,
+)
 from .launch_enhance import enhance
 from .launch_loss import loss
 from .launch_retinex import retinex, retinex_gradient
 
-__all__ = ["compiler_error", "enhance", "loss", "retinex", "retinex_gradient"]
+__all__ = [
+    "batch_norm_relu",
+    "batch_norm_relu_gradient",
+    "batch_norm_relu_sums",
+    "batch_norm_statistics",
+    "compiler_error",
+    "enhance",
+    "loss",
+    "retinex",
+    "retinex_gradient",
+]

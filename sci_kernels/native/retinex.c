@@ -12,7 +12,7 @@ typedef struct {
 
 int retinex(const problem *job, int64_t first, int64_t end) {
     for (int64_t i = first; i < end; i += LANES) {
-#define LOAD(name) load_part(job->name + i, job->name + end)
+#define LOAD(name) load_part(job->name + i, job->name + end, (vec){0})
 #define STORE(name, x) store_part(job->name + i, job->name + end, x)
         const vec light = clamp(LOAD(residual) + LOAD(stage_input), job->lowest, job->highest);
         const vec result = clamp(LOAD(image) / light, 0, 1);

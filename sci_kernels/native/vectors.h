@@ -69,9 +69,9 @@ INLINE real *allocate(int64_t count) {
     return memory;
 }
 
-/* The part of a vector that lies before `end`, then zeros. */
-INLINE vec load_part(const real *from, const real *end) {
-    vec x = {0};
+/* The part of a vector that lies before `end`; what does not is that of `beyond`. */
+INLINE vec load_part(const real *from, const real *end, vec beyond) {
+    vec x = beyond;
     memcpy(&x, from, end - from < LANES ? (end - from) * sizeof(real) : sizeof x);
     return x;
 }

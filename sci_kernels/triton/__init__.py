@@ -2,6 +2,7 @@
 
 import triton
 
+from .batch_norm import launch_batch_norm_relu, launch_batch_norm_relu_gradient, launch_batch_norm_relu_sums
 from .enhance import launch_enhance
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
@@ -12,6 +13,9 @@ INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 __all__ = [
     "INTERPRETED",
+    "launch_batch_norm_relu",
+    "launch_batch_norm_relu_gradient",
+    "launch_batch_norm_relu_sums",
     "launch_enhance",
     "launch_loss_backward",
     "launch_loss_forward",

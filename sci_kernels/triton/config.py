@@ -20,6 +20,8 @@ from ..constants import COLOR_MATRIX
 # Elements, or triples of them, that a program of the elementwise kernels takes on 4 warps.
 RETINEX_BLOCK = 2048
 COLOR_BLOCK = 1024
+# Pixels of one channel.
+BATCH_NORM_BLOCK = 2048
 
 
 @dataclass(frozen=True)

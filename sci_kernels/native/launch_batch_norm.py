@@ -1,0 +1,75 @@
+"""BatchNorm, ReLU and residual by `batch_norm.c`: channels_last features, float32 or float64."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from .build import library
+from .threads import in_bands
+
+_BLOCK = 512  # pixels, as in the source
+_FEATURES = ("z", "grad", "residual", "out", "partial")
+_CHANNELS = ("mean", "scale", "beta", "slope", "offset")
+_LANES = 16  # at most
+
+
+class _Problem(ctypes.Structure):
+    """`problem` of the C source."""
+
+    _fields_ = [*((name, ctypes.c_void_p) for name in (*_FEATURES, *_CHANNELS)), ("pixels", ctypes.c_int64)]
+
+
+def batch_norm_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel."""
+    partial = _partial(z)
+    _run("statistics", z=z, partial=partial)
+    pixels = z.numel() // z.shape[1]
+    counts = torch.full((len(partial), 1), float(_BLOCK), dtype=torch.float64)
+    counts[-1] = pixels - _BLOCK * (len(partial) - 1)
+    sums, squares = partial.unbind(1)
+    mean = sums.sum(0) / pixels
+    variance = (squares + counts * (sums / counts - mean).square()).sum(0) / pixels
+    return mean.to(z.dtype), variance.to(z.dtype)
+
+
+def batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None) -> Tensor:
+    """relu(scale (z - mean) + beta) [+ residual]"""
+    out = torch.empty_like(z)
+    _run("apply", z=z, mean=mean, scale=scale, beta=beta, residual=residual, out=out)
+    return out
+
+
+def batch_norm_relu_sums(grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """sum g and sum g (z - mean) of each channel, in float64."""
+    partial = _partial(z)
+    _run("sums", grad=grad, z=z, mean=mean, scale=scale, beta=beta, partial=partial)
+    direct, product = partial.sum(0).unbind()
+    return direct.clone(), product.clone()
+
+
+def batch_norm_relu_gradient(
+    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
+) -> None:
+    """grad = scale g + slope (z - mean) + offset"""
+    channels = {"mean": mean, "scale": scale, "beta": beta, "slope": slope, "offset": offset}
+    _run("gradient", z=z, grad=grad, out=grad, **channels)
+
+
+def _partial(z: Tensor) -> Tensor:
+    blocks = -(-z.numel() // z.shape[1] // _BLOCK)
+    return z.new_empty(blocks, 2, z.shape[1], dtype=torch.float64)
+
+
+def _run(function: str, **tensors: Tensor | None) -> None:
+    z = tensors["z"]
+    channels = z.shape[1]
+    for name in tensors.keys() & set(_CHANNELS):
+        tensors[name] = tensors[name].to(z.dtype).repeat(_LANES)
+    problem = _Problem(
+        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+        pixels=z.numel() // channels,
+    )
+    code = library("batch_norm.c", DOUBLE=int(z.dtype == torch.float64), CHANNELS=channels)
+    blocks = -(-problem.pixels // _BLOCK)
+    in_bands(getattr(code, function), problem, blocks, _BLOCK * channels)

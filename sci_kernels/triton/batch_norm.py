@@ -1,0 +1,116 @@
+"""BatchNorm, ReLU and residual, and their gradient, of contiguous features: one plane of one channel after another.
+
+Formulas: `sci_kernels.batch_norm`. A program takes a block of one plane, so that what is of a channel is a scalar.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..reference import compute_dtype
+from .config import BATCH_NORM_BLOCK
+from .primitives import ACC
+
+
+@triton.jit
+def _place(C, plane, BLOCK: tl.constexpr):
+    """Of this program: its channel, where its block begins, and which of its elements are inside the plane."""
+    blocks = tl.cdiv(plane, BLOCK)
+    index = tl.program_id(0) // blocks
+    first = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK
+    inside = first + tl.arange(0, BLOCK) < plane
+    return index % C, index.to(tl.int64) * plane + first, inside
+
+
+@triton.jit
+def _centered(z_ptr, mean_ptr, channel, inside, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """z - mean, from which everything is made: far from 0, z itself would cost digits."""
+    return tl.load(z_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC) - tl.load(mean_ptr + channel)
+
+
+@triton.jit
+def _let_through(grad_ptr, z, scale, beta, inside, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """g: the gradient where relu's argument is positive, or NaN."""
+    grad = tl.load(grad_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
+    return tl.where(z * scale + beta <= 0, 0.0, grad)
+
+
+@triton.jit(do_not_specialize=["C"])  # 16 divides the plane or not: two compilations
+def _batch_norm_relu_fwd_kernel(
+    z_ptr, mean_ptr, scale_ptr, beta_ptr, residual_ptr, out_ptr, C, plane,
+    RESIDUAL: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    channel, start, inside = _place(C, plane, BLOCK)
+    columns = start + tl.arange(0, BLOCK)
+    z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
+    y = z * tl.load(scale_ptr + channel) + tl.load(beta_ptr + channel)
+    y = tl.where(y < 0, 0.0, y)  # NaN stays
+    if RESIDUAL:
+        y += tl.load(residual_ptr + columns, mask=inside, other=0.0).to(ACC)
+    tl.store(out_ptr + columns, y, mask=inside)
+
+
+@triton.jit(do_not_specialize=["C"])
+def _batch_norm_relu_sums_kernel(
+    grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, partial_ptr, C, plane,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """partial: (2, programs), each program's share of both sums."""
+    channel, start, inside = _place(C, plane, BLOCK)
+    z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
+    scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
+    g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
+    program = tl.program_id(0)
+    tl.store(partial_ptr + program, tl.sum(g))
+    tl.store(partial_ptr + tl.num_programs(0) + program, tl.sum(g * z))
+
+
+@triton.jit(do_not_specialize=["C"])
+def _batch_norm_relu_bwd_kernel(
+    grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, slope_ptr, offset_ptr, C, plane,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    channel, start, inside = _place(C, plane, BLOCK)
+    z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
+    scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
+    g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
+    result = scale * g + tl.load(slope_ptr + channel) * z + tl.load(offset_ptr + channel)
+    tl.store(grad_ptr + start + tl.arange(0, BLOCK), result, mask=inside)
+
+
+def launch_batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None) -> Tensor:
+    """relu(scale (z - mean) + beta) [+ residual], contiguous, in the dtype of z."""
+    out = torch.empty_like(z)
+    added = z if residual is None else residual.contiguous()
+    _launch(_batch_norm_relu_fwd_kernel, z, z, mean, scale, beta, added, out, RESIDUAL=residual is not None)
+    return out
+
+
+def launch_batch_norm_relu_sums(
+    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """sum g and sum g (z - mean) of each channel."""
+    partial = z.new_empty(2, z.shape[0], z.shape[1], _blocks(z), dtype=mean.dtype)
+    _launch(_batch_norm_relu_sums_kernel, z, grad, z, mean, scale, beta, partial)
+    return partial[0].sum((0, 2)), partial[1].sum((0, 2))
+
+
+def launch_batch_norm_relu_gradient(
+    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
+) -> None:
+    """grad = scale g + slope (z - mean) + offset"""
+    _launch(_batch_norm_relu_bwd_kernel, z, grad, z, mean, scale, beta, slope, offset)
+
+
+def _blocks(z: Tensor) -> int:
+    return triton.cdiv(z.shape[2] * z.shape[3], BATCH_NORM_BLOCK)
+
+
+def _launch(kernel, z: Tensor, *arguments: Tensor, **flags: bool) -> None:
+    """One program for each block of each plane of z."""
+    n, channels, h, w = z.shape
+    with torch.cuda.device_of(z):
+        kernel[(n * channels * _blocks(z),)](
+            *arguments, channels, h * w, **flags, ACC=ACC[compute_dtype(z)], BLOCK=BATCH_NORM_BLOCK, num_warps=4
+        )
