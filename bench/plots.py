@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .canvas import CARD, INK, SOFT, axes, card, memory, milliseconds, on_axis, spread, stamp
 from .roofline import draw_rooflines
-from .tables import is_measured, main_part
+from .tables import OPERATIONS, is_measured, main_part
 
 # Okabe and Ito's colours, darkened where they would be too pale for text; markers tell them apart without colour.
 STYLES = {
@@ -26,12 +26,6 @@ STYLES = {
 _OTHER_STYLE = ("#9c4f82", "P")
 _PARTS = {"network": "#0072b2", "loss": "#d55e00", "backward": "#8f96a0", "optimizer": "#e3a21a"}
 _WHOLE = "#d3d7dc"
-_OPERATIONS = {
-    "loss": "Smoothness loss",
-    "retinex": "Retinex step",
-    "enhance": "Enhancing one picture",
-    "step": "Training step, 3 stages",
-}
 
 
 def draw(rows: list[dict], environment: dict, folder: Path) -> list[Path]:
@@ -75,7 +69,7 @@ def _draw_against_size(rows: list[dict], environment: dict, folder: Path) -> lis
     name = "-".join(filter(None, (first["op"], first.get("color"), first["dtype"])))
     part = next((row["part"] for row in rows if row["part"]), None)
     words = [first["dtype"], f"{first['color']} colours" if first.get("color") else None, "log-log"]
-    title = _OPERATIONS.get(first["op"], first["op"])
+    title = OPERATIONS.get(first["op"], first["op"])
     title += f", {part.replace('+', ' and ')}" if part and part not in (first["op"], "forward") else ""
     values = {
         "time": (_time, milliseconds, f"{title}: time", "median of a call, band from 20th to 80th percentile"),
@@ -186,7 +180,7 @@ def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]
     bars, (dtype, color, width, height) = found[key], key
     name = "-".join(filter(None, ("step", color, dtype, "breakdown")))
     path, tall = folder / f"{name}.svg", 2.1 + 0.62 * len(bars)
-    title = f"{_OPERATIONS['step']}, {width}×{height}: where the time goes"
+    title = f"{OPERATIONS['step']}, {width}×{height}: where the time goes"
     subtitle = ", ".join(filter(None, ("medians", dtype, f"{color} colours" if color else None)))
     with card(path, tall, title, subtitle, stamp(environment)) as figure:
         _plot_bars(axes(figure, tall, left=1.5, right=1.6, bottom=0.85, top=1.25), bars)

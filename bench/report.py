@@ -26,12 +26,6 @@ from .sources import ResultsError, Source, commit, date, device, read_sources
 README = ROOT / "README.md"
 PICTURES = ROOT / "bench" / "pictures"
 BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
-_OPERATIONS = {
-    "loss": "Smoothness loss",
-    "retinex": "Retinex step",
-    "step": "Training step",
-    "enhance": "Enhancing a picture",
-}
 _INTRODUCTION = """\
 ## Performance
 
@@ -109,7 +103,7 @@ def _figures(sources: list[Source]) -> Iterator[str]:
 
 def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iterator[str]:
     """Every operation that can be measured, in order; of each its files."""
-    for op, title in _OPERATIONS.items():
+    for op, title in tables.OPERATIONS.items():
         yield f"#### {title}"
         found = [source for source in sources if any(row["op"] == op for row in source.rows)]
         if not found:

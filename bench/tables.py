@@ -8,6 +8,13 @@ from .roofline import PIXELS, kernel_name, shown
 from .sources import Source
 
 NOT_MEASURED = "not measured"
+# Titles of what is measured, in the order of the report.
+OPERATIONS = {
+    "loss": "Smoothness loss",
+    "retinex": "Retinex step",
+    "step": "Training step, 3 stages",
+    "enhance": "Enhancing one picture",
+}
 _STEP_PARTS = ("network", "loss", "backward", "optimizer")
 
 

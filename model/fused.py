@@ -50,6 +50,7 @@ def fused_network(
     last: nn.Conv2d,
     checkpoint: str = "off",
     subtract: bool = False,
+    impl: str = "auto",
 ) -> Tensor:
     """`last(h_layers)` in train mode, with the BatchNorm statistics moved as the modules would move them.
 
@@ -61,6 +62,7 @@ def fused_network(
         last: the convolution at the end.
         checkpoint: "off", "stage" or "block": what is kept for backward, see above.
         subtract: give x less the sigmoid of that, where C' = C.
+        impl: of the operators: "blocked" leaves BatchNorm to PyTorch, others to `sci_kernels.batch_norm` where it can.
 
     Returns:
         `(N, C', H, W)`, contiguous; differentiable once in x and in every parameter.
@@ -68,7 +70,8 @@ def fused_network(
     groups = _groups(head) + _groups(block)
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
-    plan = Plan(layers, len(groups) - 1, tuple(norm and norm.eps for _, norm in groups), checkpoint, subtract, dtype)
+    eps = tuple(norm and norm.eps for _, norm in groups)
+    plan = Plan(layers, len(groups) - 1, eps, checkpoint, subtract, dtype, impl)
     parameters = []
     for conv, norm in (*groups, (last, None)):
         parameters += [conv.weight, conv.bias, norm and norm.weight, norm and norm.bias]

@@ -190,7 +190,8 @@ def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Te
     """
     compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
     if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
-        return fused_network(x, head, block, len(network.blocks), network.out_conv[0], network.checkpoint, subtract)
+        last, layers = network.out_conv[0], len(network.blocks)
+        return fused_network(x, head, block, layers, last, network.checkpoint, subtract, network.impl)
     if network.training and network.checkpoint != "off":
         raise ValueError(
             f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronised or otherwise changed; "

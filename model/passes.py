@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .statistics import batch_norm_gradient, batch_statistics, channel_sums, on_cpu
+from sci_kernels import batch_norm
+
+from .statistics import batch_norm_gradient, batch_statistics, channel_sums, on_cpu, planning
 
 
 class Plan(NamedTuple):
@@ -18,6 +20,7 @@ class Plan(NamedTuple):
     checkpoint: str
     subtract: bool  # whether x less the sigmoid is given
     dtype: torch.dtype  # of the convolutions
+    impl: str  # of the operators; "blocked": plain PyTorch for BatchNorm as well
 
     def conv(self, application: int) -> int:
         """Which convolution is applied: the head's is 0, those of the block follow."""
@@ -47,6 +50,7 @@ class Pass:
             _Parameters(self.laid_out(weight), bias.to(plan.dtype), gamma, beta)
             for weight, bias, gamma, beta in zip(*[iter(parameters)] * 4, strict=True)
         ]
+        self.kernels = None if plan.impl == "blocked" else "triton" if planning() else batch_norm.kernels_for(self.x)
         self.z: dict[int, Tensor] = {}
         self.statistics: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -65,27 +69,31 @@ class Pass:
         if application in self.z:
             self.z.pop(application).untyped_storage().resize_(0)
 
-    def activate(self, application: int, z: Tensor) -> Tensor:
-        """relu([bn](z)), a new tensor."""
+    def activate(self, application: int, z: Tensor, residual: Tensor | None = None) -> Tensor:
+        """relu([bn](z)) [+ residual], a new tensor."""
         conv = self.plan.conv(application)
         eps = self.plan.eps[conv]
         if eps is None:
-            return z.relu()
+            return z.relu() if residual is None else z.relu().add_(residual)
+        kernels = self.kernels
         if application not in self.statistics:
-            self.statistics[application] = batch_statistics(z)
+            self.statistics[application] = batch_norm.statistics(z, kernels) if kernels else batch_statistics(z)
         *_, gamma, beta = self.parameters[conv]
         mean, variance = self.statistics[application]
-        return torch.native_batch_norm(z, gamma, beta, mean, variance, False, 0.0, eps)[0].relu_()
+        if kernels:
+            return batch_norm.forward(z, (mean, variance), gamma, beta, eps, kernels, residual)
+        out = torch.native_batch_norm(z, gamma, beta, mean, variance, False, 0.0, eps)[0].relu_()
+        return out if residual is None else out.add_(residual)
 
-    def branch(self, block: int, features: Tensor, keep: bool = False) -> Tensor:
-        """block(features); of a z that is kept, only the last is needed."""
-        first = 1 + block * self.plan.convs
+    def block(self, block: int, features: Tensor, keep: bool = False) -> Tensor:
+        """features + block(features); of a z that is kept, only the last is needed."""
+        first, trunk = 1 + block * self.plan.convs, features
         last = first + self.plan.convs - 1
         for application in range(last if last in self.z else first, last + 1):
             z = self.convolve(application, features)
             if keep:
                 self.z[application] = z
-            features = self.activate(application, z)
+            features = self.activate(application, z, trunk if application == last else None)
         return features
 
     def trunk(self, blocks: int, keep: bool = False) -> Tensor:
@@ -96,7 +104,7 @@ class Pass:
         features = self.activate(0, z)
         del z
         for block in range(blocks):
-            features = self.branch(block, features, keep).add_(features)
+            features = self.block(block, features, keep)
         return features
 
 
@@ -118,7 +126,7 @@ class Backward:
         for block in reversed(range(plan.layers)):
             grad = self._block(block, grad)
         walk.z[0] = walk.convolve(0, walk.x)
-        grad = self._activation(grad, walk.activate(0, walk.z[0]), 0)
+        grad = self._activation(grad, 0)
         grad = self._convolution(grad, walk.x, 0, self.need_x)
         return grad, [grad for group in self.grads for grad in group]
 
@@ -126,7 +134,7 @@ class Backward:
         walk = self.walk
         self.trunks.append(walk.trunk(0))
         for block in range(self.plan.layers):
-            self.trunks.append(walk.branch(block, self.trunks[-1]).add_(self.trunks[-1]))
+            self.trunks.append(walk.block(block, self.trunks[-1]))
 
     def _trunk(self, blocks: int) -> Tensor:
         return self.walk.trunk(blocks) if self.trunks is None else self.trunks.pop()
@@ -139,13 +147,14 @@ class Backward:
         if first not in walk.z:
             features = self._trunk(block)
             self._convolved(first, last, features)
-        branch, activated = grad, walk.activate(last, walk.z[last])
+        branch = grad
         for application in range(last, first, -1):
-            branch = self._activation(branch, activated, application)
+            # What the block gives is needed once more: its gradient must not be overwritten.
+            branch = self._activation(branch, application, keep=application == last)
             activated = walk.activate(application - 1, walk.z[application - 1])
             branch = self._convolution(branch, activated, self.plan.conv(application))
-        branch = self._activation(branch, activated, first)
-        del activated
+            del activated
+        branch = self._activation(branch, first, keep=first == last)
         features = self._trunk(block) if features is None else features
         return self._convolution(branch, features, self.plan.conv(first)).add_(grad)
 
@@ -156,14 +165,22 @@ class Backward:
             walk.z[application] = walk.convolve(application, features)
             features = walk.activate(application, walk.z[application]) if application < last else None
 
-    def _activation(self, grad: Tensor, activated: Tensor, application: int) -> Tensor:
-        """Through relu and BatchNorm. Overwrites `activated`, and is the last to need z."""
-        conv = self.plan.conv(application)
+    def _activation(self, grad: Tensor, application: int, keep: bool = False) -> Tensor:
+        """Through relu and BatchNorm. Overwrites `grad` if it is not to be kept, and is the last to need z."""
+        conv, z = self.plan.conv(application), self.walk.z[application]
         eps = self.plan.eps[conv]
-        grad = torch.ops.aten.threshold_backward(grad, activated, 0, grad_input=activated)
-        if eps is not None:
-            z, statistics = self.walk.z[application], self.walk.statistics[application]
-            grad, *grads = batch_norm_gradient(grad, z, self.walk.parameters[conv].gamma, *statistics, eps)
+        if eps is None:
+            grad = torch.ops.aten.threshold_backward(grad, z, 0)
+        else:
+            gamma, beta = self.walk.parameters[conv][2:]
+            statistics = self.walk.statistics[application]
+            if self.walk.kernels:
+                known = (z, statistics, gamma, beta, eps, self.walk.kernels)
+                grad, *grads = batch_norm.gradient(grad, *known, overwrite=not keep)
+            else:
+                activated = self.walk.activate(application, z)
+                grad = torch.ops.aten.threshold_backward(grad, activated, 0, grad_input=activated)
+                grad, *grads = batch_norm_gradient(grad, z, gamma, *statistics, eps)
             self._add(conv, 2, *grads)
         self.walk.forget(application)
         return grad

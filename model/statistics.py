@@ -27,9 +27,14 @@ def planned_for_gpu() -> Iterator[None]:
         _PLANNING.reset(token)
 
 
+def planning() -> bool:
+    """Whether tensors stand for those of a GPU."""
+    return _PLANNING.get()
+
+
 def on_cpu(tensor: Tensor) -> bool:
     """Whether to choose what suits a CPU."""
-    return tensor.device.type == "cpu" and not _PLANNING.get()
+    return tensor.device.type == "cpu" and not planning()
 
 
 def batch_statistics(z: Tensor) -> tuple[Tensor, Tensor]:

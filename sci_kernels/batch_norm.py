@@ -46,16 +46,24 @@ def forward(
 
 
 def gradient(
-    grad: Tensor, z: Tensor, of: Statistics, gamma: Tensor, beta: Tensor, eps: float, kernels: str
+    grad: Tensor,
+    z: Tensor,
+    of: Statistics,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    kernels: str,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of z, gamma and beta from that of y; that of z overwrites `grad`, which has the strides of z."""
+    """Gradients of z, gamma and beta from that of y, which has the strides of z; that of z may take its memory."""
     mean, pixels = of[0], z.numel() // z.shape[1]
     scale, invstd = _scale(of, gamma, eps)
     known = (grad, z, mean, scale, beta.to(mean.dtype))
     direct, product = _sums(*known, kernels)
     slope, offset = -scale * invstd * invstd * product / pixels, -scale * direct / pixels
-    _gradient(*known, slope.to(mean.dtype), offset.to(mean.dtype), kernels)
-    return grad, (product * invstd).to(gamma.dtype), direct.to(gamma.dtype)
+    out = grad if overwrite else torch.empty_like(grad)
+    _gradient(out, *known, slope.to(mean.dtype), offset.to(mean.dtype), kernels)
+    return out, (product * invstd).to(gamma.dtype), direct.to(gamma.dtype)
 
 
 def _scale(of: Statistics, gamma: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -100,12 +108,21 @@ def _(grad, z, mean, scale, beta, kernels):
     return z.new_empty(z.shape[1], dtype=dtype), z.new_empty(z.shape[1], dtype=dtype)
 
 
-@torch.library.custom_op("sci::batch_norm_relu_bwd", mutates_args=("grad",))
+@torch.library.custom_op("sci::batch_norm_relu_bwd", mutates_args=("out",))
 def _gradient(
-    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor, kernels: str
+    out: Tensor,
+    grad: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    beta: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    kernels: str,
 ) -> None:
-    """grad = scale g + slope (z - mean) + offset."""
+    """out = scale g + slope (z - mean) + offset; it may be grad."""
+    arguments = (out, grad, z, mean, scale, beta, slope, offset)
     if kernels == "native":
-        native.batch_norm_relu_gradient(grad, z, mean, scale, beta, slope, offset)
+        native.batch_norm_relu_gradient(*arguments)
     else:
-        triton_launchers(z.device).launch_batch_norm_relu_gradient(grad, z, mean, scale, beta, slope, offset)
+        triton_launchers(z.device).launch_batch_norm_relu_gradient(*arguments)

@@ -16,12 +16,16 @@ BUDGETS = {
     ("loss_fwd", "fp32 ycbcr 3 both"): 220,
     ("loss_bwd", "fp32 ycbcr 3 both"): 600,
     ("loss_bwd", "fp32 ycbcr 3 illumination"): 450,
+    ("loss_bwd", "fp32 reference 3 illumination"): 430,
     ("retinex_fwd", "fp32 retinex"): 40,
     ("retinex_bwd", "fp32 retinex"): 60,
     ("retinex_fwd", "fp32 retinex sigmoid"): 54,
     ("retinex_bwd", "fp32 retinex sigmoid"): 83,
     ("enhance", "fp32 enhance"): 530,
-    ("color_fwd", "fp32 reference 3 illumination"): 32,
+    ("enhance", "u8 enhance"): 550,
+    # A value at a time: a third of what three channels take.
+    ("color_fwd", "fp32 reference 1 both"): 10.5,
+    ("color_bwd", "fp32 reference 1 both"): 17,
 }
 
 
@@ -35,27 +39,43 @@ def report(tmp_path, target, cases):
     return json.loads(path.read_text())["rows"]
 
 
+def check(rows, kernels):
+    """All of `kernels` are there, none with a stack; shared memory none of them needs either."""
+    assert {row["kernel"] for row in rows} == kernels
+    assert all(row["registers"] > 0 for row in rows)
+    assert [row for row in rows if row["stack"] or row["shared"]] == []
+
+
 def test_budgets(tmp_path):
-    rows = report(tmp_path, "sm_90", "fp32 (ycbcr 3 (both|illumination)$|retinex|enhance$|reference 3 illumination)")
+    cases = "ycbcr 3 (both|illumination)$|reference (1 both|3 illumination)|retinex|enhance$"
+    rows = report(tmp_path, "sm_90", f"fp32 ({cases})|u8 enhance")
+    check(rows, KERNELS)
     counted = {(row["kernel"], row["case"]): row["instructions"] for row in rows}
     for key, budget in BUDGETS.items():
         # Far below its budget, an instruction count is a mistake in counting.
         assert budget * 0.8 <= counted[key] <= budget, key
-    assert all(row["stack"] == row["shared"] == 0 for row in rows)
 
 
+# Of NVIDIA's other targets what came closest to a spill, where it did; of AMD's one every kernel.
 @pytest.mark.parametrize(
-    "target, cases",
+    "target, kernels, cases",
     [
-        ("sm_80", "fp32 ycbcr 3 (both( unaligned)?|illumination)$"),
-        ("sm_100", "fp32 ycbcr 3 both$|bf16 retinex|u8 enhance"),
-        ("gfx942", "fp32 (ycbcr 3 both$|reference 3 illumination)|fp64 rgb 3|fp16 retinex"),
+        ("sm_80", {"loss_fwd", "loss_bwd"}, "fp32 ycbcr 3 (both( unaligned)?|illumination)$"),
+        (
+            "sm_100",
+            KERNELS - {"color_fwd", "color_bwd"},
+            "fp32 ycbcr 3 both$|bf16 retinex|u8 enhance|fp64 (ycbcr 3 both$|enhance)",
+        ),
+        (
+            "gfx942",
+            KERNELS,
+            "fp32 (ycbcr 3 both$|reference (1 both|3 illumination)|enhance$)|fp64 (rgb 3|enhance)|fp16 retinex",
+        ),
     ],
+    ids=["sm_80", "sm_100", "gfx942"],
 )
-def test_kernels_compile_and_do_not_spill(target, cases, tmp_path):
-    rows = report(tmp_path, target, cases)
-    assert {row["kernel"] for row in rows} >= {"loss_fwd", "loss_bwd"}
-    assert all(row["target"] == target and row["registers"] > 0 and row["stack"] == 0 for row in rows)
+def test_kernels_do_not_spill(target, kernels, cases, tmp_path):
+    check(report(tmp_path, target, cases), kernels)
 
 
 LISTING = """

@@ -49,11 +49,11 @@ def batch_norm_relu_sums(grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, b
 
 
 def batch_norm_relu_gradient(
-    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
+    out: Tensor, grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
 ) -> None:
-    """grad = scale g + slope (z - mean) + offset"""
+    """out = scale g + slope (z - mean) + offset"""
     channels = {"mean": mean, "scale": scale, "beta": beta, "slope": slope, "offset": offset}
-    _run("gradient", z=z, grad=grad, out=grad, **channels)
+    _run("gradient", z=z, grad=grad, out=out, **channels)
 
 
 def _partial(z: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def _batch_norm_relu_sums_kernel(
 
 @triton.jit(do_not_specialize=["C"])
 def _batch_norm_relu_bwd_kernel(
-    grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, slope_ptr, offset_ptr, C, plane,
+    grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, slope_ptr, offset_ptr, out_ptr, C, plane,
     ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, start, inside = _place(C, plane, BLOCK)
@@ -76,7 +76,7 @@ def _batch_norm_relu_bwd_kernel(
     scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
     g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
     result = scale * g + tl.load(slope_ptr + channel) * z + tl.load(offset_ptr + channel)
-    tl.store(grad_ptr + start + tl.arange(0, BLOCK), result, mask=inside)
+    tl.store(out_ptr + start + tl.arange(0, BLOCK), result, mask=inside)
 
 
 def launch_batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None) -> Tensor:
@@ -97,10 +97,10 @@ def launch_batch_norm_relu_sums(
 
 
 def launch_batch_norm_relu_gradient(
-    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
+    out: Tensor, grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
 ) -> None:
-    """grad = scale g + slope (z - mean) + offset"""
-    _launch(_batch_norm_relu_bwd_kernel, z, grad, z, mean, scale, beta, slope, offset)
+    """out = scale g + slope (z - mean) + offset"""
+    _launch(_batch_norm_relu_bwd_kernel, z, grad, z, mean, scale, beta, slope, offset, out)
 
 
 def _blocks(z: Tensor) -> int:

@@ -112,13 +112,17 @@ def _convolve(
 
 @triton.jit
 def _advance(
-    older, newer, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr,
+    older, newer, x, H, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr,
     N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A new row of a convolution's input: the row it completes, and the sums of the two that it does not."""
-    complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, PTX)
-    older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, PTX)
-    newer = _convolve(_biases(WEIGHTS, LAYER, OUT, N, ACC), x, WEIGHTS, LAYER, 0, OUT, PTX)
+    complete = older
+    # Always true, a branch in float64: from sm_90 on its weights are no operands but need registers, which ptxas
+    # then holds for one block of code at a time, not for all layers at once, where it spills.
+    if tl.float32 == ACC or H >= 1:
+        complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, PTX)
+        older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, PTX)
+        newer = _convolve(_biases(WEIGHTS, LAYER, OUT, N, ACC), x, WEIGHTS, LAYER, 0, OUT, PTX)
     return complete, older, newer
 
 
@@ -209,12 +213,12 @@ def _enhance_kernel(
     for step in range(0, march + 6):
         row = top + step - 3
         x = _image_row(x_ptr, plane, row, columns, inside, H, W, 3, BYTES, VECTOR, COLS, N, ACC)
-        f, f_older, f_newer = _advance(f_older, f_newer, x, WEIGHTS, 0, COLS + 4, PTX, N, ACC)
+        f, f_older, f_newer = _advance(f_older, f_newer, x, H, WEIGHTS, 0, COLS + 4, PTX, N, ACC)
         f = _features(f, f, row - 1, left, H, W, 2, COLS, False)
-        g, g_older, g_newer = _advance(g_older, g_newer, f, WEIGHTS, 1, COLS + 2, PTX, N, ACC)
+        g, g_older, g_newer = _advance(g_older, g_newer, f, H, WEIGHTS, 1, COLS + 2, PTX, N, ACC)
         g = _features(g, f_above, row - 2, left, H, W, 1, COLS, True)
         f_above = f
-        z, z_older, z_newer = _advance(z_older, z_newer, g, WEIGHTS, 2, COLS, PTX, N, ACC)
+        z, z_older, z_newer = _advance(z_older, z_newer, g, H, WEIGHTS, 2, COLS, PTX, N, ACC)
         # The first rows are incomplete: what they lack lies above the march.
         row = row - 3
         wanted = (row >= top) & (row < H) & (left < W)

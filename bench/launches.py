@@ -1,0 +1,204 @@
+"""Every launch of a kernel worth compiling, recorded as it would be made on a GPU that need not be present.
+
+The launchers run on fake CUDA tensors of 3840x2160 while their launches are recorded, so what is compiled is what
+ships: the same specialisations, strips and marches. Bytes a pixel are counted by hand: each input read once, each
+output written once.
+"""
+
+import contextlib
+import unittest.mock
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sci_kernels import triton as launchers
+from sci_kernels.constants import COLORS
+
+HEIGHT, WIDTH = 2160, 3840
+_DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
+_POINTEES = _DTYPES | {torch.uint8: "u8"}
+# Rows above its own that a march begins with.
+_ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6}
+
+
+@dataclass(frozen=True)
+class RecordedLaunch:
+    """A kernel with everything its compilation depends on, and what its counts are divided by."""
+
+    case: str
+    name: str
+    kernel: triton.JITFunction
+    signature: dict[str, str]
+    constants: dict[str, object]
+    attributes: dict[tuple[int, ...], list]
+    options: dict[str, int]
+    trips: int  # of its loop; 0: it has none, and a branch for what needs a mask
+    program_pixels: float  # pixels that a program completes
+    bytes_a_pixel: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launcher call on fake CUDA tensors."""
+
+    name: str
+    call: Callable[[], None]
+
+
+def cases() -> Iterator[Case]:
+    """Every launcher call worth compiling."""
+    for dtype in _DTYPES:
+        for color in COLORS:
+            for channels in (1, 3) if color != "ycbcr" else (3,):
+                for grads in ((True, True), (False, True), (True, False)):
+                    # Half precision differs only in its loads and stores: one set of gradients shows that.
+                    if dtype == torch.float32 or (channels == 3 and grads == (True, True)):
+                        yield _loss_case(dtype, color, channels, grads)
+        yield _loss_case(dtype, "ycbcr", 3, (True, True), width=WIDTH - 1)
+        yield _retinex_case(dtype)
+        yield _retinex_case(dtype, sigmoid=True)
+        yield _batch_norm_case(dtype)
+        yield _enhance_case(dtype)
+    yield _enhance_case(torch.uint8)
+    yield _enhance_case(torch.float32, width=WIDTH - 1)
+    yield _enhance_case(torch.float32, illumination=True)
+    # A smoothness loss alone, and one illumination for three colours.
+    yield _loss_case(torch.float32, "ycbcr", 3, (True, True), fidelity=0.0)
+    yield _loss_case(torch.float32, "rgb", 3, (True, True), fidelity=0.0, l_channels=1)
+
+
+def _fake(dtype: torch.dtype, channels: int = 3, width: int = WIDTH) -> torch.Tensor:
+    return torch.empty(1, channels, HEIGHT, width, dtype=dtype, device="cuda")
+
+
+def _loss_case(
+    dtype: torch.dtype,
+    color: str,
+    channels: int,
+    grads: tuple[bool, bool],
+    width: int = WIDTH,
+    fidelity: float = 1.5,
+    l_channels: int | None = None,
+) -> Case:
+    def call() -> None:
+        x, light = _fake(dtype, channels, width), _fake(dtype, l_channels or channels, width)
+        grad = torch.empty((), dtype=torch.promote_types(dtype, torch.float32), device="cuda")
+        launchers.launch_loss_forward(x, light, 10.0, color, fidelity, 1.0)
+        launchers.launch_loss_backward(grad, x, light, 10.0, color, fidelity, 1.0, *grads)
+
+    wanted = {(True, True): "both", (False, True): "illumination", (True, False): "input"}[grads]
+    name = f"{_DTYPES[dtype]} {color} {channels} {wanted}"
+    name += (
+        (" unaligned" if width % 4 else "") + ("" if fidelity else " smooth") + (f" L{l_channels}" * bool(l_channels))
+    )
+    return Case(name, call)
+
+
+def _retinex_case(dtype: torch.dtype, sigmoid: bool = False) -> Case:
+    def call() -> None:
+        tensors = [_fake(dtype) for _ in range(5)]
+        launchers.launch_retinex_forward(*tensors[:3], dtype, sigmoid)
+        launchers.launch_retinex_backward(*tensors, dtype, sigmoid)
+
+    return Case(f"{_DTYPES[dtype]} retinex" + " sigmoid" * sigmoid, call)
+
+
+def _batch_norm_case(dtype: torch.dtype) -> Case:
+    """Features of one channel, so that what is counted a pixel is counted a pixel and channel."""
+
+    def call() -> None:
+        z, residual, grad = (_fake(dtype, 1) for _ in range(3))
+        channel = torch.empty(1, dtype=torch.promote_types(dtype, torch.float32), device="cuda")
+        launchers.launch_batch_norm_relu(z, *[channel] * 3, residual)
+        launchers.launch_batch_norm_relu_sums(grad, z, *[channel] * 3)
+        launchers.launch_batch_norm_relu_gradient(grad, grad, z, *[channel] * 5)
+
+    return Case(f"{_DTYPES[dtype]} batch_norm", call)
+
+
+def _enhance_case(dtype: torch.dtype, width: int = WIDTH, illumination: bool = False) -> Case:
+    def call() -> None:
+        image = _fake(dtype, 3, width)
+        launchers.launch_enhance(image, weights, illumination)
+
+    weights = tuple(index / 252 for index in range(252))  # all different, as those of a checkpoint are
+    name = f"{_POINTEES[dtype]} enhance" + (" unaligned" if width % 4 else "") + " illumination" * illumination
+    return Case(name, call)
+
+
+def record(case: Case, target: str) -> list[RecordedLaunch]:
+    """The launches that a case would make on `target`, none of them executed."""
+    launches: list[RecordedLaunch] = []
+    is_amd = target.startswith("gfx")
+    capability = None if is_amd else divmod(int(target.removeprefix("sm_")), 10)
+
+    def run(kernel: triton.JITFunction, *args: object, **options: object) -> None:
+        launches.append(_recorded(case.name, kernel, args, options))
+
+    with (
+        unittest.mock.patch.object(triton.JITFunction, "run", run),
+        unittest.mock.patch.object(torch.version, "hip", "any" if is_amd else None),
+        unittest.mock.patch.object(torch.cuda, "get_device_capability", lambda device: capability),
+        unittest.mock.patch.object(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext()),
+        FakeTensorMode(),
+    ):
+        case.call()
+    return launches
+
+
+def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict) -> RecordedLaunch:
+    signature, constants, attributes, values = {}, {}, {}, {}
+    for index, (param, value) in enumerate(zip(kernel.params, args, strict=True)):
+        values[param.name] = value
+        if param.is_constexpr:
+            signature[param.name] = "constexpr"
+            constants[param.name] = value
+        elif isinstance(value, torch.Tensor):
+            signature[param.name] = "*" + _POINTEES[value.dtype]
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[param.name] = param.annotation_type or "i32"
+    options = {name: value for name, value in options.items() if name not in ("grid", "warmup")}
+    name = kernel.fn.__name__.strip("_").removesuffix("_kernel")
+    march = values.get("march", 0)
+    trips = march + _ROWS_ABOVE.get(name, 0) if march else 0
+    if march:
+        pixels = march * values["BANDS"] * values["STRIPS"] * values["COLS"]
+    else:
+        # Of planes one after another in one channel, the block is that many pixels; else of so many channels.
+        pixels = values["BLOCK"] * HEIGHT * WIDTH / values.get("count", HEIGHT * WIDTH)
+    return RecordedLaunch(
+        case, name, kernel, signature, constants, attributes, options, trips, pixels, _bytes_a_pixel(name, values)
+    )
+
+
+def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
+    """What the kernel must read and write of tensors as large as the image."""
+    moved = {
+        "color_fwd": ["x", "y"],
+        "color_bwd": ["grad_y", "grad_x"],
+        "loss_fwd": ["y", "l"],
+        "loss_bwd": ["y", "l", "grad_y", "grad_l"],
+        "enhance": ["x", "result"],
+        "batch_norm_relu_fwd": ["z", "residual", "out"],
+        "batch_norm_relu_sums": ["z", "grad"],
+        "batch_norm_relu_bwd": ["z", "grad", "out"],
+        "retinex_fwd": ["residual", "stage_input", "image", "illumination", "reflectance"],
+        "retinex_bwd": [
+            "grad_illumination", "grad_reflectance", "residual", "stage_input", "image", "grad_sum", "grad_image",
+        ],
+    }[kernel]  # fmt: skip
+    if values.get("FIDELITY"):
+        if kernel == "color_bwd":
+            moved += ["x", "l"]
+        elif values["x_ptr"] is not values["y_ptr"] and values.get("L_GRAD", True):
+            moved += ["x"]
+    if values.get("LIGHT"):
+        moved += ["light"]
+    if values.get("SIGMOID") and kernel == "retinex_bwd":
+        moved += ["grad_residual"]
+    tensors = [values[f"{name}_ptr"] for name in moved]
+    return sum(t.numel() * t.element_size() for t in tensors) / (tensors[0].shape[-1] * HEIGHT)
