@@ -1,5 +1,6 @@
 """Fused operators for self-calibrated illumination: losses, Retinex step, drop-in modules."""
 
+from . import batch_norm
 from .accelerate import accelerate
 from .enhance_weights import EnhanceWeights
 from .functional import default_impl, enhance, illumination_loss, retinex, smooth_loss
@@ -12,6 +13,7 @@ __all__ = [
     "Retinex",
     "SmoothLoss",
     "accelerate",
+    "batch_norm",
     "default_impl",
     "enhance",
     "illumination_loss",

@@ -110,6 +110,19 @@ def test_threads_change_no_bit():
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
+def test_opcheck(kernels):
+    impl, device = kernels
+    z, grad, out = (torch.rand(1, 3, 4, 5, device=device).contiguous(memory_format=FORMATS[impl]) for _ in range(3))
+    channel = torch.rand(3, device=device)
+    operators = torch.ops.sci
+    if impl == "native":
+        torch.library.opcheck(operators.batch_norm_statistics.default, (z,))
+    for residual in (grad, None):
+        torch.library.opcheck(operators.batch_norm_relu.default, (z, channel, channel, channel, residual, impl))
+    torch.library.opcheck(operators.batch_norm_relu_sums.default, (grad, z, *[channel] * 3, impl))
+    torch.library.opcheck(operators.batch_norm_relu_bwd.default, (out, grad, z, *[channel] * 5, impl))
+
+
 def test_what_no_kernel_takes():
     z = torch.rand(1, 16, 4, 4)
     assert batch_norm.kernels_for(z) is None

@@ -76,17 +76,20 @@ def test_other_depths_and_widths(kind, sizes):
 
 
 def errors_of(kind, dtype, amp=False):
-    """Of each result, how far the modules and the function are from float64."""
-    x = picture(1, 33, 21, torch.float32)
-    exact = gradients(network(kind, "reference"), x.double())
-    eager = gradients(network(kind, "reference", dtype=dtype), x.to(dtype), amp)
-    fused = gradients(network(kind, dtype=dtype), x.to(dtype), amp)
-    assert all(fused[name].dtype == eager[name].dtype for name in eager)
-    return {
-        name: (error(fused[name], exact[name]), error(eager[name], exact[name]))
-        for name in exact
-        if not is_noise(kind, name) and exact[name].is_floating_point()
-    }
+    """Of each result, how far the function and the modules are from float64: the mean of four pictures, since the errors
+    of one are a matter of luck."""
+    errors = {}
+    for width in (21, 22, 23, 24):
+        x = picture(1, 33, width, torch.float32)
+        exact = gradients(network(kind, "reference"), x.double())
+        eager = gradients(network(kind, "reference", dtype=dtype), x.to(dtype), amp)
+        fused = gradients(network(kind, dtype=dtype), x.to(dtype), amp)
+        assert all(fused[name].dtype == eager[name].dtype for name in eager)
+        for name in exact:
+            if not is_noise(kind, name) and exact[name].is_floating_point():
+                pair = (error(fused[name], exact[name]), error(eager[name], exact[name]))
+                errors.setdefault(name, []).append(pair)
+    return {name: [sum(each) / len(pairs) for each in zip(*pairs, strict=True)] for name, pairs in errors.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)

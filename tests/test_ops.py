@@ -57,7 +57,7 @@ class Step(nn.Module):
         return self.loss(image, illumination) + self.smooth(image, reflectance)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", [name for name in OPERATORS if not name.startswith("batch_norm")])
 def test_opcheck(fused, name):
     impl, device = fused
     x, y = pair(device)

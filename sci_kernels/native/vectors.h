@@ -15,6 +15,8 @@ typedef uint64_t unsigned_bits;
 #define SIGN INT64_MIN
 #define MANTISSA 52
 #define LOWEST -1022.0
+#define LN2_HIGH 0x1.62e42fefa0000p-1 /* so few digits that its product with an integer is exact */
+#define LN2_LOW 0x1.cf79abc9e3b3ap-40
 #define TERMS 14
 /* ln(2)^k / k!, the series of 2^r: on [-1/2, 1/2] the rest is below 1e-17. */
 static const real EXP2[TERMS] = {
@@ -29,6 +31,8 @@ typedef uint32_t unsigned_bits;
 #define SIGN INT32_MIN
 #define MANTISSA 23
 #define LOWEST -126.0f
+#define LN2_HIGH 0x1.62e400p-1f
+#define LN2_LOW 0x1.7f7d1cp-20f
 #define TERMS 7
 /* The polynomial of degree 6 nearest to 2^r on [-1/2, 1/2]: relative error 2e-9. */
 static const real EXP2[TERMS] = {1.0f, 0.6931472f, 0.24022646f, 0.055503286f, 0.009618489f, 0.0013399934f, 0.0001534582f};
@@ -41,6 +45,7 @@ static const real EXP2[TERMS] = {1.0f, 0.6931472f, 0.24022646f, 0.055503286f, 0.
 #else
 #define WIDTH 16
 #endif
+#define LOG2E 1.4426950408889634
 #define LANES ((int64_t)(WIDTH / sizeof(real)))
 
 typedef real vec __attribute__((vector_size(WIDTH)));
@@ -93,15 +98,27 @@ INLINE vec clamp(vec x, real low, real high) {
 
 INLINE vec magnitude(vec x) { return (vec)((ivec)x & ~SIGN); }
 
-/* 2^t for t <= 0, to about a unit in the last place; 0 below the smallest normal number; NaN of NaN. */
-INLINE vec exp2_of_negative(vec t) {
-    /* Adding 1.5 times this power of two rounds to an integer, which then stands in the low bits of the sum. */
-    const real shift = 1.5 * (1ll << MANTISSA);
-    const vec shifted = t + shift;
-    const vec r = t - (shifted - shift);
+/* Adding it rounds to an integer, which then stands in the low bits of the sum. */
+#define ROUNDING ((real)1.5 * (1ll << MANTISSA))
+
+/* 2^(n + r) of n + ROUNDING and r in [-1/2, 1/2]. */
+INLINE vec exp2_of_parts(vec rounded, vec r) {
     vec p = r * EXP2[TERMS - 1] + EXP2[TERMS - 2];
     for (int k = TERMS - 3; k >= 0; --k) p = p * r + EXP2[k];
-    return (vec)((ivec)((uvec)p + ((uvec)shifted << MANTISSA)) & ~(t < LOWEST));
+    return (vec)((uvec)p + ((uvec)rounded << MANTISSA));
+}
+
+/* 2^t for t <= 0, to about a unit in the last place; 0 below the smallest normal number; NaN of NaN. */
+INLINE vec exp2_of_negative(vec t) {
+    const vec rounded = t + ROUNDING;
+    return (vec)((ivec)exp2_of_parts(rounded, t - (rounded - ROUNDING)) & ~(t < LOWEST));
+}
+
+/* e^x for x <= 0, as exactly: x log2(e) rounded would lose as many digits as it has before the point. */
+INLINE vec exp_of_negative(vec x) {
+    const vec t = x * (real)LOG2E, rounded = t + ROUNDING, n = rounded - ROUNDING;
+    const vec r = ((x - n * (real)LN2_HIGH) - n * (real)LN2_LOW) * (real)LOG2E;
+    return (vec)((ivec)exp2_of_parts(rounded, r) & ~(t < LOWEST));
 }
 
 #endif
