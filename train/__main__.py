@@ -4,6 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+# Huge pages, which PyTorch asks for only when told to before its first tensor: features of a photograph are tensors of
+# 100 MB, and giving them out in pages of 4 kB took a fifth of a step on a CPU.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 from model.images import ImageError
 from model.weights import WeightsError
 

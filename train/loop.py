@@ -68,7 +68,7 @@ def _finish(run: Run, report: Report, loss: float | None) -> None:
     print(report.summary(max(run.start, run.total), loss, str(run.device), weights), end="", flush=True)
     seconds = round(statistics.median(report.seconds), 6) if report.seconds else None
     summary = {"weights": str(weights), "step": max(run.start, run.total), "loss": loss, "seconds_a_step": seconds}
-    print(json.dumps(summary | {"device": str(run.device), "impl": run.settings.impl}), flush=True)
+    print(json.dumps(summary | {"device": str(run.device), "impl": run.impl}), flush=True)
 
 
 def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
@@ -139,7 +139,7 @@ def _announce(run: Run, report: Report) -> None:
     many = f" x {run.processes.count} processes" if run.processes.count > 1 else ""
     report.line(
         f"{len(run.photos)} photographs, {kind}, {parameters} parameters, {run.device}{many}, "
-        f"impl {run.settings.impl}, results in {run.out}"
+        f"impl {run.impl}, results in {run.out}"
     )
     if run.start >= run.total:
         report.line(f"already at step {run.start} of {run.total}; give more --epochs or --steps to go on")

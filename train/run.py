@@ -45,6 +45,11 @@ class Run:
         """Photographs a step, of all processes."""
         return self.settings.batch_size * self.processes.count
 
+    @property
+    def impl(self) -> str:
+        """Of the operators: what "auto" comes to here."""
+        return sci_kernels.default_impl(self.device) if self.settings.impl == "auto" else self.settings.impl
+
     def save(self, step: int, place: Place) -> None:
         """Write the checkpoint of `step`; never over a good one with weights that are not finite."""
         if not self.processes.first:
