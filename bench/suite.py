@@ -77,11 +77,12 @@ def steps(device: str, out: Path) -> list[Step]:
     else:
         compiled = "--parts forward+backward --color ycbcr"
         plans = [
-            ("loss", 110, "loss --providers reference,pairs,blocked,native --seconds 90"),
-            ("step", 100, "step --providers reference,ours --repeats 3"),
+            ("loss", 95, "loss --providers reference,pairs,blocked,native --seconds 75"),
+            ("step", 90, "step --providers reference,ours --repeats 3"),
             ("retinex", 45, "retinex --seconds 35"),
             ("enhance", 40, "enhance --seconds 30"),
-            ("kernels", 45, "kernels --target sm_90 --only fp32.ycbcr.3"),
+            ("folder", 30, "enhance --folder 8 --seconds 20"),
+            ("kernels", 40, "kernels --target sm_90 --only fp32.ycbcr.3"),
             ("loss-compiled", 120, f"loss {compiled} --providers blocked,native,compiled,compiled-dynamic"),
             ("step-compiled", 200, "step --providers ours,compiled --repeats 3"),
         ]

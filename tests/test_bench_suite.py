@@ -70,7 +70,7 @@ def test_every_step_is_a_command_that_parses(monkeypatch, tmp_path, device):
 @pytest.mark.parametrize(("command", "status"), [("loss --size 24x16 --color ycbcr", 0), ("loss --size 5k", 1)])
 def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, command, status):
     def planned(device, out):
-        arguments = [*command.split(), "--providers", "reference,blocked", "--repeats", "1"]
+        arguments = [*command.split(), "--providers", "reference,native,blocked", "--repeats", "1"]
         arguments += ["--parts", "forward", "--device", "cpu", "--json", str(out / "loss.json")]
         return [Step("loss", [sys.executable, "-m", "bench", *arguments], 100)]
 
