@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sci_kernels import default_impl
 from sci_kernels.constants import COLORS, MIN_SIDE
 
 from .cases import DTYPES, EXACT_DTYPES, ON_REQUEST, PROVIDERS, SIZES, VALUES, Case
@@ -121,7 +122,8 @@ def main(argv: list[str]) -> int:
         print(f"{argv[0]}: needs the package {missing}, which is not installed; pip install it", file=sys.stderr)
         return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
-    can_run = [name for name in PROVIDERS[argv[0]] if device == "cuda" or name != "triton"]
+    absent = {"triton", "native", "blocked"} - {"blocked", default_impl(device)}
+    can_run = [name for name in PROVIDERS[argv[0]] if name not in absent]
     providers = args.providers or [name for name in can_run if name not in ON_REQUEST]
     if unable := [name for name in providers if name not in can_run]:
         print(f"--providers: {unable[0]} needs a GPU; here there are {', '.join(can_run)}", file=sys.stderr)

@@ -169,7 +169,7 @@ def test_an_interrupt_leaves_the_rows_so_far(tmp_path, monkeypatch, capsys):
         ("--size 5k", "600x400, 1080p, 4k, 8k"),
         ("--size 2x9", "at least 3x3"),
         ("--size 64x", "WIDTHxHEIGHT"),
-        ("--providers cuda", "reference, pairs, blocked, triton, compiled, compiled-dynamic, written-out"),
+        ("--providers cuda", "reference, pairs, blocked, native, triton, compiled, compiled-dynamic, written-out"),
         ("--color yuv", "reference, ycbcr, rgb"),
         ("--parts back", "forward, backward, backward illumination, forward+backward"),
     ],

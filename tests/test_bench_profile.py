@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench import baselines, cases, compare, comparison, profile, profiling, rows, stream
-from sci_kernels import smooth_loss
+from sci_kernels import default_impl, smooth_loss
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,14 @@ def test_the_reference_is_judged_beside_its_operations_written_out(tmp_path, cap
     assert rows.straw_man(1.1) == rows.straw_man(0.9) == "within 15 %"
     assert rows.straw_man(0.8) == rows.straw_man(1.3) == "NOT within 15 %"
     default = run(tmp_path, "loss --size 24x16 --color rgb --seconds 0")
-    assert [row["provider"] for row in default] == ["reference", "pairs", "blocked", "compiled", "compiled-dynamic"]
+    assert [row["provider"] for row in default] == [
+        "reference",
+        "pairs",
+        "blocked",
+        "native",
+        "compiled",
+        "compiled-dynamic",
+    ]
 
 
 def test_rows_are_drawn_where_they_are_to_be(tmp_path, monkeypatch, capsys):
@@ -136,13 +143,13 @@ def test_rows_are_drawn_where_they_are_to_be(tmp_path, monkeypatch, capsys):
 def test_traces_of_both_are_written_and_the_dearest_printed(tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert profile.main(["loss", "--size", "24x16", "--device", "cpu", "--out", str(out)]) == 0
-    names = [f"loss-ycbcr-24x16-float32-cpu-{provider}.json" for provider in ("blocked", "reference")]
+    names = [f"loss-ycbcr-24x16-float32-cpu-{provider}.json" for provider in (default_impl("cpu"), "reference")]
     assert sorted(path.name for path in out.iterdir()) == names
-    for name in names:
+    for name, operator in zip(names, ("sci::illumination_loss_fwd", "aten::exp"), strict=True):
         events = json.loads((out / name).read_text())["traceEvents"]
-        assert any("aten::exp" in event.get("name", "") for event in events)
+        assert any(operator in event.get("name", "") for event in events)
     head, *lines = capsys.readouterr().out.splitlines()[2:]
-    assert head.split("  ")[0] == "blocked, ten dearest" and head.endswith("reference, ten dearest")
+    assert head.split("  ")[0] == f"{default_impl('cpu')}, ten dearest" and head.endswith("reference, ten dearest")
     assert sum(" ms " in line for line in lines) == 10
 
 

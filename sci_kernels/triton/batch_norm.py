@@ -14,8 +14,10 @@ from .primitives import ACC
 
 
 @triton.jit
-def _place(C, plane, BLOCK: tl.constexpr):
+def _place(C, plane, VECTOR: tl.constexpr, BLOCK: tl.constexpr):
     """Of this program: its channel, where its block begins, and which of its elements are inside the plane."""
+    if VECTOR:
+        plane = plane // 4 * 4  # tells the compiler that planes begin where vectors may
     blocks = tl.cdiv(plane, BLOCK)
     index = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK
@@ -36,12 +38,12 @@ def _let_through(grad_ptr, z, scale, beta, inside, ACC: tl.constexpr, BLOCK: tl.
     return tl.where(z * scale + beta <= 0, 0.0, grad)
 
 
-@triton.jit(do_not_specialize=["C"])  # 16 divides the plane or not: two compilations
+@triton.jit(do_not_specialize=["C", "plane"])
 def _batch_norm_relu_fwd_kernel(
     z_ptr, mean_ptr, scale_ptr, beta_ptr, residual_ptr, out_ptr, C, plane,
-    RESIDUAL: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    RESIDUAL: tl.constexpr, VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    channel, start, inside = _place(C, plane, BLOCK)
+    channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     columns = start + tl.arange(0, BLOCK)
     z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
     y = z * tl.load(scale_ptr + channel) + tl.load(beta_ptr + channel)
@@ -51,13 +53,13 @@ def _batch_norm_relu_fwd_kernel(
     tl.store(out_ptr + columns, y, mask=inside)
 
 
-@triton.jit(do_not_specialize=["C"])
+@triton.jit(do_not_specialize=["C", "plane"])
 def _batch_norm_relu_sums_kernel(
     grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, partial_ptr, C, plane,
-    ACC: tl.constexpr, BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """partial: (2, programs), each program's share of both sums."""
-    channel, start, inside = _place(C, plane, BLOCK)
+    channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
     scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
     g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
@@ -66,12 +68,12 @@ def _batch_norm_relu_sums_kernel(
     tl.store(partial_ptr + tl.num_programs(0) + program, tl.sum(g * z))
 
 
-@triton.jit(do_not_specialize=["C"])
+@triton.jit(do_not_specialize=["C", "plane"])
 def _batch_norm_relu_bwd_kernel(
     grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, slope_ptr, offset_ptr, out_ptr, C, plane,
-    ACC: tl.constexpr, BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    channel, start, inside = _place(C, plane, BLOCK)
+    channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
     scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
     g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
@@ -83,7 +85,7 @@ def launch_batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor,
     """relu(scale (z - mean) + beta) [+ residual], contiguous, in the dtype of z."""
     out = torch.empty_like(z)
     added = z if residual is None else residual.contiguous()
-    _launch(_batch_norm_relu_fwd_kernel, z, z, mean, scale, beta, added, out, RESIDUAL=residual is not None)
+    _launch(_batch_norm_relu_fwd_kernel, z, z, mean, scale, beta, added, out, flags=(residual is not None,))
     return out
 
 
@@ -93,7 +95,8 @@ def launch_batch_norm_relu_sums(
     """sum g and sum g (z - mean) of each channel."""
     partial = z.new_empty(2, z.shape[0], z.shape[1], _blocks(z), dtype=mean.dtype)
     _launch(_batch_norm_relu_sums_kernel, z, grad, z, mean, scale, beta, partial)
-    return partial[0].sum((0, 2)), partial[1].sum((0, 2))
+    direct, product = partial.sum((1, 3)).unbind()
+    return direct.clone(), product.clone()
 
 
 def launch_batch_norm_relu_gradient(
@@ -107,10 +110,10 @@ def _blocks(z: Tensor) -> int:
     return triton.cdiv(z.shape[2] * z.shape[3], BATCH_NORM_BLOCK)
 
 
-def _launch(kernel, z: Tensor, *arguments: Tensor, **flags: bool) -> None:
+def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool, ...] = ()) -> None:
     """One program for each block of each plane of z."""
     n, channels, h, w = z.shape
     with torch.cuda.device_of(z):
         kernel[(n * channels * _blocks(z),)](
-            *arguments, channels, h * w, **flags, ACC=ACC[compute_dtype(z)], BLOCK=BATCH_NORM_BLOCK, num_warps=4
+            *arguments, channels, h * w, *flags, h * w % 4 == 0, ACC[compute_dtype(z)], BATCH_NORM_BLOCK, num_warps=4
         )
