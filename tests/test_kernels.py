@@ -73,7 +73,8 @@ def test_budgets(tmp_path):
         (
             "gfx942",
             KERNELS,
-            "fp32 (ycbcr 3 both$|reference (1 both|3 illumination)|enhance$)|fp64 (rgb 3|enhance)|fp16 (retinex|batch_norm)",
+            "fp32 (ycbcr 3 both$|reference (1 both|3 illumination)|enhance$)|"
+            "fp64 (rgb 3|enhance)|fp16 (retinex|batch_norm)",
         ),
     ],
     ids=["sm_80", "sm_100", "gfx942"],
