@@ -50,9 +50,14 @@ class Pass:
             _Parameters(self.laid_out(weight), bias.to(plan.dtype), gamma, beta)
             for weight, bias, gamma, beta in zip(*[iter(parameters)] * 4, strict=True)
         ]
-        self.kernels = None if plan.impl == "blocked" else "triton" if planning() else batch_norm.kernels_for(self.x)
         self.z: dict[int, Tensor] = {}
         self.statistics: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def kernels(self, z: Tensor) -> str | None:
+        """Of `batch_norm`, for these features; None: PyTorch's own."""
+        if self.plan.impl == "blocked":
+            return None
+        return "triton" if planning() else batch_norm.kernels_for(z)
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.plan.dtype).contiguous(memory_format=self.layout)
@@ -75,7 +80,7 @@ class Pass:
         eps = self.plan.eps[conv]
         if eps is None:
             return z.relu() if residual is None else z.relu().add_(residual)
-        kernels = self.kernels
+        kernels = self.kernels(z)
         if application not in self.statistics:
             self.statistics[application] = batch_norm.statistics(z, kernels) if kernels else batch_statistics(z)
         *_, gamma, beta = self.parameters[conv]
@@ -174,8 +179,8 @@ class Backward:
         else:
             gamma, beta = self.walk.parameters[conv][2:]
             statistics = self.walk.statistics[application]
-            if self.walk.kernels:
-                known = (z, statistics, gamma, beta, eps, self.walk.kernels)
+            if kernels := self.walk.kernels(z):
+                known = (z, statistics, gamma, beta, eps, kernels)
                 grad, *grads = batch_norm.gradient(grad, *known, overwrite=not keep)
             else:
                 activated = self.walk.activate(application, z)

@@ -7,7 +7,7 @@
 Forward reads z twice, for its statistics and to make y; backward reads z and grad twice and keeps nothing but z.
 These are operators without autograd: a caller that knows z and the statistics calls `gradient` itself. They run on
 Triton for GPUs, where features are contiguous, and in C for CPUs, where they are channels_last; `kernels_for` tells.
-Not differentiable; no argument is checked beyond `kernels_for`.
+Not differentiable. z itself must be what `kernels_for` takes.
 """
 
 import torch
@@ -18,6 +18,7 @@ from .functional import default_impl
 from .ops import triton_launchers
 from .reference import compute_dtype
 
+_MOST_CHANNELS = 256  # of the C kernels, which keep a few vectors of each on their stack
 Statistics = tuple[Tensor, Tensor]  # mean and biased variance of each channel
 
 
@@ -27,6 +28,7 @@ def kernels_for(z: Tensor) -> str | None:
         return "triton" if default_impl(z.device) == "triton" and z.is_contiguous() else None
     fits = z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
     fits = fits and z.is_contiguous(memory_format=torch.channels_last)
+    fits = fits and z.shape[1] <= _MOST_CHANNELS and z.numel() > 0
     return "native" if fits and native.compiler_error() is None else None
 
 
@@ -41,7 +43,9 @@ def forward(
     z: Tensor, of: Statistics, gamma: Tensor, beta: Tensor, eps: float, kernels: str, residual: Tensor | None = None
 ) -> Tensor:
     """y of the module's docstring, in the dtype and memory format of z; a new tensor."""
+    _check_channels(z, gamma, beta)
     scale, _ = _scale(of, gamma, eps)
+    residual = None if residual is None else _like(residual, z)
     return _forward(z, of[0], scale, beta.to(scale.dtype), residual, kernels)
 
 
@@ -55,7 +59,9 @@ def gradient(
     kernels: str,
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of z, gamma and beta from that of y, which has the strides of z; that of z may take its memory."""
+    """Gradients of z, gamma and beta from that of y; with `overwrite` that of z may take its memory."""
+    _check_channels(z, gamma, beta)
+    grad = _like(grad, z)
     mean, pixels = of[0], z.numel() // z.shape[1]
     scale, invstd = _scale(of, gamma, eps)
     known = (grad, z, mean, scale, beta.to(mean.dtype))
@@ -64,6 +70,20 @@ def gradient(
     out = grad if overwrite else torch.empty_like(grad)
     _gradient(out, *known, slope.to(mean.dtype), offset.to(mean.dtype), kernels)
     return out, (product * invstd).to(gamma.dtype), direct.to(gamma.dtype)
+
+
+def _check_channels(z: Tensor, *parameters: Tensor) -> None:
+    for parameter in parameters:
+        if parameter.shape != z.shape[1:2]:
+            raise ValueError(f"gamma, beta: expected shape ({z.shape[1]},), a number a channel; got {parameter.shape}")
+
+
+def _like(tensor: Tensor, z: Tensor) -> Tensor:
+    """The tensor in the dtype and strides of z: itself, or a copy."""
+    if tensor.shape != z.shape:
+        raise ValueError(f"residual, grad: expected the shape of z, {tuple(z.shape)}; got {tuple(tensor.shape)}")
+    same = tensor.stride() == z.stride() and tensor.dtype == z.dtype
+    return tensor if same else torch.empty_like(z).copy_(tensor)
 
 
 def _scale(of: Statistics, gamma: Tensor, eps: float) -> tuple[Tensor, Tensor]:

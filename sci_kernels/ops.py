@@ -101,7 +101,7 @@ def _host_code(impl: str, device: torch.device) -> ModuleType:
         return blocked
     error = native.compiler_error()
     if error is not None and impl == "native":
-        raise RuntimeError(f"impl='native' needs a C compiler: {error}; install one, or use impl='blocked'")
+        raise RuntimeError(f"impl='native' cannot run here: {error}; use impl='blocked'")
     return native if error is None else blocked
 
 
@@ -205,14 +205,18 @@ def _loss_setup(ctx, inputs, output) -> None:
         ctx.save_for_backward(input, illumination)
 
 
-def _is_plain_one(grad_loss: Tensor) -> bool:
-    """Whether scaling by grad_loss would change nothing but take two copies: known where looking costs nothing."""
+def _may_be_given_away(grad_loss: Tensor) -> bool:
+    """Whether the stored gradients are the answer as they are, and nobody will ask for them again.
+
+    Scaling by 1 would take two copies the size of the image. Where looking costs something, no.
+    """
     return (
         type(grad_loss) is Tensor
         and grad_loss.device.type == "cpu"
         and not torch.is_grad_enabled()  # else a second derivative may be asked for, to be refused
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
+        and not torch._C._autograd._get_current_graph_task_keep_graph()
         and grad_loss.item() == 1.0
     )
 
@@ -223,8 +227,11 @@ def _loss_backward(ctx, grad_loss, *_):
     needed = ctx.needs_input_grad[:2]
     if ctx.stored:
         stored = ctx.saved_tensors
-        ready = _is_plain_one(grad_loss) and all(t.dtype == dtype for t, dtype in zip(stored, ctx.dtypes, strict=True))
-        grads = stored if ready else _scale_gradients(grad_loss, *stored, *ctx.dtypes)
+        same = all(tensor.dtype == dtype for tensor, dtype in zip(stored, ctx.dtypes, strict=True))
+        if same and _may_be_given_away(grad_loss):
+            grads = tuple(tensor.data for tensor in stored)  # no longer outputs of this node
+        else:
+            grads = _scale_gradients(grad_loss, *stored, *ctx.dtypes)
     else:
         grads = _illumination_loss_bwd(grad_loss, *ctx.saved_tensors, *ctx.options, *needed)
     wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))

@@ -110,6 +110,23 @@ def test_threads_change_no_bit():
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
+def test_other_strides_are_copied(kernels):
+    impl, device = kernels
+    values = make((2, 5, 6, 7))
+    values["grad"] = torch.ones((), dtype=torch.float64).expand(2, 5, 6, 7)
+    z = values["z"].to(device).clone(memory_format=FORMATS[impl])
+    gamma, beta = values["gamma"].to(device), values["beta"].to(device)
+    known = batch_norm.statistics(z, impl)
+    y = batch_norm.forward(z, known, gamma, beta, EPS, impl, values["residual"].to(device).transpose(2, 3).mT)
+    found = batch_norm.gradient(values["grad"].to(device), z, known, gamma, beta, EPS, impl, overwrite=True)
+    for got, expected in zip((y, *found), modules(values, True), strict=True):
+        torch.testing.assert_close(got.cpu(), expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match=r"gamma, beta: expected shape \(5,\)"):
+        batch_norm.forward(z, known, gamma, beta[:1], EPS, impl)
+    with pytest.raises(ValueError, match="residual, grad: expected the shape of z"):
+        batch_norm.gradient(z[:1], z, known, gamma, beta, EPS, impl)
+
+
 def test_opcheck(kernels):
     impl, device = kernels
     z, grad, out = (torch.rand(1, 3, 4, 5, device=device).contiguous(memory_format=FORMATS[impl]) for _ in range(3))

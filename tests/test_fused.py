@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from model.fused import fused_network
 from model.networks import CalibrateNetwork, EnhanceNetwork, Network
 from model.statistics import planned_for_gpu
 from sci_kernels import LossFunction
@@ -83,6 +84,20 @@ def check(kind, found, expected):
             assert found[name].abs().max() < 1e-10
         else:
             assert error(found[name], value) <= 1e-9, name
+
+
+def test_a_grey_picture(host):
+    """Of one channel, in which a tensor has both memory formats at once."""
+    head = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()).double()
+    block = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()).double()
+    last = nn.Conv2d(16, 1, 3, padding=1).double()
+    parameters = [*head.parameters(), *block.parameters(), *last.parameters()]
+    x = picture(2, 9, 7)[:, :1].contiguous()
+    features = head(x)
+    expected = torch.autograd.grad(last(features + block(features)).square().sum(), parameters)
+    found = torch.autograd.grad(fused_network(x, head, block, 1, last, impl=host).square().sum(), parameters)
+    scale = max(value.abs().max() for value in expected)
+    assert all((a - b).abs().max() <= 1e-10 * scale for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("kind, sizes", [("enhance", {"layers": 3, "channels": 5}), ("calibrate", {"layers": 1})])

@@ -46,7 +46,7 @@ def _compiler():
 
 def run(code: str, folder: Path, **environment: str) -> list[str]:
     """Lines printed by a new process that has compiled nothing yet."""
-    clean = {key: value for key, value in os.environ.items() if key not in ("CC", "CFLAGS")}
+    clean = {key: value for key, value in os.environ.items() if key not in ("CC", "SCI_KERNELS_CFLAGS")}
     clean |= {"XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder)} | environment
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=250
@@ -84,7 +84,7 @@ def test_the_number_of_threads_changes_no_bit():
 def test_narrower_vectors(tmp_path, processor):
     if processor == "x86-64-v3" and "avx2" not in torch.backends.cpu.get_cpu_capability().lower().replace("512", "2"):
         pytest.skip("this processor has no AVX2")
-    run(COMPARE, tmp_path, CFLAGS=f"-march={processor} -Wall -Wextra -Werror")
+    run(COMPARE, tmp_path, SCI_KERNELS_CFLAGS=f"-march={processor} -Wall -Wextra -Werror")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -105,8 +105,7 @@ def test_no_compiler_is_no_error(tmp_path):
     runs, refused = run(WHAT_RUNS, tmp_path, PATH=str(empty))
     assert runs == "blocked True"
     assert refused == (
-        "impl='native' needs a C compiler: no C compiler: cc, gcc or clang cannot be found; install one, or use "
-        "impl='blocked'"
+        "impl='native' cannot run here: no C compiler: cc, gcc or clang cannot be found; use impl='blocked'"
     )
 
 
@@ -114,8 +113,9 @@ def test_no_compiler_is_no_error(tmp_path):
     "environment, message",
     [
         ({"CC": "no-such-compiler"}, "no C compiler: no-such-compiler (CC) cannot be found"),
+        ({"CC": 'gcc "unquoted'}, "cannot be compiled and loaded: No closing quotation"),
         ({"CC": "false"}, "the C compiler failed: false"),
-        ({"CFLAGS": "-Dload=("}, "the C compiler failed: "),
+        ({"SCI_KERNELS_CFLAGS": "-Dload=("}, "the C compiler failed: "),
     ],
 )
 def test_a_compiler_that_fails_is_named(tmp_path, environment, message):
@@ -131,6 +131,50 @@ def test_what_was_compiled_is_kept_and_used_again(tmp_path):
     assert run(WHAT_RUNS, tmp_path) == ["native True"]
     assert library.stat().st_mtime_ns == made
     assert list((tmp_path / "sci_kernels").iterdir()) == [library]
+
+
+def test_a_damaged_library_is_made_again(tmp_path):
+    run(WHAT_RUNS, tmp_path)
+    (library,) = tmp_path.rglob("*.so")
+    whole = library.stat().st_size
+    library.write_bytes(b"")
+    assert run(WHAT_RUNS, tmp_path) == ["native True"]
+    assert library.stat().st_size == whole
+
+
+@pytest.mark.parametrize("pattern", [0x7FFFFFFF, 0x7FC00001, -1])
+def test_nan_of_any_bits(pattern):
+    x = torch.rand(1, 3, 9, 9)
+    x.view(torch.int32)[0, 1, 4, 4] = pattern
+    weights = torch.linspace(-0.4, 0.5, 252, dtype=torch.float64).view(3, 3, 28)
+    assert native.enhance(x, weights, False)[0].isnan().sum() == 3 * 49
+    assert native.loss(x, x, 0.3, "rgb", 0.0, 1.0, False, False)[0].isnan()
+    assert native.loss(x, torch.ones_like(x), 0.3, "rgb", 0.0, 1.0, False, False)[0].isnan()
+
+
+def test_an_interrupted_call_keeps_what_its_threads_write_to():
+    """The tensors hang on the problem, and the problem on each thread."""
+    from sci_kernels.native import threads
+
+    problems = []
+    real = threads.Thread
+
+    class Thread(real):
+        def __init__(self, target, args):
+            problems.append(target.__closure__)
+            super().__init__(target=target, args=args)
+
+    before = torch.get_num_threads()
+    x = torch.rand(1, 3, 300, 300)
+    try:
+        torch.set_num_threads(2)
+        threads.Thread = Thread
+        native.loss(x, x, 0.3, "rgb", 0.0, 1.0, True, True)
+    finally:
+        threads.Thread = real
+        torch.set_num_threads(before)
+    (closure,) = problems
+    assert any(len(getattr(cell.cell_contents, "tensors", ())) == 5 for cell in closure)
 
 
 def test_a_cache_that_cannot_be_made_is_replaced_and_removed(tmp_path):

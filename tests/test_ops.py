@@ -302,6 +302,21 @@ def test_backward_twice_gives_the_same(fused):
         assert torch.equal(a, b)
 
 
+def test_gradients_belong_to_the_caller(fused):
+    """They require no gradient, and what is done to them reaches no later backward pass through the same graph."""
+    impl, device = fused
+    x, y = pair(device)
+    first, second = torch.autograd.grad(sci_kernels.illumination_loss(x, y, sigma=0.5, impl=impl), (x, y))
+    assert not first.requires_grad and first.is_leaf and not second.requires_grad
+    loss = sci_kernels.illumination_loss(x, y, sigma=0.5, impl=impl)
+    for count in (1, 2, 3):
+        loss.backward(retain_graph=True)
+        assert_all_close((x.grad, y.grad), (count * first, count * second))
+    x.grad.zero_()
+    loss.backward()
+    assert_all_close((x.grad, y.grad), (first, 4 * second))
+
+
 def test_without_gradient_nothing_is_kept(fused):
     impl, device = fused
     x, y = pair(device)

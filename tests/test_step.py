@@ -65,7 +65,7 @@ def test_no_number_is_read_inside_a_step(monkeypatch):
 
     for name in ("item", "tolist", "__bool__", "__float__", "cpu", "numpy"):
         monkeypatch.setattr(torch.Tensor, name, refuse)
-    monkeypatch.setattr("sci_kernels.ops._is_plain_one", lambda grad: False)  # looks on a CPU alone
+    monkeypatch.setattr("sci_kernels.ops._may_be_given_away", lambda grad: False)  # looks on a CPU alone
     result = training_step(model, criterion, optimizer, picture())
     monkeypatch.undo()
     assert result.loss > 0

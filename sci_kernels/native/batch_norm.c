@@ -1,13 +1,12 @@
 /* BatchNorm, ReLU and residual of channels_last features, a block of pixels at a time.
  *
- * Formulas: sci_kernels/batch_norm.py. Memory is (pixels, CHANNELS); CHANNELS is given on the command line. What is
+ * Formulas: sci_kernels/batch_norm.py. Memory is (pixels, CHANNELS); CHANNELS is given on the
+ * command line, and BLOCK, a multiple of 16 LANES. What is
  * of a channel is repeated over PERIOD vectors, after which the channels begin anew. Sums are made over a block, whose
  * pixels are few, and left in double precision to the caller, who adds them in their order: the number of threads
  * changes no bit.
  */
 #include "vectors.h"
-
-#define BLOCK 512 /* pixels, at least 16 LANES: with 16 channels they just stay in the first cache */
 
 /* CHANNELS over its greatest common divisor with LANES, a power of two. */
 #define LOW_BIT (CHANNELS & -CHANNELS)

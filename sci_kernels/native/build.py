@@ -1,11 +1,13 @@
 """C sources compiled when first needed, for the processor they run on, by the compiler that is there.
 
 Triton does the same for its launchers. The libraries are kept in `$XDG_CACHE_HOME/sci_kernels` (`~/.cache` by
-default), one for each source, set of flags, compiler and processor. `CC` names another compiler, `CFLAGS` adds to its
-flags.
+default), one for each source, set of flags, compiler and processor. `CC` names another compiler,
+`SCI_KERNELS_CFLAGS` adds to its flags: `CFLAGS` itself is often set for programs, which need not run as fast, or may be
+less exact. Windows is left to plain PyTorch.
 """
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -36,35 +38,40 @@ def compiler_error() -> str | None:
 @functools.cache
 def library(source: str, **macros: int) -> ctypes.CDLL:
     """The shared library of a source file beside this one; RuntimeError where it cannot be had."""
-    command = [*_compiler(), *(f"-D{name}={value}" for name, value in macros.items())]
-    texts = [" ".join(command).encode(), _target(), _HEADER.read_bytes(), (_FOLDER / source).read_bytes()]
-    key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:24]
-    path = _cache_folder() / f"{Path(source).stem}-{key}.so"
     try:
-        if not path.exists():
-            _compile(command, source, path)
+        command = [*_compiler(), *(f"-D{name}={value}" for name, value in macros.items())]
+        texts = [" ".join(command).encode(), _target(), _HEADER.read_bytes(), (_FOLDER / source).read_bytes()]
+        key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:24]
+        path = _cache_folder() / f"{Path(source).stem}-{key}.so"
+        if path.exists():
+            with contextlib.suppress(OSError):  # damaged: it is made again
+                return ctypes.CDLL(str(path))
+        _compile([*command, str(_FOLDER / source)], path)
         return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise RuntimeError(f"{path}: cannot be made or loaded ({error})") from error
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"{source} cannot be compiled and loaded: {error}") from error
 
 
-def _compile(command: list[str], source: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _compile(command: list[str], path: Path) -> None:
     # Beside and renamed: another process may be compiling the same.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        _run([*command, str(_FOLDER / source), "-o", str(made), "-lm"])
+        _run([*command, "-o", str(made), "-lm"])
+        with made.open("rb+") as file:
+            os.fsync(file.fileno())
         made.replace(path)
 
 
 def _compiler() -> list[str]:
     """The compiler with all flags that are not of a source."""
+    if os.name == "nt":
+        raise RuntimeError("the C kernels are not for Windows")
     names = shlex.split(os.environ.get("CC", "")) or next(
         ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None
     )
     if not names or not shutil.which(names[0]):
         raise RuntimeError(f"no C compiler: {names[0] + ' (CC)' if names else 'cc, gcc or clang'} cannot be found")
-    return [*names, *_FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+    return [*names, *_FLAGS, *shlex.split(os.environ.get("SCI_KERNELS_CFLAGS", ""))]
 
 
 @functools.cache
@@ -86,13 +93,13 @@ def _run(command: list[str]) -> bytes:
 
 @functools.cache
 def _cache_folder() -> Path:
-    """A folder for this user alone; a temporary one where the home is read-only."""
-    wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sci_kernels"
+    """A folder of this user's; a temporary one where there is no home, or it is read-only."""
     try:
+        wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sci_kernels"
         wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(wanted, os.W_OK | os.X_OK):
             return wanted
-    except OSError:
+    except (OSError, RuntimeError):  # Path.home() raises the latter
         pass
     folder = Path(tempfile.mkdtemp(prefix="sci_kernels-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

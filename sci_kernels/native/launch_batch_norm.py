@@ -8,7 +8,7 @@ from torch import Tensor
 from .build import library
 from .threads import in_bands
 
-_BLOCK = 512  # pixels, as in the source
+_BLOCK = 512  # pixels, whose sums are made together: with 16 channels they just stay in the first cache
 _FEATURES = ("z", "grad", "residual", "out", "partial")
 _CHANNELS = ("mean", "scale", "beta", "slope", "offset")
 _LANES = 16  # at most
@@ -28,8 +28,8 @@ def batch_norm_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.full((len(partial), 1), float(_BLOCK), dtype=torch.float64)
     counts[-1] = pixels - _BLOCK * (len(partial) - 1)
     sums, squares = partial.unbind(1)
-    mean = sums.sum(0) / pixels
-    variance = (squares + counts * (sums / counts - mean).square()).sum(0) / pixels
+    mean = _added(sums) / pixels
+    variance = _added(squares + counts * (sums / counts - mean).square()) / pixels
     return mean.to(z.dtype), variance.to(z.dtype)
 
 
@@ -44,8 +44,7 @@ def batch_norm_relu_sums(grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, b
     """sum g and sum g (z - mean) of each channel, in float64."""
     partial = _partial(z)
     _run("sums", grad=grad, z=z, mean=mean, scale=scale, beta=beta, partial=partial)
-    direct, product = partial.sum(0).unbind()
-    return direct.clone(), product.clone()
+    return _added(partial[:, 0]), _added(partial[:, 1])
 
 
 def batch_norm_relu_gradient(
@@ -54,6 +53,11 @@ def batch_norm_relu_gradient(
     """out = scale g + slope (z - mean) + offset"""
     channels = {"mean": mean, "scale": scale, "beta": beta, "slope": slope, "offset": offset}
     _run("gradient", z=z, grad=grad, out=out, **channels)
+
+
+def _added(blocks: Tensor) -> Tensor:
+    """NumPy's sum over blocks, since PyTorch's may depend on the number of threads."""
+    return torch.from_numpy(blocks.numpy().sum(0))
 
 
 def _partial(z: Tensor) -> Tensor:
@@ -70,6 +74,7 @@ def _run(function: str, **tensors: Tensor | None) -> None:
         **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
         pixels=z.numel() // channels,
     )
-    code = library("batch_norm.c", DOUBLE=int(z.dtype == torch.float64), CHANNELS=channels)
+    problem.tensors = tensors
+    code = library("batch_norm.c", DOUBLE=int(z.dtype == torch.float64), CHANNELS=channels, BLOCK=_BLOCK)
     blocks = -(-problem.pixels // _BLOCK)
     in_bands(getattr(code, function), problem, blocks, _BLOCK * channels)

@@ -52,6 +52,7 @@ def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor,
         ILLUMINATION_MIN,
         ILLUMINATION_MAX,
     )
+    problem.tensors = (x, result, light)
     code = library("enhance.c", DOUBLE=int(double), BYTES=int(x.dtype == torch.uint8))
     in_bands(code.enhance, problem, n * h, w)
     return result.to(image.dtype), None if light is None else light.to(image.dtype)

@@ -69,10 +69,12 @@ def loss(
         2.0 * factor / (sigma * sigma),
         fidelity_weight / x.numel(),
     )
+    problem.tensors = tensors
     in_bands(code.smooth_loss, problem, n * h, w)
     if grad_x is not None and color == "reference":
         in_bands(code.gradient_of_triples, problem, x.numel() // 3, 3)
-    value = partial.sum().to(dtype)
+    # NumPy's sum, since PyTorch's depends on the number of threads.
+    value = torch.tensor(partial.numpy().sum(), dtype=dtype)
     if not math.isfinite(value):
         return blocked.loss(
             input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad

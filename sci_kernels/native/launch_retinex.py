@@ -50,6 +50,7 @@ def _run(function: str, inputs: dict[str, Tensor], outputs: tuple[str, str]) -> 
         lowest=ILLUMINATION_MIN,
         highest=ILLUMINATION_MAX,
     )
+    problem.tensors = tensors
     code = library("retinex.c", DOUBLE=int(double))
     in_bands(getattr(code, function), problem, results[0].numel(), 1)
     return results[0], results[1]

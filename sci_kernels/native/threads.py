@@ -12,11 +12,12 @@ _MIN_ELEMENTS = 1 << 15  # starting a thread takes longer than fewer
 def in_bands(function: Callable[..., int], problem: ctypes.Structure, rows: int, width: int) -> None:
     """Calls function(&problem, first, end) for bands of the rows, of `width` elements each, that make up all.
 
-    MemoryError where one returns not 0.
+    The tensors whose memory it works on are kept as `problem.tensors`: an interrupted caller lets go of them while
+    threads still write. MemoryError where a call returns not 0.
     """
     count = max(1, min(torch.get_num_threads(), rows, rows * width // _MIN_ELEMENTS))
     bounds = [ctypes.c_int64(rows * band // count) for band in range(count + 1)]
-    failed = [False] * count
+    failed = [True] * count
 
     def run(band: int) -> None:
         failed[band] = function(ctypes.byref(problem), bounds[band], bounds[band + 1]) != 0

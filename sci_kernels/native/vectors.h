@@ -15,6 +15,7 @@ typedef uint64_t unsigned_bits;
 #define SIGN INT64_MIN
 #define MANTISSA 52
 #define LOWEST -1022.0
+#define BIAS 1023
 #define LN2_HIGH 0x1.62e42fefa0000p-1 /* so few digits that its product with an integer is exact */
 #define LN2_LOW 0x1.cf79abc9e3b3ap-40
 #define TERMS 14
@@ -31,6 +32,7 @@ typedef uint32_t unsigned_bits;
 #define SIGN INT32_MIN
 #define MANTISSA 23
 #define LOWEST -126.0f
+#define BIAS 127
 #define LN2_HIGH 0x1.62e400p-1f
 #define LN2_LOW 0x1.7f7d1cp-20f
 #define TERMS 7
@@ -98,14 +100,14 @@ INLINE vec clamp(vec x, real low, real high) {
 
 INLINE vec magnitude(vec x) { return (vec)((ivec)x & ~SIGN); }
 
-/* Adding it rounds to an integer, which then stands in the low bits of the sum. */
-#define ROUNDING ((real)1.5 * (1ll << MANTISSA))
+/* Adding it rounds to an integer n: the low bits of the sum are then n + BIAS, the exponent of 2^n. */
+#define ROUNDING ((real)1.5 * (1ll << MANTISSA) + BIAS)
 
-/* 2^(n + r) of n + ROUNDING and r in [-1/2, 1/2]. */
+/* 2^(n + r) of n + ROUNDING and r in [-1/2, 1/2]. A product, so that NaN stays NaN whatever its bits. */
 INLINE vec exp2_of_parts(vec rounded, vec r) {
     vec p = r * EXP2[TERMS - 1] + EXP2[TERMS - 2];
     for (int k = TERMS - 3; k >= 0; --k) p = p * r + EXP2[k];
-    return (vec)((uvec)p + ((uvec)rounded << MANTISSA));
+    return p * (vec)((uvec)rounded << MANTISSA);
 }
 
 /* 2^t for t <= 0, to about a unit in the last place; 0 below the smallest normal number; NaN of NaN. */
