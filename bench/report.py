@@ -41,7 +41,7 @@ _WHY = """\
 The ratios depend on the processor: the networks of a training step are the same in both, and where they are most of
 it, the fused loss has less to give. Most of the reference's time for the loss on a CPU is `torch.norm` over a strided
 dimension, as the official code calls it. A user who replaces that by `abs().sum()` and computes each pair once gets
-most of the way in plain PyTorch: that rewrite is the honest baseline, and is measured beside the reference."""
+far in plain PyTorch: that rewrite is the honest baseline, and is measured beside the reference."""
 _PROVIDERS = """\
 Times are of a call from Python: the median, in brackets the 20th and 80th percentile, in parentheses how many times
 faster than the eager reference. GB/s count each value once, and are compared with a copy measured in the same run;
