@@ -52,6 +52,11 @@ def _plan(args: argparse.Namespace) -> tuple[list[Job], list[VideoJob]]:
     found = find_files(args.input, EXTENSIONS + video_cli.EXTENSIONS, "pictures or videos")
     found = without_results(found, args.input, args.output)
     videos = [(source, name) for source, name in found if video_cli.is_video(source)]
+    if len(videos) < len(found) and args.output.suffix.lower() in EXTENSIONS and not args.output.is_dir():
+        raise ImageError(
+            f"{args.output}: expected a folder for the pictures, which keep their names; got the name of a picture; "
+            "name the folder, as by -o bright"
+        )
     pictures = [(source, name) for source, name in found if not video_cli.is_video(source)]
     gallery_cli.check(args)
     return (

@@ -49,7 +49,7 @@ class Enhance(nn.Module):
         super().__init__()
         self.enhance = EnhanceNetwork(impl="reference")
         load_weights(self.enhance, weights)
-        self.eval()
+        self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         illumination, reflectance = self.enhance(image)

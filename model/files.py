@@ -19,8 +19,10 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is not None:  # what the caller knows of
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -84,11 +84,21 @@ def read_image(path: str | Path) -> Picture:
             f"{path}: more than {limit:,} pixels; allow them by --max-pixels, scale the picture down or cut it up"
         ) from None
     except Image.UnidentifiedImageError:
+        if _is_tiff(path):
+            raise ImageError(
+                f"{path}: a TIFF that is truncated or damaged, or of a kind that Pillow cannot read, as of float colours; "
+                "save it whole, with 8 or 16 bits a channel"
+            ) from None
         raise ImageError(f"{path}: not a picture in a known format ({', '.join(_formats())})") from None
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
         raise ImageError(f"{path}: truncated or damaged ({_one_line(error)}); replace it with a whole copy") from None
+
+
+def _is_tiff(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*")
 
 
 def pixel_count(path: str | Path) -> int:

@@ -104,9 +104,7 @@ def enhance_videos(
                 make_output_folder(job.result.parent)
                 report = enhance_video(job.source, job.result, enhance, device=device, progress=show, **options)
             except (VideoError, OSError) as error:
-                reason = (
-                    f"{job.result}: cannot be written (no folder can be made there: {getattr(error, 'strerror', '')})"
-                )
+                reason = f"{job.result}: cannot be written ({getattr(error, 'strerror', None) or error})"
                 bar.write(f"error: {error if isinstance(error, VideoError) else reason}", file=sys.stderr)
                 faults += 1
                 continue

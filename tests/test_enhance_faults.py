@@ -55,6 +55,28 @@ def test_a_folder_in_the_way_fails_one_picture(capsys):
     assert status == 1 and out.startswith("1 of 2") and "out/deep: cannot be written" in lines[1]
 
 
+def test_a_name_too_long_is_named_itself(capsys):
+    """Not the file beside it that is written first."""
+    name = "x" * 240
+    make_picture(f"in/{name}.png")
+    status, _, lines = run(capsys, "-i", "in", "-o", "out", "--suffix", "_enhanced_big")
+    assert status == 1 and f"out/{name}_enhanced_big.png: cannot be written (File name too long)" in lines[1]
+
+
+def test_a_picture_as_the_folder_for_pictures_is_refused(capsys):
+    make_picture("in/a.png")
+    status, _, (line,) = run(capsys, "-i", "in/a.png", "-o", "bright.png")
+    assert status == 2 and line.startswith("error: bright.png: expected a folder") and not os.path.exists("bright.png")
+
+
+def test_a_tiff_of_an_unknown_kind_is_called_so(capsys):
+    os.mkdir("in")
+    with open("in/a.tif", "wb") as file:
+        file.write(b"II*\0" + bytes(60))
+    status, _, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and "in/a.tif: a TIFF that is truncated or damaged, or of a kind that Pillow" in lines[1]
+
+
 def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
     make_picture("in/a.png")
     make_picture("in/b.png", (9, 9))

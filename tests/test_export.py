@@ -85,6 +85,7 @@ def test_torch_program_holds_no_custom_operator(written):
     assert json.loads(notes["sci-kernels.json"])["weights"] == "default.safetensors"
     called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert called and all(name.startswith("aten.") for name in called)
+    assert not any(output.requires_grad for output in program.module()(torch.rand(1, 3, 8, 9)))
 
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])

@@ -59,12 +59,12 @@ def test_the_command(capsys):
         (
             "-i a.mp4 -o text.mp4/out.mp4",
             1,
-            "error: text.mp4/out.mp4: cannot be written (no folder can be made there: File exists)",
+            "error: text.mp4/out.mp4: cannot be written (File exists)",
         ),
         (
             "-i a.mp4 -o /proc/out.mp4",
             1,
-            "error: /proc/out.mp4: cannot be written (no folder can be made there: No such file",
+            "error: /proc/out.mp4: cannot be written (No such file",
         ),
         ("-i a.mp4 text.mp4 -o out.mp4", 2, "error: out.mp4: is no folder, and there are 2 files to write; name a"),
         ("-i a.mp4 sub/a.mp4 -o out", 2, "error: a.mp4 and sub/a.mp4 would both be written to out/a.mp4"),

@@ -94,7 +94,9 @@ def _partners(flag: str, folder: str, pictures: dict[str, Path], pred: str) -> d
             f"{len(pictures)} lack theirs); add it, or take this one out"
         )
     if len(others) > len(pictures):
-        _say(f"note: {len(others) - len(pictures)} of the {len(others)} pictures in {folder} have none in {pred}")
+        _say(
+            f"note: {len(others) - len(pictures)} of the {len(others)} pictures in {flag} {folder} have none in {pred}"
+        )
     return others
 
 
@@ -193,6 +195,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"--csv: expected a file in a folder that exists; got {options.csv}; make the folder first"
             )
         rows = evaluate(options.pred, options.truth, options.input, options.niqe)
+        print(to_table(rows), flush=True)
         if options.csv:
             write_atomically(options.csv, to_csv(rows).encode())
     except (TrainError, ImageError) as error:
@@ -201,7 +204,6 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         _say(f"error: {error.filename or options.csv}: cannot be read or written ({error.strerror or error})")
         return 1
-    print(to_table(rows))
     return 0
 
 

@@ -95,7 +95,8 @@ def _run(command: list[str]) -> bytes:
 def _cache_folder() -> Path:
     """A folder of this user's; a temporary one where there is no home, or it is read-only."""
     try:
-        wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sci_kernels"
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        wanted = (given if given.is_absolute() else Path.home() / ".cache") / "sci_kernels"
         wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(wanted, os.W_OK | os.X_OK):
             return wanted
