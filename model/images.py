@@ -86,7 +86,7 @@ def read_image(path: str | Path) -> Picture:
     except Image.UnidentifiedImageError:
         if _is_tiff(path):
             raise ImageError(
-                f"{path}: a TIFF that is truncated or damaged, or of a kind that Pillow cannot read, as of float colours; "
+                f"{path}: a TIFF that is truncated or damaged, or of a kind that Pillow cannot read, as float colours; "
                 "save it whole, with 8 or 16 bits a channel"
             ) from None
         raise ImageError(f"{path}: not a picture in a known format ({', '.join(_formats())})") from None
