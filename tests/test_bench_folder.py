@@ -64,7 +64,8 @@ def test_a_folder_that_is_there(tmp_path):
     Image.fromarray(np.full((20, 30, 3), 40, np.uint8)).save(pictures / "a.jpg")
     Image.new("RGB", (9, 9)).save(pictures / "b.png")
     assert {(row["pictures"], row["width"], row["made"]) for row in run(tmp_path, str(pictures))} == {(1, 30, False)}
-    assert run(tmp_path, f"{pictures} --check") == []
+    checked = run(tmp_path, f"{pictures} --check")
+    assert [row["status"] for row in checked] == ["agrees with the pictures enhanced one by one"] * 2
     assert run(tmp_path, "2 --seconds 0")[1]["status"] == "not measured: the time given by --seconds was spent"
 
 
