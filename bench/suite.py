@@ -81,7 +81,7 @@ def steps(device: str, out: Path) -> list[Step]:
             ("step", 90, "step --providers reference,ours --repeats 3"),
             ("retinex", 45, "retinex --seconds 35"),
             ("enhance", 40, "enhance --seconds 30"),
-            ("folder", 30, "enhance --folder 8 --seconds 20"),
+            ("folder", 30, "enhance --folder 4 --seconds 20"),
             ("kernels", 40, "kernels --target sm_90 --only fp32.ycbcr.3"),
             ("loss-compiled", 120, f"loss {compiled} --providers blocked,native,compiled,compiled-dynamic"),
             ("step-compiled", 200, "step --providers ours,compiled --repeats 3"),
