@@ -1,23 +1,16 @@
 """BatchNorm, ReLU and residual by `batch_norm.c`: channels_last features, float32 or float64."""
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from .build import library
+from .problem import addresses, problem_type
 from .threads import in_bands
 
 _BLOCK = 512  # pixels, whose sums are made together: with 16 channels they just stay in the first cache
 _FEATURES = ("z", "grad", "residual", "out", "partial")
 _CHANNELS = ("mean", "scale", "beta", "slope", "offset")
 _LANES = 16  # at most
-
-
-class _Problem(ctypes.Structure):
-    """`problem` of the C source."""
-
-    _fields_ = [*((name, ctypes.c_void_p) for name in (*_FEATURES, *_CHANNELS)), ("pixels", ctypes.c_int64)]
 
 
 def batch_norm_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,11 +63,11 @@ def _run(function: str, **tensors: Tensor | None) -> None:
     channels = z.shape[1]
     for name in tensors.keys() & set(_CHANNELS):
         tensors[name] = tensors[name].to(z.dtype).repeat(_LANES)
-    problem = _Problem(
-        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
-        pixels=z.numel() // channels,
+    double = z.dtype == torch.float64
+    problem = problem_type(double, (*_FEATURES, *_CHANNELS), ("pixels",))(
+        **dict(zip(tensors, addresses(tensors.values()), strict=True)), pixels=z.numel() // channels
     )
     problem.tensors = tensors
-    code = library("batch_norm.c", DOUBLE=int(z.dtype == torch.float64), CHANNELS=channels, BLOCK=_BLOCK)
+    code = library("batch_norm.c", DOUBLE=int(double), CHANNELS=channels, BLOCK=_BLOCK)
     blocks = -(-problem.pixels // _BLOCK)
     in_bands(getattr(code, function), problem, blocks, _BLOCK * channels)

@@ -1,36 +1,18 @@
 """The enhance network and the division by `enhance.c`."""
 
-import ctypes
-import functools
-
 import torch
 from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .build import library
+from .problem import addresses, problem_type
 from .threads import in_bands
 
 _STRIDES = ("image", "channel", "row", "column")
-
-
-@functools.cache
-def _structure(real: type) -> type[ctypes.Structure]:
-    """`problem` of the C source."""
-
-    class Problem(ctypes.Structure):
-        _fields_ = [
-            *((name, ctypes.c_void_p) for name in ("image", "reflectance", "illumination")),
-            ("height", ctypes.c_int64),
-            ("width", ctypes.c_int64),
-            *((f"from_{name}", ctypes.c_int64) for name in _STRIDES),
-            *((f"to_{name}", ctypes.c_int64) for name in _STRIDES),
-            ("weights", real * 252),
-            ("lowest", real),
-            ("highest", real),
-        ]
-
-    return Problem
+_POINTERS = ("image", "reflectance", "illumination")
+_INTEGERS = ("height", "width", *(f"{way}_{name}" for way in ("from", "to") for name in _STRIDES))
+_REALS = (("weights", 252), ("lowest", 0), ("highest", 0))
 
 
 def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor, Tensor | None]:
@@ -42,8 +24,8 @@ def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor,
     light = torch.empty_like(x) if illumination else None
     n, _, h, w = x.shape
     double = compute_dtype(x) == torch.float64
-    problem = _structure(ctypes.c_double if double else ctypes.c_float)(
-        *(None if tensor is None else tensor.data_ptr() for tensor in (x, result, light)),
+    problem = problem_type(double, _POINTERS, _INTEGERS, _REALS)(
+        *addresses((x, result, light)),
         h,
         w,
         *x.stride(),

@@ -1,7 +1,5 @@
 """The loss and its gradients by `smooth_loss.c`."""
 
-import ctypes
-import functools
 import math
 
 import torch
@@ -11,28 +9,14 @@ from .. import blocked
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX, COLORS, RADIUS
 from ..reference import compute_dtype
 from .build import library
+from .problem import addresses, problem_type
 from .threads import in_bands
 
 _STEPS = range(-RADIUS, RADIUS + 1)
-
-
-@functools.cache
-def _structure(real: type) -> type[ctypes.Structure]:
-    """`problem` of the C source."""
-
-    class Problem(ctypes.Structure):
-        _fields_ = [
-            *((name, ctypes.c_void_p) for name in ("input", "light", "grad_input", "grad_light", "partial")),
-            ("height", ctypes.c_int64),
-            ("width", ctypes.c_int64),
-            ("color", ctypes.c_int32),
-            ("matrix", real * 9),
-            ("bias", real * 3),
-            ("ratio", real * 25),
-            *((name, real) for name in ("exponent", "smooth", "smooth_y", "fidelity")),
-        ]
-
-    return Problem
+_POINTERS = ("input", "light", "grad_input", "grad_light", "partial")
+_INTEGERS = ("height", "width", "color")
+_ARRAYS = (("matrix", 9), ("bias", 3), ("ratio", 25))
+_REALS = (*_ARRAYS, *((name, 0) for name in ("exponent", "smooth", "smooth_y", "fidelity")))
 
 
 def loss(
@@ -56,8 +40,8 @@ def loss(
     grad_l = torch.empty_like(light) if illumination_grad else None
     tensors = (x, light, grad_x, grad_l, partial)
     factor = smooth_weight / (n * h * w)
-    problem = _structure(ctypes.c_double if double else ctypes.c_float)(
-        *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
+    problem = problem_type(double, _POINTERS, _INTEGERS, _REALS)(
+        *addresses(tensors),
         h,
         w,
         COLORS.index(color),

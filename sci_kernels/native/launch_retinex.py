@@ -1,28 +1,17 @@
 """The Retinex step and its gradient by `retinex.c`."""
 
-import ctypes
-import functools
-
 import torch
 from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .build import library
+from .problem import problem_type
 from .threads import in_bands
 
 _INPUTS = ("residual", "stage_input", "image", "grad_illumination", "grad_reflectance")
 _OUTPUTS = ("illumination", "reflectance", "grad_sum", "grad_image")
-
-
-@functools.cache
-def _structure(real: type) -> type[ctypes.Structure]:
-    """`problem` of the C source."""
-
-    class Problem(ctypes.Structure):
-        _fields_ = [*((name, ctypes.c_void_p) for name in (*_INPUTS, *_OUTPUTS)), ("lowest", real), ("highest", real)]
-
-    return Problem
+_REALS = (("lowest", 0), ("highest", 0))
 
 
 def retinex(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +34,7 @@ def _run(function: str, inputs: dict[str, Tensor], outputs: tuple[str, str]) -> 
     results = [torch.empty_like(tensors["residual"]) for _ in outputs]
     tensors |= zip(outputs, results, strict=True)
     double = dtype == torch.float64
-    problem = _structure(ctypes.c_double if double else ctypes.c_float)(
+    problem = problem_type(double, (*_INPUTS, *_OUTPUTS), reals=_REALS)(
         **{name: tensor.data_ptr() for name, tensor in tensors.items()},
         lowest=ILLUMINATION_MIN,
         highest=ILLUMINATION_MAX,

@@ -23,8 +23,7 @@ typedef struct {
     const real *input, *light; /* (N, CHANNELS, H, W), (N, LIGHTS, H, W) */
     real *grad_input, *grad_light; /* of the same shapes, or NULL; grad_input is that of Y in REFERENCE colours */
     double *partial; /* (N * H,): each row's share of the loss */
-    int64_t height, width;
-    int32_t color;
+    int64_t height, width, color;
     real matrix[9], bias[3]; /* y[p] = bias[p] + sum_k matrix[3 k + p] x[k] */
     real ratio[25]; /* log2 of H W / ((H - |dy|) (W - |dx|)), offsets row by row */
     real exponent; /* -log2(e) / (2 sigma^2) */
