@@ -6,22 +6,11 @@ import torch
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
-from model import EnhanceNetwork, enhance_image, load_weights  # noqa: E402
 from model.flicker import Steady  # noqa: E402
 from model.video import enhance_video  # noqa: E402
+from tests.videos import enhance as enhance  # noqa: E402  its fixture
+from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 from tests.videos import pixels, scene, write  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def enhance():
-    network = EnhanceNetwork()
-    load_weights(network)
-    return lambda image: enhance_image(network, image)[1]
 
 
 def test_smooth_damps_flicker_and_follows_cuts(enhance):

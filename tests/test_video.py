@@ -10,22 +10,11 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 
 from av.sidedata.sidedata import Type  # noqa: E402
 
-from model import EnhanceNetwork, enhance_image, load_weights  # noqa: E402
 from model.video import VideoError, enhance_video  # noqa: E402
 from model.video_colours import rgb_of  # noqa: E402
 from tests.videos import TICK, audio_packets, brighten, decode, files, image_path, pixels, scene, times, write  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def enhance():
-    network = EnhanceNetwork()
-    load_weights(network)
-    return lambda image: enhance_image(network, image)[1]
+from tests.videos import enhance as enhance  # noqa: E402  its fixture
+from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 
 
 def test_lossless_frames_are_those_of_the_image_path(enhance):

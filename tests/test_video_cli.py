@@ -15,11 +15,7 @@ from model.enhance import main  # noqa: E402
 from model.folder import Outcome  # noqa: E402
 from model.video import Report  # noqa: E402
 from tests.videos import files, scene, write  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:

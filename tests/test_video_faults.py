@@ -15,11 +15,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 from model.video import VideoError, enhance_video  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from tests.videos import audio_packets, brighten, decode, files, scene, times, write  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 
 
 def test_two_sizes_in_one_stream():

@@ -5,12 +5,25 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import pytest
 import torch
 
-from model import quantize
+from model import EnhanceNetwork, enhance_image, load_weights, quantize
 from model.video_colours import rgb_of
 
 TICK = Fraction(1, 12800)
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def enhance():
+    network = EnhanceNetwork()
+    load_weights(network)
+    return lambda image: enhance_image(network, image)[1]
 
 
 def brighten(image: torch.Tensor) -> torch.Tensor:
