@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..reference import compute_dtype
-from .config import BATCH_NORM_BLOCK
+from .config import BATCH_NORM_BLOCK, FUSED
 from .primitives import ACC
 
 
@@ -115,5 +115,6 @@ def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool, ...] = ())
     n, channels, h, w = z.shape
     with torch.cuda.device_of(z):
         kernel[(n * channels * _blocks(z),)](
-            *arguments, channels, h * w, *flags, h * w % 4 == 0, ACC[compute_dtype(z)], BATCH_NORM_BLOCK, num_warps=4
-        )
+            *arguments, channels, h * w, *flags, h * w % 4 == 0, ACC[compute_dtype(z)], BATCH_NORM_BLOCK,
+            num_warps=4, **FUSED,
+        )  # fmt: skip

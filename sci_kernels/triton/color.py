@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
-from .config import COLOR_BLOCK
+from .config import COLOR_BLOCK, FUSED
 from .primitives import ACC, scalar, scalar_bits
 
 
@@ -73,7 +73,7 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     count = x.numel() // 3
     with torch.cuda.device_of(x):
         _color_fwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
-            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], COLOR_BLOCK, num_warps=4
+            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], COLOR_BLOCK, num_warps=4, **FUSED
         )
     return y
 
@@ -90,6 +90,6 @@ def launch_color_gradient(
     with torch.cuda.device_of(x):
         _color_bwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
             grad_loss, grad_y, x, light, grad_x, scalar_bits(fidelity_factor, grad_y.dtype), count, _MATRIX,
-            fidelity_factor != 0.0, ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4,
+            fidelity_factor != 0.0, ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4, **FUSED,
         )  # fmt: skip
     return grad_x

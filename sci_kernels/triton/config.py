@@ -23,6 +23,10 @@ COLOR_BLOCK = 1024
 # Pixels of one channel.
 BATCH_NORM_BLOCK = 2048
 
+# Of every launch: a multiplication and the addition of its result are one instruction with one rounding. `divide` needs
+# that for its digits and all kernels for their speed, and it is Triton's default only up to 3.9.
+FUSED = {"enable_fp_fusion": True}
+
 
 @dataclass(frozen=True)
 class Launch:

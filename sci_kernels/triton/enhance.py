@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
-from .config import enhance_launch
+from .config import FUSED, enhance_launch
 from .primitives import ACC, aligned, clamp, divide, in_order, ptx_level, sigmoid
 from .strips import row_offsets, store_own, strip_position
 
@@ -169,7 +169,7 @@ def _store(
         store_own(
             ptr + channel * plane + start,
             columns if VECTOR else columns[1:],
-            None if VECTOR else inside[3 : COLS + 3],
+            () if VECTOR else inside[3 : COLS + 3],
             wanted, own, VECTOR, COLS, N,
         )  # fmt: skip
 
@@ -254,6 +254,6 @@ def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool
             x, result, light if illumination else result, height, width, march, weights,
             ILLUMINATION_MIN, ILLUMINATION_MAX, illumination, x.dtype == torch.uint8,
             width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
-            launch.columns, num_warps=1, **options,
+            launch.columns, num_warps=1, **FUSED, **options,
         )  # fmt: skip
     return result, light

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..reference import compute_dtype
 from .color import launch_color_forward, launch_color_gradient
-from .config import loss_launch
+from .config import FUSED, loss_launch
 from .neighbours import (
     compare,
     illumination_distance,
@@ -310,7 +310,7 @@ def launch_loss_backward(
             scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
             fidelity, fidelity and not reference, input_grad, illumination_grad,
             x.shape[3] % 4 == 0 and launch.columns == 4, level, ACC[dtype],
-            launch.bands, launch.strips, launch.columns, num_warps=1, **options,
+            launch.bands, launch.strips, launch.columns, num_warps=1, **FUSED, **options,
         )  # fmt: skip
     if reference and input_grad:
         grad_y = launch_color_gradient(grad_loss, grad_y, x, light, fidelity_factor)

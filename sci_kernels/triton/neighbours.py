@@ -62,7 +62,7 @@ def own_columns(
     v = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_own(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR, N)
-    if inside is not None:
+    if len(inside) > 0:
         for i in tl.static_range(COLS):
             v = v[:i] + (tl.where(inside[i], v[i], FAR),) + v[i + 1 :]
     light = ()

@@ -118,7 +118,7 @@ def divide(a, b, PTX: tl.constexpr, ROUNDED: tl.constexpr = True):
         )
         quotient = a * reciprocal
         if ROUNDED:
-            # Both fused, as Triton does by default: fma with a negated argument would cost an instruction to negate it.
+            # Both fused, as launches ask for: fma with a negated argument would cost an instruction to negate it.
             quotient = (a - quotient * b) * reciprocal + quotient
         return quotient
     elif a.dtype == tl.float32:

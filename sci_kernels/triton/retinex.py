@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
-from .config import RETINEX_BLOCK
+from .config import FUSED, RETINEX_BLOCK
 from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, sigmoid, store_block
 
 
@@ -166,5 +166,5 @@ def _launch(kernel, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], si
     with torch.cuda.device_of(like):
         kernel[(triton.cdiv(like.numel(), RETINEX_BLOCK),)](
             *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute],
-            RETINEX_BLOCK, num_warps=4, **options,
+            RETINEX_BLOCK, num_warps=4, **FUSED, **options,
         )  # fmt: skip

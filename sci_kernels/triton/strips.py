@@ -31,7 +31,7 @@ def strip_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS:
 def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.constexpr):
     """Columns of a row from -2 to COLS + 1 in the pieces they are read in, and which of them are inside the image.
 
-    The masks are those of the pieces beside the strip, then those of the strip itself or None where it needs none:
+    The masks are those of the pieces beside the strip, then those of the strip itself, () where it needs none:
     vectors of a thread beyond the right border are those of the last strip, and with SHIFT a strip that would cross
     that border is moved left until it ends there (W >= COLS). What another strip owns must not be stored or counted.
     """
@@ -39,7 +39,7 @@ def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.c
         own = tl.minimum(left, W - 4).to(tl.int64)[:, None]
         two = tl.arange(0, 2)[None, :]
         columns = (own - 2 + two, own + tl.arange(0, 4)[None, :], own + 4 + two)
-        return columns, (own >= 4, own + 4 < W), None
+        return columns, (own >= 4, own + 4 < W), ()
     else:
         first = tl.minimum(left, W - COLS) if SHIFT else left
         columns = ()
@@ -48,7 +48,7 @@ def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.c
             columns = columns + (first.to(tl.int64) + j,)
             inside = inside + ((first + j >= 0) & (first + j < W),)
         if SHIFT:
-            return columns, inside[:2] + inside[COLS + 2 :], None
+            return columns, inside[:2] + inside[COLS + 2 :], ()
         else:
             return columns, inside[:2] + inside[COLS + 2 :], inside[2 : COLS + 2]
 
@@ -68,10 +68,10 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
     else:
         pieces = ()
         for j in tl.static_range(COLS):
-            if inside is None:
-                piece = tl.load(ptr + columns[2 + j])
-            else:
+            if len(inside) > 0:
                 piece = tl.load(ptr + columns[2 + j], mask=inside[j], other=0.0)
+            else:
+                piece = tl.load(ptr + columns[2 + j])
             pieces = pieces + (piece.to(ACC),)
         return pieces
 
