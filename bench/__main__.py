@@ -5,15 +5,17 @@ import sys
 
 COMMANDS = {
     "all": "kernels, loss, retinex, enhance and step on this machine, beside the bounds for a GPU",
+    "convolutions": "the 16-to-16 convolutions of training: kernels and times",
     "demo": "train on low-light photographs, enhance them, show them",
     "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
-    "gpu": "what only a GPU can show: tests, memory checks, all of the above",
+    "gpu": "what only a GPU can show, in stages: parity, speed, tests, memory checks, ncu",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
     "profile": "one call of a case, fused beside reference: traces, the ten dearest kernels, ncu",
     "report": "write the README's performance section and its pictures from bench/results",
     "retinex": "the same of the Retinex step",
+    "sweep": "other launches of each kernel, timed on a GPU",
     "step": "the whole training step by every provider, its parts, and the largest image that fits",
 }
 
@@ -24,7 +26,7 @@ def main() -> int:
     command, *rest = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print("python -m bench COMMAND ...; each takes --help\n")
-        print("\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
+        print("\n".join(f"  {name:14}{text}" for name, text in COMMANDS.items()))
         return 0
     if command in ("loss", "retinex", "enhance", "step"):
         from .compare import main as run
@@ -32,6 +34,8 @@ def main() -> int:
         rest = [command, *rest]
     elif command == "all":
         from .suite import main as run
+    elif command == "convolutions":
+        from .convolutions import main as run
     elif command == "demo":
         from .demo import main as run
     elif command == "figures":
@@ -44,6 +48,8 @@ def main() -> int:
         from .profile import main as run
     elif command == "report":
         from .report import main as run
+    elif command == "sweep":
+        from .sweep import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

@@ -31,14 +31,9 @@ from .measure import environment, write_json
 
 def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
     """Compiles one launch for `target` and returns what its code needs."""
-    source = ASTSource(launch.kernel, launch.signature, launch.constants, launch.attributes)
-    is_amd = target.startswith("gfx")
+    compiled = compile_launch(launch, target)
     warp = GPUS[target].warp_size
-    compute_capability = target if is_amd else int(target.removeprefix("sm_"))
-    compiled = triton.compile(
-        source, target=GPUTarget("hip" if is_amd else "cuda", compute_capability, warp), options=launch.options
-    )
-    if is_amd:
+    if target.startswith("gfx"):
         assembly = compiled.asm["amdgcn"]
         registers = _number(r"\.vgpr_count:\s+(\d+)", assembly)
         stack = _number(r"\.private_segment_fixed_size:\s+(\d+)", assembly)
@@ -61,6 +56,15 @@ def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
         "bytes": launch.bytes_a_pixel,
         "warps": GPUS[target].resident_warps(registers, launch.options["num_warps"]),
     }
+
+
+def compile_launch(launch: RecordedLaunch, target: str) -> triton.compiler.CompiledKernel:
+    """The compiled code of one launch."""
+    source = ASTSource(launch.kernel, launch.signature, launch.constants, launch.attributes)
+    is_amd = target.startswith("gfx")
+    compute_capability = target if is_amd else int(target.removeprefix("sm_"))
+    gpu = GPUTarget("hip" if is_amd else "cuda", compute_capability, GPUS[target].warp_size)
+    return triton.compile(source, target=gpu, options=launch.options)
 
 
 def _number(pattern: str, text: str) -> int:
