@@ -112,6 +112,7 @@ def _batch_norm_case(dtype: torch.dtype) -> Case:
     def call() -> None:
         z, residual, grad = (_fake(dtype, 1) for _ in range(3))
         channel = torch.empty(1, dtype=torch.promote_types(dtype, torch.float32), device="cuda")
+        launchers.launch_batch_norm_statistics(z)
         launchers.launch_batch_norm_relu(z, *[channel] * 3, residual)
         launchers.launch_batch_norm_relu_sums(grad, z, *[channel] * 3)
         launchers.launch_batch_norm_relu_gradient(grad, grad, z, *[channel] * 5)
@@ -183,6 +184,8 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "loss_fwd": ["y", "l"],
         "loss_bwd": ["y", "l", "grad_y", "grad_l"],
         "enhance": ["x", "result"],
+        "batch_norm_statistics": ["z"],
+        "batch_norm_mean": ["partial"],
         "batch_norm_relu_fwd": ["z", "residual", "out"],
         "batch_norm_relu_sums": ["z", "grad"],
         "batch_norm_relu_bwd": ["z", "grad", "out"],

@@ -2,7 +2,12 @@
 
 import triton
 
-from .batch_norm import launch_batch_norm_relu, launch_batch_norm_relu_gradient, launch_batch_norm_relu_sums
+from .batch_norm import (
+    launch_batch_norm_relu,
+    launch_batch_norm_relu_gradient,
+    launch_batch_norm_relu_sums,
+    launch_batch_norm_statistics,
+)
 from .enhance import launch_enhance
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
@@ -16,6 +21,7 @@ __all__ = [
     "launch_batch_norm_relu",
     "launch_batch_norm_relu_gradient",
     "launch_batch_norm_relu_sums",
+    "launch_batch_norm_statistics",
     "launch_enhance",
     "launch_loss_backward",
     "launch_loss_forward",

@@ -20,8 +20,9 @@ from ..constants import COLOR_MATRIX
 # Elements, or triples of them, that a program of the elementwise kernels takes on 4 warps.
 RETINEX_BLOCK = 2048
 COLOR_BLOCK = 1024
-# Pixels of one channel.
+# Pixels of one channel; blocks of them that are put together at a time.
 BATCH_NORM_BLOCK = 2048
+BATCH_NORM_FINISH = 512
 
 # Of every launch: a multiplication and the addition of its result are one instruction with one rounding. `divide` needs
 # that for its digits and all kernels for their speed, and it is Triton's default only up to 3.9.
