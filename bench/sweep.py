@@ -61,6 +61,11 @@ def _marching(rows: int) -> dict[str, int]:
     return {"longest": rows, "shortest": rows}
 
 
+def title(kernel: str, changes: dict[str, int]) -> str:
+    """A setting in words."""
+    return f"{kernel}, " + (", ".join(f"{key} {value}" for key, value in changes.items()) or "as shipped")
+
+
 @contextlib.contextmanager
 def launched(changes: dict[str, int]) -> Iterator[None]:
     """Launches that differ from the shipped ones by `changes`."""
@@ -135,11 +140,11 @@ def _tensors(result: object) -> list[Tensor]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="REGEX", help="of the kernels, those it is found in")
+    parser.add_argument("--only", default="", metavar="REGEX", help="of the lines, those it is found in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     choose_device("cuda")
-    wanted = [index for index, (kernel, _) in enumerate(settings()) if re.search(args.only, kernel)]
+    wanted = [index for index, setting in enumerate(settings()) if re.search(args.only, title(*setting))]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         list(pool.map(compile_setting, wanted))
     rows, expected = [], {}
@@ -149,9 +154,7 @@ def main(argv: list[str]) -> int:
         rows.append(measure(kernel, changes, expected[kernel]))
         ms = rows[-1].get("ms")
         text = f"{ms['median']:.4f} ms [{ms['p20']:.4f}, {ms['p80']:.4f}]" if ms else rows[-1]["status"]
-        print(
-            f"  {kernel:17} {', '.join(f'{k} {v}' for k, v in changes.items()) or 'as shipped':45} {text}", flush=True
-        )
+        print(f"  {title(kernel, changes):48} {text}", flush=True)
         if args.json:
             write_json(args.json, {"kind": "sweep", "environment": environment(), "device": "cuda", "rows": rows})
     return 0
