@@ -40,8 +40,6 @@ def settings() -> list[tuple[str, dict[str, int]]]:
         found += [(kernel, _marching(rows)) for rows in (8, 16, 24, 48, 64, 96)]
         found.append((kernel, {"columns": 2}))
         found += [(kernel, {"prefetch": cache}) for cache in (1, 2)]
-        if kernel != "forward":
-            found += [(kernel, {"branches": False, "prefetch": cache}) for cache in (0, 1, 2)]
     found.append(("enhance", {}))
     found += [("enhance", {"registers": count}) for count in (168, 208)]
     found += [("enhance", _together(warps)) for warps in (2, 4)]

@@ -69,8 +69,11 @@ def test_against_modules(kernels, shape, residual, poisoned):
     # The rounded values are others than the exact ones: so much is nobody's error.
     exact = modules({name: value.double() for name, value in single.items()}, residual)
     eager = modules(single, residual)
+    # The mean is rounded to float32, an error beside the spread of a channel's pixels, which may be few.
+    z = values["z"].transpose(0, 1).flatten(1)
+    floor = 3e-7 + torch.finfo(torch.float32).eps / 2 * (z.mean(1).abs() / z.std(1)).max()
     for got, plain, expected in zip(ours(single, residual, *kernels), eager, exact, strict=True):
-        assert (got - expected).norm() <= 2 * (plain - expected).norm() + 3e-7 * expected.norm()
+        assert (got - expected).norm() <= 2 * (plain - expected).norm() + floor * expected.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

@@ -48,8 +48,7 @@ class Launch:
     longest: int = 96
     resident: int = 8  # programs that a multiprocessor holds at a time
     warps: int = 1
-    prefetch: int = 0
-    branches: bool = True
+    prefetch: int = 0  # the cache that rows are asked into ahead, where registers are left
     registers: int | None = None  # a thread's, on NVIDIA; ptxas, left alone, would rather spill than use so many
 
     def march(self, height: int, across: int, multiprocessors: int) -> int:
@@ -103,7 +102,7 @@ def _loss_launch(compiled: bool, single: bool, wide: bool, backward: bool) -> La
         return Launch(strips=64, columns=1, above=2, bands=32, shortest=2, longest=2)
     strips = 64 if torch.version.hip else 32
     if backward:
-        return Launch(strips, columns, above=2, registers=255)
+        return Launch(strips, columns, above=2, registers=255, prefetch=2)
     return Launch(strips, columns, above=2, resident=16)
 
 

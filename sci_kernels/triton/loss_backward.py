@@ -11,7 +11,9 @@ columns are computed by both threads concerned: each adds to its own sums only, 
 
 Registers are what this kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
 the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
-and would otherwise begin so many pairs at once that it spills.
+and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with one such branch and
+begin their loads early: with branches around all pairs a warp spends most of its time waiting. Where registers are
+left, rows are asked for a row ahead.
 """
 
 import torch
@@ -169,8 +171,7 @@ def _loss_bwd_kernel(
     Y_GRAD: tl.constexpr,
     L_GRAD: tl.constexpr,
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
-    PREFETCH: tl.constexpr,
-    BRANCHES: tl.constexpr,
+    PREFETCH: tl.constexpr,  # see `strips.prefetch`; 0: nothing is asked for ahead
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BANDS: tl.constexpr,
@@ -204,10 +205,6 @@ def _loss_bwd_kernel(
     for step in range(-2, march):
         row = top + step
         sums2 = nothing
-        if PREFETCH:
-            ahead = row_offsets(row + 3, H, W, False)
-            prefetch(y_ptr + ahead, plane, left, W, Y_CHANNELS, PREFETCH)
-            prefetch(l_ptr + ahead, plane, left, W, L_CHANNELS, PREFETCH)
         for dy in tl.static_range(2, 0, -1):
             ratios = row_ratios(row, dy, H, scalar(row_ratio2 if dy == 2 else row_ratio1, ACC), column1, column2)
             v, light = own_columns(
@@ -215,7 +212,7 @@ def _loss_bwd_kernel(
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
             )  # fmt: skip
             sums = sums2 if dy == 2 else sums1
-            if not BRANCHES or H >= 3:  # always: see the module docstring
+            if VECTOR or H >= 3:  # always: see the module docstring
                 sums0, sums = _add_own_pairs(
                     v0, light0, sums0, v, light, sums, ratios, False,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -224,7 +221,7 @@ def _loss_bwd_kernel(
                 y_ptr, l_ptr, plane, row + dy, columns, beside, H, W, u, False,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if not BRANCHES or H >= 3:  # always
+            if VECTOR or H >= 3:  # always
                 sums0 = _add_side_pairs(
                     v0, light0, sums0, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -233,7 +230,7 @@ def _loss_bwd_kernel(
                 y_ptr, l_ptr, plane, row, columns, beside, H, W, u, dy == 1,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if not BRANCHES or H >= 3:  # always
+            if VECTOR or H >= 3:  # always
                 sums = _add_side_pairs(
                     v, light, sums, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -241,7 +238,7 @@ def _loss_bwd_kernel(
             if dy == 2:
                 sums2 = sums
                 ratios = row_ratios(row, 0, H, own_ratio, column1, column2)
-                if not BRANCHES or H >= 3:  # always
+                if H >= 3:  # always
                     sums0 = _add_side_pairs(
                         v0, light0, sums0, side_v, side_light, ratios,
                         Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -252,6 +249,10 @@ def _loss_bwd_kernel(
                     )  # fmt: skip
             else:
                 sums1 = sums
+        if PREFETCH:
+            ahead = row_offsets(row + 3, H, W, False)
+            prefetch(y_ptr + ahead, plane, left, W, Y_CHANNELS, PREFETCH)
+            prefetch(l_ptr + ahead, plane, left, W, L_CHANNELS, PREFETCH)
         start = row_offsets(row, H, W, VECTOR)
         residuals = ()  # L - X
         for channel in tl.static_range(L_CHANNELS if FIDELITY and (L_GRAD or FIDELITY_TO_Y) else 0):
@@ -313,7 +314,7 @@ def launch_loss_backward(
             grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
             scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
             fidelity, fidelity and not reference, input_grad, illumination_grad,
-            x.shape[3] % 4 == 0 and launch.columns == 4, launch.prefetch if level else 0, launch.branches, level,
+            x.shape[3] % 4 == 0 and launch.columns == 4, launch.prefetch if level and not input_grad else 0, level,
             ACC[dtype], launch.bands, launch.strips, launch.columns, **launch.options(level),
         )  # fmt: skip
     if reference and input_grad:
