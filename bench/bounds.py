@@ -104,23 +104,42 @@ def measured(bound: Bound, row: dict, rows: list[dict], environment: dict) -> fl
     return row.get(bound.figure, row["times_faster_than"].get(bound.figure))
 
 
-def describe(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...], judged: bool) -> str:
-    """One line: what, what came, and where it is judged, the bound and the verdict."""
+def verdict(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...]) -> tuple[str, str, str, str]:
+    """(what, the bound, what came with its verdict, and of a kernel its time and floors), in words."""
     row = find(bound, rows, providers)
     value = row and measured(bound, row, rows, environment)
     name, number = _texts(bound)
-    limit = f"{'at most' if bound.at_most else 'at least'} {number.format(bound.limit)}" if judged else ""
-    got = "not measured" if value is None else number.format(value)
-    met = value is not None and (value <= bound.limit if bound.at_most else value >= bound.limit)
-    verdict = "" if not judged or value is None else "pass" if met else "MISS"
-    detail = _floors_text(row, environment) if row and bound.figure in ("share", "copy_share") else ""
-    return f"  {name:74} {got:>12}  {limit:17} {verdict:5}{detail}".rstrip()
+    limit = f"{'at most' if bound.at_most else 'at least'} {number.format(bound.limit)}"
+    if value is None:
+        return name, limit, "not measured", "-"
+    met = value <= bound.limit if bound.at_most else value >= bound.limit
+    return name, limit, ("" if met else "**missed:** ") + number.format(value), _detail(bound, row, rows, environment)
 
 
-def _floors_text(row: dict, environment: dict) -> str:
-    floors = floors_ms(row, environment)
-    known = f": issue {floors[0]:.3f}, memory {floors[1]:.3f}" if floors else ""
-    return f" {row['device_ms']['median']:.3f} ms{known}" if row["device_ms"] else ""
+def describe(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...], judged: bool) -> str:
+    """The same as one line; without a bound where it is not judged."""
+    name, limit, got, detail = verdict(bound, rows, environment, providers)
+    missed = got.startswith("**")
+    got = got.removeprefix("**missed:** ")
+    word = "" if not judged or got == "not measured" else "MISS" if missed else "pass"
+    return f"  {name:74} {got:>12}  {limit if judged else '':17} {word:5}{detail.removeprefix('-')}".rstrip()
+
+
+def _detail(bound: Bound, row: dict, rows: list[dict], environment: dict) -> str:
+    """The times behind a share or a ratio."""
+    if bound.figure in ("share", "copy_share") and row["device_ms"]:
+        floors = floors_ms(row, environment)
+        known = f"; floors: issue {floors[0]:.3f}, memory {floors[1]:.3f}" if floors else ""
+        return f"{row['device_ms']['median']:.3f} ms on the device{known}"
+    ratio = row["times_faster_than"].get(bound.figure)
+    if ratio and row["device_ms"]:
+        keys = ("op", "color", "part", "height", "width", "dtype")
+        # Of the same process, where the two were timed in turns: what the ratio says is of that process.
+        other = [r for r in rows if r["provider"] == bound.figure and all(r[key] == row[key] for key in keys)]
+        theirs = next((r for r in other if r.get("device_ms") and row["provider"] in r["times_faster_than"]), None)
+        on_device = theirs and theirs["device_ms"]["median"] / row["device_ms"]["median"]
+        return f"calls of {row['ms']['median']:.3g} ms" + (f"; {on_device:.3g}x on the device" if on_device else "")
+    return "-"
 
 
 def _texts(bound: Bound) -> tuple[str, str]:

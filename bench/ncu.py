@@ -34,7 +34,7 @@ METRICS = {
     "issued_a_cycle": r"smsp__issue_active\.avg\.per_cycle_active",
     "compute": r"sm__throughput\.avg\.pct_of_peak_sustained_elapsed",
     "memory": r"gpu__compute_memory_throughput\.avg\.pct_of_peak_sustained_elapsed",
-    "dram": r"(gpu__dram|dram)__throughput\.avg\.pct_of_peak_sustained_elapsed",
+    "dram": r"(gpu__dram_throughput|dram__throughput)\.avg\.pct_of_peak_sustained_elapsed",
     "l1_hits": r"l1tex__t_sector_hit_rate\.pct",
     "l2_hits": r"lts__t_sector_hit_rate\.pct",
 }

@@ -57,6 +57,13 @@ of the time. The command's files are first compared with those of the pictures t
 _NO_GPU = """\
 Not yet measured on a GPU. `make gpu` does all of it in one command, with the Python and torch that are there
 (`make gpu VENV=`): tests, memory checks, every speed beside its bound."""
+_GPU = """\
+*On the device* is the time between two events with all launches queued ahead; the other times are those of a call from
+Python, with the launches' share of the processor in it. A *floor* is the least time that issuing a kernel's counted
+instructions takes at the card's highest clock, or that moving its bytes takes at the bandwidth of a copy in the same
+run; a bound on a share is on the larger of the two (`bench/bounds.py`). What misses its bound says so, and
+[bench/NOTES.md](bench/NOTES.md) says why. `make gpu` measures all of it again, with the Python and torch that are there
+(`make gpu VENV=`), in under seven minutes."""
 _COUNTED = """\
 Counted, not measured: `python -m bench kernels` compiles every kernel as it is launched, for sm_80 to sm_120, gfx90a
 and gfx942, with no GPU present, and counts the machine code. *issue* and *memory* are the least times that issuing
@@ -84,7 +91,8 @@ def section(sources: list[Source], pictures: dict[Path, list[Path]]) -> str:
     on_cpu, on_gpu = ([source for source in rows if source.on_gpu is gpu] for gpu in (False, True))
     blocks = [_INTRODUCTION, _FIGURES, *_figures([source for source in sources if source.kind == "figures"])]
     blocks += ["### On a CPU", _PROVIDERS, *_operations(on_cpu, pictures), *_folders(on_cpu)]
-    blocks += ["### On a GPU", *([*_operations(on_gpu, pictures), *_folders(on_gpu)] if on_gpu else [_NO_GPU])]
+    gpu = [_GPU, *_bounds(on_gpu), *_operations(on_gpu, pictures), *_folders(on_gpu)] if on_gpu else [_NO_GPU]
+    blocks += ["### On a GPU", *gpu]
     blocks += _kernels([source for source in sources if source.kind == "kernels"], on_gpu, pictures)
     return "\n\n".join([*blocks, _NOTES])
 
@@ -113,6 +121,15 @@ def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iter
             yield from _groups([row for row in source.rows if row["op"] == op], pictures.get(source.path, []))
             if not source.content.get("complete", True):
                 yield "That run was stopped before its end: what is missing was not measured."
+
+
+def _bounds(sources: list[Source]) -> Iterator[str]:
+    """What each GPU reached, beside what it must; a table for each folder, which is a card."""
+    for folder in sorted({source.path.parent for source in sources}):
+        # Of what several files have, the fullest comparison counts.
+        here = sorted((s for s in sources if s.path.parent == folder), key=lambda source: -len(source.rows))
+        yield f"On {device(here[0].environment)}:"
+        yield tables.bounds_table([row for source in here for row in source.rows], here[0].environment)
 
 
 def _folders(sources: list[Source]) -> Iterator[str]:

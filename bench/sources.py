@@ -14,7 +14,7 @@ class ResultsError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """One file of results. `kind`: "figures", "kernels" or "rows"."""
+    """One file of results. `kind`: "figures", "kernels", "rows", or what else a command says of its own."""
 
     path: Path
     kind: str
@@ -81,13 +81,15 @@ def read_source(path: Path) -> Source:
         content = {"rows": content} if isinstance(content, list) else content
         kind = "figures" if "figures" in content else "rows"
         rows = content[kind]
-        if any("kernel" in row for row in rows):
+        if "kind" in content:  # compilation, ncu, sweep, convolutions, checks: read by people, and by bench/NOTES.md
+            kind = content["kind"]
+        elif any("kernel" in row for row in rows):
             kind = "kernels"
         needed = {
             "figures": ("what", "bound", "measured", "passed"),
             "kernels": ("target", "kernel", "case", "registers", "instructions", "bytes"),
             "rows": ("op", "width", "height", "dtype", "provider", "part", "status"),
-        }[kind]
+        }.get(kind, ())
         environment = dict(content.get("environment") or {})
         if content.get("device") != "cuda":
             environment["gpu"] = None  # there may have been one, but it did not do this

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from .bounds import BOUNDS, verdict
 from .canvas import memory, milliseconds
 from .devices import GPUS
 from .roofline import PIXELS, kernel_name, shown
@@ -91,6 +92,12 @@ def breakdown_table(rows: list[dict], size: tuple[int, int]) -> str:
         cells = [milliseconds(parts[part]) if part in parts else NOT_MEASURED for part in _STEP_PARTS]
         lines.append([f"`{name}`", *cells])
     return markdown(["part of a step", *_STEP_PARTS], lines)
+
+
+def bounds_table(rows: list[dict], environment: dict) -> str:
+    """What a GPU must reach, and what came."""
+    lines = [verdict(bound, rows, environment, ("triton", "ours")) for bound in BOUNDS]
+    return markdown(["figure", "must", "measured", "of which"], [list(map(str, line)) for line in lines])
 
 
 def folder_table(rows: list[dict]) -> str:

@@ -11,7 +11,7 @@ columns are computed by both threads concerned: each adds to its own sums only, 
 
 Registers are what this kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
 the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
-and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with one such branch and
+and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with two of them and
 begin their loads early: with branches around all pairs a warp spends most of its time waiting. Where registers are
 left, rows are asked for a row ahead.
 """
@@ -230,7 +230,7 @@ def _loss_bwd_kernel(
                 y_ptr, l_ptr, plane, row, columns, beside, H, W, u, dy == 1,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if VECTOR or H >= 3:  # always
+            if H >= 3:  # always
                 sums = _add_side_pairs(
                     v, light, sums, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
