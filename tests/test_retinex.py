@@ -14,6 +14,7 @@ def evaluate(impl, tensors, cotangents, sigmoid=False):
     return [t.detach() for t in outputs] + list(grads)
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("name", ["retinex_a", "retinex_b"])
 @pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-12), (torch.float32, 2e-6)], ids=["float64", "float32"])
 def test_golden(fused, name, dtype, bound, poisoned):
@@ -30,6 +31,7 @@ def test_golden(fused, name, dtype, bound, poisoned):
         torch.testing.assert_close(actual.detach().double().cpu(), exact[key], rtol=bound, atol=bound, msg=key)
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_three_different_inputs(fused, dtype, poisoned):
     impl, device = fused
@@ -46,6 +48,7 @@ def test_three_different_inputs(fused, dtype, poisoned):
         torch.testing.assert_close(a.cpu()[finite], b[finite], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.ptx
 def test_clamps_pass_gradient_on_the_closed_interval(fused):
     impl, device = fused
     residual = torch.tensor([1e-4, 1.0, 0.5, 0.5, 0.5, 1.5, -1.0], dtype=torch.float64, device=device)
@@ -60,6 +63,7 @@ def test_clamps_pass_gradient_on_the_closed_interval(fused):
     assert [bool(g) for g in actual[4]] == [True, True, True, True, False, True, True]
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_nan_is_never_clamped_away(fused, which):
     impl, device = fused
@@ -70,6 +74,7 @@ def test_nan_is_never_clamped_away(fused, which):
     assert illumination.isnan().sum() == (0 if which == 2 else 1)
 
 
+@pytest.mark.ptx
 def test_mixed_dtypes_as_under_autocast(fused):
     impl, device = fused
     residual = torch.rand(1, 3, 4, 5, device=device).bfloat16().requires_grad_()
@@ -100,6 +105,7 @@ def test_wrong_arguments_are_named():
         sci_kernels.retinex(x, x, x, impl="cuda")
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_with_the_sigmoid(fused, dtype, poisoned):
     """Beyond both its tails, in both clamps and between; each element against float64."""
