@@ -24,23 +24,32 @@ OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-off
 TARGETS = ("sm_90", "sm_80")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--ptx", action="store_true", help="tests marked ptx: all their cases and targets (compiles long)")
+
+
+def pytest_collection_modifyitems(config, items):
     """Leaves the compiled code to the tests marked `ptx`, in the cases and for the targets that the mark names."""
-    items[:] = [item for item in items if target_of(item) is None or marked(item, target_of(item))]
+    every = config.getoption("--ptx")
+    items[:] = [item for item in items if target_of(item) is None or marked(item, target_of(item), every)]
 
 
 def target_of(item) -> str | None:
     """The architecture whose code a test would execute."""
-    _, device = getattr(item, "callspec", None) and item.callspec.params.get("fused") or (None, None)
+    if "fused" not in getattr(item, "fixturenames", ()):
+        return None
+    _, device = item.callspec.params["fused"]
     return device if device in TARGETS else None
 
 
-def marked(item, target: str) -> bool:
+def marked(item, target: str, every: bool) -> bool:
     """@pytest.mark.ptx(*targets, **values): sm_90 unless other targets are named; of a parameter, the values named."""
     mark = item.get_closest_marker("ptx")
-    if mark is None or target not in (mark.args or TARGETS[:1]):
-        return False
-    return all(item.callspec.params[name] in values for name, values in mark.kwargs.items())
+    if mark is None or every:
+        return mark is not None
+    return target in (mark.args or TARGETS[:1]) and all(
+        item.callspec.params[name] in values for name, values in mark.kwargs.items()
+    )
 
 
 def load_golden(name: str, folder: Path = GOLDEN) -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@
     arithmetic, memory              what numpy computes otherwise than the PTX ISA; what may be read and written
     gpu                             lets launchers and Triton's own JIT run on CPU tensors as on a GPU, down to PTX
     process                         both in a process of their own: in that of the tests, kernels are interpreted
-    specimens                       kernels that the executor is tested with, faults among them
 
 What is found beside wrong numbers, as a `Fault` that names the instruction and its line in Python: accesses outside
 the tensors or not aligned to their size, reads of what nobody wrote, elements of a result that nobody writes, races

@@ -137,18 +137,6 @@ def shift(a: np.ndarray, by: np.ndarray, left: bool) -> np.ndarray:
     return a >> limit
 
 
-def permute_bytes(a: np.ndarray, b: np.ndarray, selector: np.ndarray) -> np.ndarray:
-    """prmt.b32"""
-    pair = a.astype(np.uint64) | b.astype(np.uint64) << np.uint64(32)
-    result = np.zeros(np.broadcast(pair, selector).shape, np.uint32)
-    for i in range(4):
-        nibble = selector >> np.uint32(4 * i) & np.uint32(15)
-        byte = (pair >> ((nibble & 7).astype(np.uint64) * np.uint64(8)) & np.uint64(255)).astype(np.uint32)
-        byte = np.where(nibble & 8, np.where(byte & 128, 255, 0), byte).astype(np.uint32)
-        result |= byte << np.uint32(8 * i)
-    return result
-
-
 def bit_field(x: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """bfe, with the sign of its highest bit for signed types."""
     first, count = first.astype(np.uint64), count.astype(np.uint64)
@@ -158,14 +146,6 @@ def bit_field(x: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray
         sign = bits >> (np.maximum(count, 1) - np.uint64(1)) & np.uint64(1)
         bits = np.where((sign == 1) & (count > 0), bits | ~mask, bits)
     return bits.astype(UNSIGNED[x.itemsize]).view(x.dtype)
-
-
-def multiply_high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if a.itemsize == 4:
-        wide = np.dtype(f"{a.dtype.kind}8")
-        return (a.astype(wide) * b.astype(wide) >> wide.type(32)).astype(a.dtype)
-    a, b = np.broadcast_arrays(a, b)
-    return np.array([int(x) * int(y) >> 64 for x, y in zip(a, b, strict=True)], object).astype(a.dtype)
 
 
 def comparison(name: str, kind: str):

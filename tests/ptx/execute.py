@@ -7,7 +7,6 @@ order, as compilers lay it out.
 
 import numpy as np
 
-from .arithmetic import UNSIGNED
 from .instructions import WARP, Builder
 from .memory import Fault, GlobalMemory, SharedMemory
 from .parse import Kernel
@@ -23,7 +22,7 @@ class _Registers(dict):
 class _Batch:
     """Whole programs, all their threads."""
 
-    def __init__(self, kernel: Kernel, first: int, programs: int, grid: tuple[int, ...], params, memory, shared: int):
+    def __init__(self, kernel: Kernel, first: int, programs: int, grid: int, params, memory, shared: int):
         self.lanes = programs * kernel.threads
         self.registers, self.params, self.memory = _Registers(), params, memory
         self.mask: np.ndarray | None = None
@@ -33,14 +32,7 @@ class _Batch:
         number = (first + self.program).astype(np.uint32)
         self.owner = ((first * kernel.threads + np.arange(self.lanes)) % (2**31 - 2)).astype(np.int32)
         self.shared = SharedMemory(programs, shared)
-        x, y, z = (np.uint32(side) for side in grid)
-        zero, one = np.zeros(1, np.uint32), np.ones(1, np.uint32)
-        self.special = {
-            "%tid.x": self.thread, "%tid.y": zero, "%tid.z": zero, "%laneid": self.thread % np.uint32(WARP),
-            "%ntid.x": one * np.uint32(kernel.threads), "%ntid.y": one, "%ntid.z": one,
-            "%ctaid.x": number % x, "%ctaid.y": number // x % y, "%ctaid.z": number // (x * y),
-            "%nctaid.x": one * x, "%nctaid.y": one * y, "%nctaid.z": one * z,
-        }  # fmt: skip
+        self.special = {"%tid.x": self.thread, "%ctaid.x": number, "%nctaid.x": np.full(1, grid, np.uint32)}
 
     def put(self, name: str, value: np.ndarray) -> None:
         if value.shape[0] != self.lanes:
@@ -55,51 +47,35 @@ class _Batch:
     def param(self, name: str, offset: int, dtype: np.dtype) -> np.ndarray:
         return np.frombuffer(self.params[name], dtype, 1, offset)
 
-    def _active(self) -> np.ndarray:
-        return np.arange(self.lanes) if self.mask is None else np.flatnonzero(self.mask)
-
-    def _places(self, space: str, address: np.ndarray, offset: int, size: int):
-        """Active lanes, their addresses, the memory, places in it, and owners."""
-        active = self._active()
+    def _access(self, space: str, address: np.ndarray, offset: int, size: int, store: np.ndarray | None = None):
+        """Reads `size` bytes for each active lane, or writes those in `store`."""
+        active = slice(None) if self.mask is None else np.flatnonzero(self.mask)
         address = np.broadcast_to(address, (self.lanes,))[active]
         address = address + address.dtype.type(offset % 2 ** (8 * address.itemsize))
         try:
             if space == "global":
-                return active, address, self.memory, self.memory.places(address, size), self.owner[active]
-            places = self.shared.places(address, size, self.program[active])
-            return active, address, self.shared, places, self.owner[active] // WARP
+                memory, places, owner = self.memory, self.memory.places(address, size), self.owner[active]
+            else:
+                places = self.shared.places(address, size, self.program[active])
+                memory, owner = self.shared, self.owner[active] // WARP
+            return memory.load(places, size, owner) if store is None else memory.store(places, store[active], owner)
         except Fault as error:
-            raise self._located(error, active, address) from None
-
-    def _located(self, error: Fault, active: np.ndarray, address: np.ndarray) -> Fault:
-        lane = active[error.access]
-        return Fault(
-            f"{error} (program {self.special['%ctaid.x'][lane]}, thread {self.thread[lane]}, "
-            f"address 0x{int(address[error.access]):x})"
-        )
+            lane = np.arange(self.lanes)[active][error.access]
+            where = f"program {self.special['%ctaid.x'][lane]}, thread {self.thread[lane]}"
+            raise Fault(f"{error} ({where}, address 0x{int(address[error.access]):x})") from None
 
     def load(self, space: str, address: np.ndarray, offset: int, dtype: np.dtype, count: int) -> np.ndarray:
         """(lanes, count) values."""
-        size = dtype.itemsize * count
-        active, address, memory, places, owner = self._places(space, address, offset, size)
-        try:
-            found = memory.load(places, size, owner).view(dtype)
-        except Fault as error:
-            raise self._located(error, active, address) from None
-        if len(active) == self.lanes:
+        found = self._access(space, address, offset, dtype.itemsize * count).view(dtype)
+        if self.mask is None:
             return found
         values = np.zeros((self.lanes, count), dtype)
-        values[active] = found
+        values[self.mask] = found
         return values
 
     def store(self, space: str, address: np.ndarray, offset: int, sources: list[np.ndarray], dtype: np.dtype) -> None:
-        size = dtype.itemsize * len(sources)
-        active, address, memory, places, owner = self._places(space, address, offset, size)
-        values = np.stack([np.broadcast_to(source, (self.lanes,))[active] for source in sources], 1)
-        try:
-            memory.store(places, np.ascontiguousarray(values.view(UNSIGNED[dtype.itemsize])).view(np.uint8), owner)
-        except Fault as error:
-            raise self._located(error, active, address) from None
+        values = np.stack([np.broadcast_to(source, (self.lanes,)) for source in sources], 1)
+        self._access(space, address, offset, dtype.itemsize * len(sources), values.view(np.uint8))
 
     def require_whole(self, size: int, what: str) -> None:
         if self.mask is not None:
@@ -112,9 +88,7 @@ class _Batch:
         self.shared.barrier(slice(None) if self.mask is None else self.mask.reshape(-1, self.threads).any(1))
 
 
-def run(
-    kernel: Kernel, grid: tuple[int, int, int], params: list[bytes], memory: GlobalMemory, shared: int, programs: range
-) -> None:
+def run(kernel: Kernel, grid: int, params: list[bytes], memory: GlobalMemory, shared: int, programs: range) -> None:
     """Executes `programs` of a grid, by their numbers; changes `memory`. `shared`: bytes of dynamic shared memory."""
     sizes = [size for _, size in kernel.params]
     if [len(value) for value in params] != sizes:

@@ -12,6 +12,7 @@ back. What torch.empty makes counts as never written.
 import contextlib
 import ctypes
 import struct
+import types
 import unittest.mock
 
 import numpy as np
@@ -28,22 +29,6 @@ _PACKED = {"i1": "?", "u1": "?", "i8": "b", "i16": "h", "i32": "i", "i64": "q", 
            "u64": "Q", "fp32": "f", "fp64": "d"}  # fmt: skip
 _jit = triton.JITFunction.run
 _parsed: dict[str, Kernel] = {}
-
-
-class _Driver:
-    """What the JIT asks of a driver before it launches."""
-
-    def __init__(self, capability: int):
-        self.capability = capability
-
-    def get_current_device(self) -> int:
-        return self.capability  # the JIT keeps code for each device: no target finds another's
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.capability, 32)
 
 
 class Gpu(contextlib.ExitStack):
@@ -64,7 +49,13 @@ class Gpu(contextlib.ExitStack):
 
     def __enter__(self) -> "Gpu":
         before = triton.runtime.driver._active
-        triton.runtime.driver.set_active(_Driver(self.capability))
+        driver = types.SimpleNamespace(
+            # The JIT keeps code for each device: no target finds another's.
+            get_current_device=lambda: self.capability,
+            get_current_stream=lambda device: 0,
+            get_current_target=lambda: GPUTarget("cuda", self.capability, 32),
+        )
+        triton.runtime.driver.set_active(driver)
         self.callback(triton.runtime.driver.set_active, before)
         for owner, name, value in (
             (torch, "empty", self._noted(torch.empty)),
@@ -106,10 +97,11 @@ class Gpu(contextlib.ExitStack):
         assert not meta.global_scratch_size and not meta.profile_scratch_size
         values = dict(zip(names, args, strict=False)) | {key: value for key, value in options.items() if key in names}
         taken = [(name, values[name], type) for name, type in compiled.src.signature.items() if type != "constexpr"]
-        self._execute(code, tuple(grid) + (1,) * (3 - len(grid)), taken, meta.shared)
+        (programs,) = grid
+        self._execute(code, programs, taken, meta.shared)
         return compiled
 
-    def _execute(self, code: Kernel, grid: tuple[int, int, int], taken: list, shared: int) -> None:
+    def _execute(self, code: Kernel, programs: int, taken: list, shared: int) -> None:
         tensors = {name: value for name, value, _ in taken if isinstance(value, torch.Tensor) and value.numel()}
         assert all(tensor.is_contiguous() for tensor in tensors.values())
         storages = {_start(tensor): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
@@ -131,10 +123,8 @@ class Gpu(contextlib.ExitStack):
             else:
                 params.append(bytes(8) if isinstance(value, torch.Tensor) else struct.pack("<" + _PACKED[type], value))
         params += [bytes(8)] * 2  # scratch memory, of which there is none
-        x, y, z = grid
-        assert self.images == 1 or y == z == 1
-        programs = range((self.images - 1) * x, self.images * x * y * z)
-        run(code, (x * self.images, y, z), params, memory, shared, programs)
+        every = self.images * programs
+        run(code, every, params, memory, shared, range(every - programs, every))
         for name, tensor in tensors.items():
             _bytes(tensor)[:] = memory.data[place(tensor)]
             written = self._written(tensor)

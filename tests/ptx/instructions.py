@@ -19,7 +19,7 @@ _HINTS = {"ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "relaxed", "weak", "gp
 _PURE = {
     "add.F": np.add, "add.rn.F": np.add, "add.I": np.add,
     "sub.F": np.subtract, "sub.rn.F": np.subtract, "sub.I": np.subtract,
-    "mul.F": np.multiply, "mul.rn.F": np.multiply, "mul.lo.I": np.multiply, "mul.hi.I": arithmetic.multiply_high,
+    "mul.F": np.multiply, "mul.rn.F": np.multiply, "mul.lo.I": np.multiply,
     "mad.lo.I": lambda a, b, c: a * b + c,
     "fma.rn.F": arithmetic.fma, "div.rn.F": np.divide,
     "neg.F": np.negative, "neg.I": np.negative, "abs.F": np.abs, "abs.I": np.abs,
@@ -31,7 +31,7 @@ _PURE = {
     "and.B": np.bitwise_and, "or.B": np.bitwise_or, "xor.B": np.bitwise_xor, "not.B": np.invert,
     "and.P": np.logical_and, "or.P": np.logical_or, "xor.P": np.logical_xor, "not.P": np.logical_not,
     "shl.B": lambda a, by: shift(a, by, True), "shr.B": lambda a, by: shift(a, by, False),
-    "shr.I": lambda a, by: shift(a, by, False), "bfe.I": arithmetic.bit_field, "prmt.B": arithmetic.permute_bytes,
+    "shr.I": lambda a, by: shift(a, by, False), "bfe.I": arithmetic.bit_field,
     "ex2.approx.ftz.F": arithmetic.exp2, "rcp.approx.ftz.F": arithmetic.reciprocal,
 }  # fmt: skip
 for _kind in "FIBP":
@@ -135,12 +135,6 @@ class Builder:
             raise Fault(f"expected {len(types)} sources")
         sources = [self.source(operand, type) for operand, type in zip(one.operands[1:], types, strict=True)]
         sink = self.sink(one.operands[0])
-        if len(sources) == 1:
-            (first,) = sources
-            return lambda b: sink(b, function(first(b)))
-        if len(sources) == 2:
-            first, second = sources
-            return lambda b: sink(b, function(first(b), second(b)))
         return lambda b: sink(b, function(*[source(b) for source in sources]))
 
     # Opcodes
@@ -229,20 +223,14 @@ class Builder:
             return unpack
         # LLVM packs what it will not use beside what it will: a part that was never written is all ones, a NaN.
         poison = np.array([2**size - 1], piece)
-
-        def part_of(part: str):
-            if not REGISTER.match(part):
-                return self.source(part, f"b{size}")
-            if self.width(part) != size:
-                raise Fault(f"{part} is not of {size} bits")
-            return lambda b: b.registers.get(part, poison)
-
-        sources, sink = [part_of(part) for part in parts], self.sink(to)
+        if not all(self.width(part) == size for part in parts):
+            raise Fault(f"not all of {size} bits")
+        sink = self.sink(to)
 
         def pack(b) -> None:
             value = np.zeros(1, whole)
-            for index, source in enumerate(sources):
-                value = value | source(b).astype(whole) << whole.type(size * index)
+            for index, part in enumerate(parts):
+                value = value | b.registers.get(part, poison).astype(whole) << whole.type(size * index)
             sink(b, value)
 
         return pack
