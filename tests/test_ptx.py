@@ -145,6 +145,15 @@ def test_approximate_instructions_are_as_far_off_as_they_may_be():
         assert np.array_equal(function(x), function(x))
 
 
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+def test_pairs_of_16_bits(kind):
+    dtype = torch.float16 if kind == "f16" else torch.bfloat16
+    x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    packed = arithmetic.pack_halves(*x.float().numpy(), kind)
+    assert np.array_equal(packed.view(np.uint16).reshape(-1, 2), x.T.contiguous().view(torch.int16).numpy().view("u2"))
+    assert np.array_equal(arithmetic.halves(packed, kind), x.float())
+
+
 def test_kernels(executor):
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.rand(1000, generator=generator) for _ in range(2))

@@ -167,8 +167,11 @@ def comparison(name: str, kind: str):
 
 
 def halves(x: np.ndarray, type: str) -> list[np.ndarray]:
-    """A packed pair as two float32 arrays, low first."""
-    parts = (x & np.uint32(0xFFFF)).astype(np.uint16), (x >> np.uint32(16)).astype(np.uint16)
-    return [
-        bf16_to_f32(part) if type.startswith("bf16") else part.view(np.float16).astype(np.float32) for part in parts
-    ]
+    """A packed pair of 16-bit floats as two float32 arrays, low first; of a single one, the first."""
+    parts = [(x.astype(np.uint32) >> np.uint32(bits)).astype(np.uint16) for bits in (0, 16)]
+    return [bf16_to_f32(p) if type.startswith("b") else p.view(np.float16).astype(np.float32) for p in parts]
+
+
+def pack_halves(low: np.ndarray, high: np.ndarray, type: str) -> np.ndarray:
+    low, high = (f32_to_bf16(x) if type.startswith("b") else x.astype(np.float16).view("u2") for x in (low, high))
+    return low.astype(np.uint32) | high.astype(np.uint32) << np.uint32(16)

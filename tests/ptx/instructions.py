@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from . import arithmetic
-from .arithmetic import UNSIGNED, bf16_to_f32, extreme, f32_to_bf16, shift
+from .arithmetic import UNSIGNED, bf16_to_f32, extreme, f32_to_bf16, halves, pack_halves, shift
 from .memory import Fault
 from .parse import BITS, DTYPES, REGISTER, Instruction, Kernel
 
@@ -163,6 +163,23 @@ class Builder:
 
     op_mad = op_mul
 
+    def op_min(self, one: Instruction):
+        """Of 16 bits, one or a packed pair: as float32 numbers, which is exact."""
+        (type,) = one.types
+        if "f" not in type or "16" not in type:
+            return self.pure(one)
+        if one.modifiers != ["NaN"]:
+            raise Fault(f"unknown opcode {one.opcode}")
+        largest, bits = one.base == "max", f"b{BITS[type]}"
+
+        def choose(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            low, high = map(lambda a, b: extreme(a, b, largest, True), halves(x, type), halves(y, type))
+            return pack_halves(low, high, type).astype(x.dtype)
+
+        return self.assign(one, [bits, bits], choose)
+
+    op_max = op_min
+
     def op_div(self, one: Instruction):
         """Between integers; no active thread may divide by 0."""
         if "f" in one.types[0]:
@@ -186,28 +203,23 @@ class Builder:
     def op_setp(self, one: Instruction):
         (name,), (type,) = one.modifiers, one.types
         sinks = [self.sink(target) for target in one.operands[0].split("|")]
-        a, b_ = (self.source(operand, type) for operand in one.operands[1:])
-        compare = arithmetic.comparison(name, "f" if "f" in type else DTYPES[type].kind)
-        if type.endswith("x2"):
-            low, high = sinks
+        short = "f" in type and "16" in type
+        sources = [self.source(operand, f"b{BITS[type]}" if short else type) for operand in one.operands[1:]]
+        compare = arithmetic.comparison(name, "f" if short else DTYPES[type].kind)
 
-            def packed(b) -> None:
-                left, right = arithmetic.halves(a(b), type), arithmetic.halves(b_(b), type)
-                low(b, compare(left[0], right[0]))
-                high(b, compare(left[1], right[1]))
+        def set_each(b) -> None:
+            x, y = (source(b) for source in sources)
+            pairs = zip(halves(x, type), halves(y, type), strict=True) if short else [(x, y)]
+            for sink, pair in zip(sinks, pairs, strict=type.endswith("x2") or not short):
+                sink(b, compare(*pair))
 
-            return packed
-        (sink,) = sinks
-        convert = bf16_to_f32 if type == "bf16" else (lambda x: x)
-        return lambda b: sink(b, compare(convert(a(b)), convert(b_(b))))
+        return set_each
 
     def op_mov(self, one: Instruction):
         """A copy, or registers of a part each to one and back."""
         to, what = one.operands
         if "{" not in one.text:
             return self.pure(one)
-        if one.modifiers:
-            raise Fault(f"unknown opcode {one.opcode}")
         bits = BITS[one.types[0]]
         parts = [part.strip() for part in (to if "{" in to else what).strip("{}").split(",")]
         size = bits // len(parts)
@@ -241,9 +253,7 @@ class Builder:
         if len(one.operands) == 3:  # two float32 to a packed pair, the second to its lower half
             if modifiers != {"rn"} or source != "f32" or not to.endswith("x2"):
                 raise Fault("unknown conversion")
-            half = f32_to_bf16 if to == "bf16x2" else lambda x: x.astype(np.float16).view(np.uint16)
-            pair = lambda a, b: half(b).astype(np.uint32) | half(a).astype(np.uint32) << np.uint32(16)  # noqa: E731
-            return self.assign(one, ["f32", "f32"], pair)
+            return self.assign(one, ["f32", "f32"], lambda a, b: pack_halves(b, a, to))
         floats = "f" in source, "f" in to
         rounded = {(True, True): "rn" * (BITS[to] < BITS[source]), (False, True): "rn", (True, False): "rzi"}
         if modifiers != {rounded.get(floats, "")} - {""} or (to, source) == (source, to):
@@ -266,7 +276,7 @@ class Builder:
         if unknown := modifiers - _SPACES - _HINTS - vector:
             raise Fault(f"unknown modifiers {sorted(unknown)}")
         names = [name.strip() for name in registers.strip("{}").split(",")]
-        if len(names) != (int(vector.pop()[1:]) if vector else 1) or len(one.operands) != 2:
+        if len(names) != (int(vector.pop()[1:]) if vector else 1):
             raise Fault("vector and registers do not agree")
         name, offset = self.address(place)
         base = None if space == "param" else self.source(name, "u64" if space == "global" else "u32")
@@ -288,8 +298,6 @@ class Builder:
     def op_st(self, one: Instruction):
         space, names, dtype, base, offset = self.access(one, *reversed(one.operands))
         sources = [self.source(name, one.types[0]) for name in names]
-        if space == "param":
-            raise Fault("a store to parameters")
         return lambda b: b.store(space, base(b), offset, [source(b) for source in sources], dtype)
 
     def op_shfl(self, one: Instruction):

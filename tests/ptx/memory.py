@@ -21,9 +21,8 @@ class _Bytes:
 
     def _check(self, wrong: np.ndarray, what: str, at: np.ndarray) -> None:
         if wrong.any():
-            index = int(np.flatnonzero(wrong.reshape(len(at), -1).any(1))[0])
             fault = Fault(what)
-            fault.access = index
+            fault.access = int(np.flatnonzero(wrong.reshape(len(at), -1).any(1))[0])
             raise fault
 
     def load(self, at: np.ndarray, size: int, owner: np.ndarray) -> np.ndarray:

@@ -95,6 +95,4 @@ def parse(text: str) -> Kernel:
                     kernel.blocks.append([])
             elif statement and not statement.startswith(".pragma"):
                 raise Fault(f"a statement that is not understood: {statement!r}")
-    if not kernel.widths or not any(kernel.blocks):
-        raise Fault("no kernel found")
     return kernel
