@@ -49,6 +49,16 @@ def test_three_different_inputs(fused, dtype, poisoned):
 
 
 @pytest.mark.ptx
+def test_quotients_are_rounded_to_nearest(fused):
+    impl, device = fused
+    light = torch.rand(3000, generator=torch.Generator().manual_seed(3)).clamp(min=1e-4)
+    image = light * torch.rand(3000, generator=torch.Generator().manual_seed(4))
+    tensors = [t.to(device) for t in (light, torch.zeros(3000), image)]
+    _, quotient = sci_kernels.retinex(*tensors, impl=impl)
+    assert (quotient.cpu() != (image.double() / light.double()).float()).sum() <= 1
+
+
+@pytest.mark.ptx
 def test_clamps_pass_gradient_on_the_closed_interval(fused):
     impl, device = fused
     residual = torch.tensor([1e-4, 1.0, 0.5, 0.5, 0.5, 1.5, -1.0], dtype=torch.float64, device=device)
