@@ -72,8 +72,8 @@ takes at least the larger. *both*: the gradients of input and illumination; *ill
 alone, all that the first stage of training needs. With `reference` colours a kernel of its own transforms them, and
 another takes the gradient back."""
 _UNCHECKED = """\
-Results are checked under Triton's interpreter, but for four instructions of inline PTX
-(`sci_kernels/triton/primitives.py`) that only an NVIDIA GPU can run."""
+Results are checked under Triton's interpreter, and as compiled: the tests execute the PTX for sm_90 and sm_80, inline
+PTX included, on a CPU (`tests/ptx`). What ptxas makes of it only an NVIDIA GPU can run."""
 _NOTES = """\
 `make bench` times the same operations under pytest-benchmark and saves each run, with parity and GB/s beside the times;
 `pytest-benchmark compare` then shows what became slower between two commits. What was tried on the kernels, with its

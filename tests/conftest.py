@@ -11,11 +11,45 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import sci_kernels  # noqa: E402
 from sci_kernels import native  # noqa: E402
+from tests.ptx.process import Executor  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 OFFICIAL = Path(os.environ.get("SCI_OFFICIAL", ROOT.parent / "shared" / "sci-official"))
+
+
+# Architectures whose compiled code is executed on the CPU (tests/ptx), for tests marked `ptx`.
+TARGETS = ("sm_90", "sm_80")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--ptx", action="store_true", help="tests marked ptx: all their cases and targets (compiles long)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves the compiled code to the tests marked `ptx`, in the cases and for the targets that the mark names."""
+    every = config.getoption("--ptx")
+    items[:] = [item for item in items if target_of(item) is None or marked(item, target_of(item), every)]
+
+
+def target_of(item) -> str | None:
+    """The architecture whose code a test would execute."""
+    if "fused" not in getattr(item, "fixturenames", ()):
+        return None
+    _, device = item.callspec.params["fused"]
+    return device if device in TARGETS else None
+
+
+def marked(item, target: str, every: bool) -> bool:
+    """@pytest.mark.ptx(*targets, **values): sm_90 unless other targets are named; of a parameter, the values named."""
+    mark = item.get_closest_marker("ptx")
+    if mark is None or every:
+        return mark is not None
+    return target in (mark.args or TARGETS[:1]) and all(
+        item.callspec.params[name] in values for name, values in mark.kwargs.items()
+    )
 
 
 def load_golden(name: str, folder: Path = GOLDEN) -> dict[str, torch.Tensor]:
@@ -34,14 +68,20 @@ def golden():
         ("native", "cpu"),
         ("blocked", "cpu"),
         ("triton", "cpu"),
+        ("triton", "sm_90"),
+        ("triton", "sm_80"),
         pytest.param(("blocked", "cuda"), marks=pytest.mark.gpu),
         pytest.param(("triton", "cuda"), marks=pytest.mark.gpu),
     ],
     ids="-".join,
 )
-def fused(request) -> tuple[str, str]:
+def fused(request, monkeypatch) -> tuple[str, str]:
     """(implementation, device) of everything that has to agree with the reference."""
     impl, device = request.param
+    if device in TARGETS:
+        executor = request.getfixturevalue("executor")
+        monkeypatch.setattr(sci_kernels, "triton", executor.launchers(device), raising=False)
+        return impl, "cpu"
     if impl == "native" and (reason := native.compiler_error()):
         pytest.skip(reason)
     if device == "cuda" and not torch.cuda.is_available():
@@ -49,6 +89,15 @@ def fused(request) -> tuple[str, str]:
     if (impl, device) == ("triton", "cpu") and torch.cuda.is_available():
         pytest.skip("with a GPU present, Triton compiles its kernels instead of interpreting them")
     return impl, device
+
+
+@pytest.fixture(scope="session")
+def executor(request):
+    """The process that compiles kernels and executes their PTX."""
+    pytest.importorskip("triton")
+    executor = Executor(request.config.cache.mkdir("ptx"))
+    yield executor
+    executor.close()
 
 
 @pytest.fixture(params=["native", "blocked"])

@@ -58,6 +58,7 @@ def kernels(fused) -> tuple[str, str]:
     return impl, device
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("residual", [False, True])
 def test_against_modules(kernels, shape, residual, poisoned):
@@ -76,6 +77,7 @@ def test_against_modules(kernels, shape, residual, poisoned):
         assert (got - expected).norm() <= 2 * (plain - expected).norm() + floor * expected.norm()
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_computed_in_float32(fused, dtype):
     impl, device = fused
@@ -88,6 +90,7 @@ def test_half_precision_is_computed_in_float32(fused, dtype):
         assert (got - expected).norm() <= rounding * expected.norm()
 
 
+@pytest.mark.ptx
 def test_nan_stays_in_its_channel(kernels):
     values = make((1, 3, 6, 7))
     values["z"][0, 1, 2, 3] = float("nan")

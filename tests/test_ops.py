@@ -266,6 +266,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.ptx(name=["retinex"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_any_layout_is_read_and_left_as_it_is(fused, name, layout):

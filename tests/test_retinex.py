@@ -18,6 +18,7 @@ def evaluate(impl, tensors, cotangents, sigmoid=False):
     return [t.detach() for t in outputs] + list(grads)
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("name", ["retinex_a", "retinex_b"])
 @pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-12), (torch.float32, 2e-6)], ids=["float64", "float32"])
 def test_golden(fused, name, dtype, bound, poisoned):
@@ -34,6 +35,7 @@ def test_golden(fused, name, dtype, bound, poisoned):
         torch.testing.assert_close(actual.detach().double().cpu(), exact[key], rtol=bound, atol=bound, msg=key)
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_three_different_inputs(fused, dtype, poisoned):
     impl, device = fused
@@ -50,6 +52,17 @@ def test_three_different_inputs(fused, dtype, poisoned):
         torch.testing.assert_close(a.cpu()[finite], b[finite], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.ptx
+def test_quotients_are_rounded_to_nearest(fused):
+    impl, device = fused
+    light = torch.rand(3000, generator=torch.Generator().manual_seed(3)).clamp(min=1e-4)
+    image = light * torch.rand(3000, generator=torch.Generator().manual_seed(4))
+    tensors = [t.to(device) for t in (light, torch.zeros(3000), image)]
+    _, quotient = sci_kernels.retinex(*tensors, impl=impl)
+    assert (quotient.cpu() != (image.double() / light.double()).float()).sum() <= 1
+
+
+@pytest.mark.ptx
 def test_clamps_pass_gradient_on_the_closed_interval(fused):
     impl, device = fused
     residual = torch.tensor([1e-4, 1.0, 0.5, 0.5, 0.5, 1.5, -1.0], dtype=torch.float64, device=device)
@@ -150,6 +163,7 @@ def test_what_is_not_finite_in_the_image_is_nothing_to_the_illumination_alone(fu
     assert of_residual.tolist() == [1, 1, 1, 1] and of_image is None
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_nan_is_never_clamped_away(fused, which):
     impl, device = fused
@@ -160,6 +174,7 @@ def test_nan_is_never_clamped_away(fused, which):
     assert illumination.isnan().sum() == (0 if which == 2 else 1)
 
 
+@pytest.mark.ptx
 def test_mixed_dtypes_as_under_autocast(fused):
     impl, device = fused
     residual = torch.rand(1, 3, 4, 5, device=device).bfloat16().requires_grad_()
@@ -190,6 +205,7 @@ def test_wrong_arguments_are_named():
         sci_kernels.retinex(x, x, x, impl="cuda")
 
 
+@pytest.mark.ptx
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_with_the_sigmoid(fused, dtype, poisoned):
     """Beyond both its tails, in both clamps and between; each element against float64."""
