@@ -60,7 +60,7 @@ clean: ## remove build products and caches; keeps .venv, demo/ and runs/
 # The stamp comes last, so that an interrupted installation is taken up again. Build isolation is off so that the
 # pinned setuptools builds the project; pip asks the network only for what is missing.
 $(VENV)/.installed: constraints.txt setup.py pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed by the pinned versions, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -c constraints.txt setuptools
 	$(RUN) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
