@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "all": "kernels, loss, retinex, enhance and step on this machine, beside the bounds for a GPU",
     "demo": "train on low-light photographs, enhance them, show them",
+    "environments": "the core tests in whole environments, from the oldest releases supported to the newest",
     "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
     "gpu": "what only a GPU can show: tests, memory checks, all of the above",
@@ -15,6 +16,7 @@ COMMANDS = {
     "report": "write the README's performance section and its pictures from bench/results",
     "retinex": "the same of the Retinex step",
     "step": "the whole training step by every provider, its parts, and the largest image that fits",
+    "tritons": "compile the kernels with every supported Triton, and compare the instructions",
 }
 
 
@@ -24,7 +26,7 @@ def main() -> int:
     command, *rest = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print("python -m bench COMMAND ...; each takes --help\n")
-        print("\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items()))
+        print("\n".join(f"  {name:14}{text}" for name, text in COMMANDS.items()))
         return 0
     if command in ("loss", "retinex", "enhance", "step"):
         from .compare import main as run
@@ -34,6 +36,8 @@ def main() -> int:
         from .suite import main as run
     elif command == "demo":
         from .demo import main as run
+    elif command == "environments":
+        from .environments import main as run
     elif command == "figures":
         from .figures import main as run
     elif command == "gpu":
@@ -44,6 +48,8 @@ def main() -> int:
         from .profile import main as run
     elif command == "report":
         from .report import main as run
+    elif command == "tritons":
+        from .tritons import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

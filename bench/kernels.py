@@ -89,7 +89,11 @@ def rows(targets: list[str], only: str = "") -> Iterator[dict[str, object]]:
 
 def _row(launch: tuple[str, int, int]) -> dict[str, object]:
     target, index, number = launch
-    return compile_for(record(list(cases())[index], target)[number], target)
+    recorded = record(list(cases())[index], target)[number]
+    try:
+        return compile_for(recorded, target)
+    except Exception as error:
+        raise RuntimeError(f"{recorded.name} of {recorded.case!r} for {target} does not compile: {error}") from error
 
 
 def describe(row: dict[str, object]) -> str:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sci_kernels import versions
-from tests.conftest import ROOT
+from tests.conftest import ROOT, interpreter_fault
 
 PRETEND = "import torch, {module}\n{module}.__version__ = {version!r}\nimport warnings, sci_kernels\n"
 KERNELS = """
@@ -54,7 +54,8 @@ def test_an_older_release_is_named_when_the_kernels_are_first_used(module, versi
     [("triton", "3.10.0", "Triton 3.4 to 3.9"), ("torch", "3.0.0", "PyTorch 2.8 to 2.15")],
 )
 def test_a_newer_release_is_named_once_and_tried(module, version, known):
-    pytest.importorskip("triton")
+    if reason := interpreter_fault():
+        pytest.skip(reason)
     first, warning, again, silence = lines(module, version)
     assert first == again
     assert version in warning and known in warning and warning.count("|") == 0 and silence == ""
