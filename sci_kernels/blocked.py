@@ -227,8 +227,13 @@ def retinex_gradient(
     """The gradients of residual + stage_input and of image.
 
     q = image / illumination,   inside(x, a, b) = 1 where a <= x <= b
-    g_image = g_reflectance inside(q, 0, 1) / illumination
-    g_sum   = (g_illumination - g_image q) inside(residual + stage_input, 1e-4, 1)
+    g       = g_reflectance inside(q, 0, 1)
+    g_image = g / illumination
+    g_sum   = (g_illumination - g q / illumination) inside(residual + stage_input, 1e-4, 1)
+
+    What is inside is selected, but g = 0 is multiplied, as autograd does: where q / illumination is NaN or infinite,
+    g_sum is NaN unless the illumination's clamp stops it. Product and difference may be rounded once: a product that
+    overflows then leaves an infinite g_illumination of its sign as it is, where autograd has NaN.
     """
     parts, (grad_sum, grad_image) = _chunks(
         (grad_illumination, grad_reflectance, residual, stage_input, image), outputs=2
@@ -237,11 +242,11 @@ def retinex_gradient(
         total = r + s
         light = total.clamp(ILLUMINATION_MIN, ILLUMINATION_MAX)
         quotient = x / light
-        # Selected, not multiplied by 0: what a clamp stops may be infinite.
         zero = total.new_zeros(())
         inside = (quotient >= 0.0).logical_and_(quotient <= 1.0)
-        torch.where(inside, g_result / light, zero, out=g_image)
-        g_sum.copy_(g_light).addcmul_(g_image, quotient.clamp_(0.0, 1.0), value=-1.0)
+        g = torch.where(inside, g_result, zero)
+        torch.div(g, light, out=g_image)
+        g_sum.copy_(g_light).addcmul_(g, quotient.div_(light), value=-1.0)
         inside = (total >= ILLUMINATION_MIN).logical_and_(total <= ILLUMINATION_MAX)
         torch.where(inside, g_sum, zero, out=g_sum)
     return grad_sum, grad_image

@@ -311,16 +311,20 @@ def _retinex_backward(ctx, grad_illumination, grad_reflectance, _):
     given = grad_reflectance if grad_illumination is None else grad_illumination
     if given is None:
         return (None,) * len(ctx.needs_input_grad)
-    grad_illumination, grad_reflectance = (
-        torch.zeros_like(given) if grad is None else grad for grad in (grad_illumination, grad_reflectance)
-    )
+    residual, stage_input, image = ctx.saved_tensors
+    needs_image = ctx.needs_input_grad[2] and grad_reflectance is not None
+    if grad_illumination is None:
+        grad_illumination = torch.zeros_like(given)
+    if grad_reflectance is None:
+        # Nor is there an image then: 0 times what is NaN or infinite in it would be NaN.
+        grad_reflectance = image = torch.zeros_like(given)
     grad_sum, grad_image, grad_residual = _retinex_bwd(
-        grad_illumination, grad_reflectance, *ctx.saved_tensors, ctx.impl, ctx.sigmoid
+        grad_illumination, grad_reflectance, residual, stage_input, image, ctx.impl, ctx.sigmoid
     )
     grads = (grad_residual if ctx.sigmoid else grad_sum, grad_sum, grad_image)
     return *(
         grad.to(dtype) if needed else None
-        for grad, dtype, needed in zip(grads, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
+        for grad, dtype, needed in zip(grads, ctx.dtypes, (*ctx.needs_input_grad[:2], needs_image), strict=True)
     ), *[None] * (len(ctx.needs_input_grad) - 3)
 
 

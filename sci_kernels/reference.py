@@ -80,13 +80,54 @@ def illumination_loss(
     return fidelity_weight * fidelity + smooth_weight * smooth_loss(input, illumination, sigma, color)
 
 
+class _Clamp(torch.autograd.Function):
+    """`torch.clamp` and a gradient of its own, in the operations and with the memory that PyTorch's takes."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, low: float, high: float) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        x, ctx.low, ctx.high = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Clamp.jvp(ctx, grad), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, *_) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.where((x >= ctx.low) & (x <= ctx.high), tangent, 0.0)
+
+
+def clamp(x: Tensor, low: float, high: float) -> Tensor:
+    """`x` within [low, high]: the gradient is 1 on the closed interval and 0 elsewhere; NaN stays NaN and gets 0.
+
+    That of `torch.clamp` at the bounds depends on the PyTorch installed: 1 until 2.13, as the official code had it on
+    the PyTorch it was published for, 0 from 2.14 on. Illuminations at their bounds are common, and so are black pixels.
+    """
+    if not torch.compiler.is_compiling():
+        return _Clamp.apply(x, low, high)
+    # `torch.compile` refuses a function with a jvp, and `torch.export` keeps its forward alone. What follows is several
+    # passes unless compiled.
+    if not torch.is_grad_enabled():
+        return x.clamp(low, high)
+    clamped = x.detach().clamp(low, high)
+    return torch.where(x == clamped, x, clamped)
+
+
 def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool = False) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance; see `sci_kernels.retinex` for arguments."""
     dtype = compute_dtype(residual, stage_input, image)
     out_dtype = promoted_dtype(residual, stage_input, image)
     residual = torch.sigmoid(residual.to(dtype)) if sigmoid else residual.to(dtype)
-    illumination = torch.clamp(residual + stage_input.to(dtype), ILLUMINATION_MIN, ILLUMINATION_MAX)
-    reflectance = torch.clamp(image.to(dtype) / illumination, 0.0, 1.0)
+    illumination = clamp(residual + stage_input.to(dtype), ILLUMINATION_MIN, ILLUMINATION_MAX)
+    reflectance = clamp(image.to(dtype) / illumination, 0.0, 1.0)
     return illumination.to(out_dtype), reflectance.to(out_dtype)
 
 

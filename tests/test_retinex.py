@@ -1,9 +1,13 @@
 """Illumination, divide, clamp: golden vectors, the closed interval, NaN."""
 
+import itertools
+
 import pytest
 import torch
+from torch.nn.functional import hardtanh
 
 import sci_kernels
+from sci_kernels import reference
 from tests.conftest import load_golden
 
 
@@ -58,6 +62,92 @@ def test_clamps_pass_gradient_on_the_closed_interval(fused):
     # Sums at both bounds pass gradient, those beyond them none; so do quotients 0 and 1, but not 1.5.
     assert [bool(g) for g in actual[2]] == [True, True, True, True, True, False, False]
     assert [bool(g) for g in actual[4]] == [True, True, True, True, False, True, True]
+
+
+def gradient(function, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(function(x).sum(), x)[0]
+
+
+def exported(function, x):
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    return torch.export.export(Module(), (x.clone().requires_grad_(),)).module()
+
+
+WAYS = {
+    "eager": gradient,
+    "compiled": lambda f, x: gradient(torch.compile(f, fullgraph=True, backend="aot_eager"), x),
+    "exported": lambda f, x: gradient(exported(f, x), x),
+    "grad": lambda f, x: torch.func.grad(lambda x: f(x).sum())(x),
+    "vmap(grad)": lambda f, x: torch.func.vmap(torch.func.grad(f))(x),
+    "grad(vmap)": lambda f, x: torch.func.grad(lambda x: torch.func.vmap(f)(x).sum())(x),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1],
+}
+
+
+def clamp_to_unit(x):
+    return reference.clamp(x, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_clamp_of_the_reference(way):
+    x = torch.tensor([-torch.inf, -1.0, -1e-45, -0.0, 0.0, 0.3, 1.0, 1.0 + 2**-23, torch.inf, torch.nan])
+    torch.testing.assert_close(clamp_to_unit(x), x.clamp(0, 1), rtol=0, atol=0, equal_nan=True)
+    assert WAYS[way](clamp_to_unit, x).tolist() == [0, 0, 0, 1, 1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+def test_the_closed_interval_does_not_depend_on_pytorch(monkeypatch, compiling):
+    """With a PyTorch whose clamp has no gradient at its bounds, as hardtanh has none in any."""
+    monkeypatch.setattr(torch.Tensor, "clamp", hardtanh)
+    monkeypatch.setattr(torch, "clamp", hardtanh)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    x = torch.tensor([0.0, 0.3, 1.0])
+    assert gradient(lambda x: x.clamp(0.0, 1.0), x).tolist() == [0, 1, 0]
+    assert gradient(clamp_to_unit, x).tolist() == [1, 1, 1]
+
+
+def test_the_clamp_of_the_reference_by_finite_differences():
+    x = torch.tensor([-1.0, 0.2, 0.7, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(clamp_to_unit, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: clamp_to_unit(x) ** 3, x)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True], ids=["plain", "sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_nan_infinities_and_overflow_are_those_of_the_reference(fused, dtype, sigmoid):
+    """Every combination of them in all arguments and both incoming gradients."""
+    impl, device = fused
+    special = [torch.nan, torch.inf, -torch.inf]
+    # Divided by 1e-4 once or twice, these overflow. Inside its clamp the image is 1e-8, and no product overflows:
+    # beside an infinite gradient of the illumination, that is NaN or not as it is fused with the difference or not.
+    large, larger = {torch.float32: (1e32, 1e37), torch.float64: (1e302, 1e306)}[dtype]
+    values = (
+        [*special, -1.0, 0.4, 2.0, *([] if sigmoid else [1e-4])],  # residual
+        [*special, 0.0, 1e-4, 0.3],  # stage input
+        [*special, 0.0, -0.0, 1e-8, 0.6, -0.6, large, -large, larger],  # image
+        [*special, 1.5],  # gradient of the illumination
+        [*special, -2.0, larger],  # of the reflectance
+    )
+    combinations = torch.tensor(list(itertools.product(*values)), dtype=torch.float64).to(dtype)
+    *tensors, grad_illumination, grad_reflectance = combinations.T.contiguous()
+    expected = evaluate("reference", tensors, (grad_illumination, grad_reflectance), sigmoid)
+    on_device = [t.to(device) for t in (*tensors, grad_illumination, grad_reflectance)]
+    actual = evaluate(impl, on_device[:3], on_device[3:], sigmoid)
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=4e-6 if dtype == torch.float32 else 1e-14, atol=0, equal_nan=True)
+
+
+def test_what_is_not_finite_in_the_image_is_nothing_to_the_illumination_alone(fused):
+    impl, device = fused
+    image = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.5], device=device, requires_grad=True)
+    residual = torch.full_like(image, 0.4).requires_grad_()
+    illumination, _ = sci_kernels.retinex(residual, torch.zeros_like(residual), image, impl=impl)
+    of_residual, of_image = torch.autograd.grad(illumination.sum(), (residual, image), allow_unused=True)
+    assert of_residual.tolist() == [1, 1, 1, 1] and of_image is None
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

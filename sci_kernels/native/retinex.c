@@ -27,10 +27,10 @@ int retinex_gradient(const problem *job, int64_t first, int64_t end) {
     for (int64_t i = first; i < end; i += LANES) {
         const vec sum = LOAD(residual) + LOAD(stage_input), light = clamp(sum, job->lowest, job->highest);
         const vec quotient = LOAD(image) / light;
-        /* Chosen, not multiplied by 0: what a clamp stops may be infinite. */
-        const vec g = choose((quotient >= 0) & (quotient <= 1), LOAD(grad_reflectance) / light, none);
-        const vec direct = LOAD(grad_illumination) - g * clamp(quotient, 0, 1);
-        STORE(grad_image, g);
+        const vec g = choose((quotient >= 0) & (quotient <= 1), LOAD(grad_reflectance), none);
+        /* Not chosen: 0 times what is not finite is the NaN of autograd. */
+        const vec direct = LOAD(grad_illumination) - g * (quotient / light);
+        STORE(grad_image, g / light);
         STORE(grad_sum, choose((sum >= job->lowest) & (sum <= job->highest), direct, none));
     }
     return 0;

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import FUSED, RETINEX_BLOCK
-from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, sigmoid, store_block
+from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, reciprocal, sigmoid, store_block
 
 
 @triton.jit
@@ -82,12 +82,18 @@ def _retinex_gradient_block(
     grad_reflectance = load_block(grad_reflectance_ptr, mask, MASKED, ACC, BLOCK)
     total = residual + stage_input
     illumination = clamp(total, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
-    # The quotient is inside [0, 1], to the last bit, where the image is inside [0, illumination]. Selected before they
-    # are divided: what a clamp stops may be infinite.
-    inside = (image >= 0.0) & (image <= illumination)
-    grad_image = divide(tl.where(inside, grad_reflectance, 0.0), illumination, PTX)
-    quotient = divide(tl.where(inside, image, 0.0), illumination, PTX, ROUNDED=False)
-    grad_sum = tl.where(total == illumination, grad_illumination - grad_image * quotient, 0.0)
+    # The quotient is inside [0, 1], to the last bit, where the image is inside [0, illumination]. As bits, what is
+    # negative or NaN is larger than any illumination but NaN, of which all results are NaN or stopped, so that one
+    # comparison does; the sum makes 0 of -0.
+    BITS: tl.constexpr = tl.uint32 if tl.float32 == ACC else tl.uint64
+    inside = (image + 0.0).to(BITS, bitcast=True) <= illumination.to(BITS, bitcast=True)
+    grad_quotient = tl.where(inside, grad_reflectance, 0.0)
+    inverse = reciprocal(illumination, PTX)
+    grad_image = grad_quotient * inverse
+    # The image as it is, and times the inverse twice: where its clamp stops the gradient, 0 times what is not finite is
+    # the NaN of autograd.
+    direct = grad_illumination - grad_quotient * (image * inverse * inverse)
+    grad_sum = tl.where(total == illumination, direct, 0.0)
     store_block(grad_image_ptr, grad_image, mask, MASKED, BLOCK)
     store_block(grad_sum_ptr, grad_sum, mask, MASKED, BLOCK)
     if SIGMOID:
@@ -161,10 +167,12 @@ def _launch(kernel, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], si
     like = outputs[0]
     compute = compute_dtype(*arguments)
     level = ptx_level(like, compute)
+    # Of float64 half as many, which leaves as many registers to each.
+    block = RETINEX_BLOCK * 4 // compute.itemsize
     # ptxas would rather spill than go beyond 80 registers.
     options = {"maxnreg": 168} if level >= 1 else {}
     with torch.cuda.device_of(like):
-        kernel[(triton.cdiv(like.numel(), RETINEX_BLOCK),)](
+        kernel[(triton.cdiv(like.numel(), block),)](
             *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute],
-            RETINEX_BLOCK, num_warps=4, **FUSED, **options,
+            block, num_warps=4, **FUSED, **options,
         )  # fmt: skip
