@@ -42,12 +42,14 @@ def interpreter(version: str) -> str | None:
 
 
 def fill(environment: Environment, python: str, folder: Path) -> Path:
-    """The interpreter of a new environment in `folder`. Raises what `install` does."""
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    inside = folder / "bin" / "python"
-    pins = [f"{package}=={getattr(environment, package)}" for package in ("torch", "triton", "numpy")]
-    install(inside, *pins, "-e", f"{ROOT}[train]", *TESTING)
+    """The interpreter of the environment in `folder`, which is made unless it was kept. Raises what `install` does."""
+    inside, stamp = folder / "bin" / "python", folder / "filled"
+    if not stamp.is_file() or stamp.read_text() != str(environment):
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+        pins = [f"{package}=={getattr(environment, package)}" for package in ("torch", "triton", "numpy")]
+        install(inside, *pins, "-e", f"{ROOT}[train]", *TESTING)
+        stamp.write_text(str(environment))
     return inside
 
 
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench environments", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="REGEX", help="of the environments, as printed, those it is in")
     parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where they are made")
-    parser.add_argument("--keep", action="store_true", help="do not remove them")
+    parser.add_argument("--keep", action="store_true", help="do not remove them, and use those that were kept")
     args = parser.parse_args(argv)
     chosen = [environment for environment in ENVIRONMENTS if re.search(args.only, str(environment))]
     if not chosen:

@@ -93,7 +93,11 @@ def _row(launch: tuple[str, int, int]) -> dict[str, object]:
     try:
         return compile_for(recorded, target)
     except Exception as error:
-        raise RuntimeError(f"{recorded.name} of {recorded.case!r} for {target} does not compile: {error}") from error
+        cause = error  # of a compiler's error, which says where, the one that says what
+        while cause.__cause__:
+            cause = cause.__cause__
+        what = f"{recorded.name} of {recorded.case!r} for {target} does not compile: {cause}"
+        raise RuntimeError(what if cause is error else f"{what}\n{error}") from error
 
 
 def describe(row: dict[str, object]) -> str:

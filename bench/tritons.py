@@ -63,7 +63,7 @@ def compiled(place: Path, target: str, only: str) -> list[dict]:
         command = [sys.executable, "-m", "bench", "kernels", "--target", target, "--only", only, "--json", str(path)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         if not path.is_file():
-            raise RuntimeError(done.stderr.strip()[-1500:])
+            raise RuntimeError(done.stderr.strip().rpartition("\nRuntimeError: ")[2][-1500:])
         content = json.loads(path.read_text())
     used = content["environment"]["triton"]
     if not place.name.endswith(used):
