@@ -99,7 +99,7 @@ def summary(rows: list[dict], recorded: dict[str, float]) -> str:
     stacks = sum(row["stack"] > 0 for row in rows)
     text = f"{len(rows)} kernels, {stacks or 'none'} with a stack"
     if changes:
-        text += f", instructions {min(changes):+.1%} to {max(changes):+.1%} of those recorded for {len(changes)}"
+        text += f", instructions {min(changes):+.1%} to {max(changes):+.1%} against those recorded of {len(changes)}"
     return text
 
 
@@ -120,10 +120,14 @@ def main(argv: list[str] | None = None) -> int:
             print(f"SKIPPED: Triton {version} cannot be fetched: {error}", flush=True)
             skipped.append(version)
             continue
+        except RuntimeError as error:
+            print(f"FAILED: Triton {version} cannot be installed: {error}", flush=True)
+            failed += 1
+            continue
         for target in targets:
             failed += not tried(place, target, counts, args)
-    if args.record:
-        write_json(RECORDED, counts)
+        if args.record:
+            write_json(RECORDED, counts)
     print(f"{failed or 'none'} of these failed" + (f"; skipped: Triton {', '.join(skipped)}" if skipped else ""))
     return 1 if failed else 0
 

@@ -73,6 +73,15 @@ def test_without_a_network_compiling_is_skipped_aloud(monkeypatch, tmp_path, cap
     assert printed.splitlines()[-1] == "none of these failed; skipped: Triton 3.4.0, 3.6.0, 3.9.0"
 
 
+def test_a_release_that_does_not_exist_is_no_matter_of_the_network(monkeypatch, tmp_path, capsys):
+    def install(*arguments):
+        raise RuntimeError("No matching distribution")
+
+    monkeypatch.setattr(tritons, "install", install)
+    assert tritons.main(["--folder", str(tmp_path)]) == 1
+    assert "FAILED: Triton 3.4.0 cannot be installed: No matching distribution" in capsys.readouterr().out
+
+
 def test_a_kernel_that_does_not_compile_fails_with_what_triton_says(monkeypatch, tmp_path, capsys):
     def compiled(place, target, only):
         raise RuntimeError("cannot convert")
