@@ -53,17 +53,18 @@ def fill(environment: Environment, python: str, folder: Path) -> Path:
     return inside
 
 
-def core_tests(python: Path) -> Outcome:
-    """Runs them there; their output goes on to this one's."""
+def core_tests(python: Path, log: Path) -> Outcome:
+    """Runs them there; their output goes to `log`, and of it what failed to this one's."""
     files = [f"tests/test_{name}.py" for name in CORE]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "TRITON"))}
-    done = subprocess.run(
-        [python, "-m", "pytest", "-n", "auto", "-q", *files],
-        cwd=ROOT, env=clean | {"OMP_WAIT_POLICY": "passive"}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    lines = done.stdout.strip().splitlines()
+    with log.open("w") as output:
+        done = subprocess.run(
+            [python, "-m", "pytest", "-n", "auto", "-q", *files],
+            cwd=ROOT, env=clean | {"OMP_WAIT_POLICY": "passive"}, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    lines = log.read_text().strip().splitlines()
     shown = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))]
-    print("\n".join(shown), end="\n" * bool(shown))
+    print("".join(f"\n  {line}" for line in shown), end="\n" * bool(shown))
     return Outcome(done.returncode == 0, lines[-1].strip("= ") if lines else "no output", reasons(lines))
 
 
@@ -86,7 +87,7 @@ def tried(environment: Environment, folder: Path, keep: bool) -> bool | None:
     place = folder / f"python-{environment.python}"
     start = time.monotonic()
     try:
-        outcome = core_tests(fill(environment, python, place))
+        outcome = core_tests(fill(environment, python, place), place.with_name(f"{place.name}.log"))
     except NoNetworkError as error:
         print(f"SKIPPED: {error}", flush=True)
         return None
