@@ -5,16 +5,18 @@ import sys
 
 COMMANDS = {
     "all": "kernels, loss, retinex, enhance and step on this machine, beside the bounds for a GPU",
+    "convolutions": "the 16-to-16 convolutions of training: kernels and times",
     "demo": "train on low-light photographs, enhance them, show them",
     "environments": "the core tests in whole environments, from the oldest releases supported to the newest",
     "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
-    "gpu": "what only a GPU can show: tests, memory checks, all of the above",
+    "gpu": "what only a GPU can show, in stages: parity, speed, tests, memory checks, ncu",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
     "profile": "one call of a case, fused beside reference: traces, the ten dearest kernels, ncu",
     "report": "write the README's performance section and its pictures from bench/results",
     "retinex": "the same of the Retinex step",
+    "sweep": "other launches of each kernel, timed on a GPU",
     "step": "the whole training step by every provider, its parts, and the largest image that fits",
     "tritons": "compile the kernels with every supported Triton, and compare the instructions",
 }
@@ -34,6 +36,8 @@ def main() -> int:
         rest = [command, *rest]
     elif command == "all":
         from .suite import main as run
+    elif command == "convolutions":
+        from .convolutions import main as run
     elif command == "demo":
         from .demo import main as run
     elif command == "environments":
@@ -48,6 +52,8 @@ def main() -> int:
         from .profile import main as run
     elif command == "report":
         from .report import main as run
+    elif command == "sweep":
+        from .sweep import main as run
     elif command == "tritons":
         from .tritons import main as run
     else:

@@ -16,10 +16,13 @@ from .baselines import twelve_pairs, written_out
 SIZES = {"600x400": (400, 600), "1080p": (1080, 1920), "4k": (2160, 3840), "8k": (4320, 7680)}
 # With the error at which a provider is not timed: the rounding of gradients, which have their argument's dtype.
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torch.float32: 1e-5, torch.float64: 1e-11}
+# One level of a dark picture in bytes, which every implementation truncates to on its own.
+TOLERANCE |= {torch.uint8: 1 / 80}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
-
-# What training and the convolutions are compared in.
-EXACT_DTYPES = ("float32", "float64")
+# What each operation can be compared in: convolutions and training where rounding says little.
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+OP_DTYPES = {"loss": _FLOATS, "retinex": _FLOATS}
+OP_DTYPES |= {"enhance": ("uint8", "float32", "float64"), "step": ("float32", "float64")}
 
 # Bytes a pixel that a call needs beyond its inputs in float32; measured on a CPU, for triton counted: the gradients and
 # partial sums; for compiled networks not measured, and taken to be the reference's.
@@ -61,7 +64,8 @@ VALUES = {
         "backward": 5 * 3 + 2 * 3,  # those three and two incoming gradients + one of the sum, one of the image
         "forward+backward": 15 + 21,
     },
-    "enhance": {"forward": 3 + 2 * 3},  # image + illumination, reflectance; what lies between need not be moved
+    # image + reflectance, as a picture is enhanced; image + illumination, reflectance. What lies between need not move.
+    "enhance": {"reflectance": 3 + 3, "forward": 3 + 2 * 3},
     "step": {"step": None},  # what a network has to move is not counted
 }
 # Of a training step in float32: rounding decides signs at ties, and with them digits of the gradient.
@@ -130,7 +134,8 @@ class Case:
         generator = torch.Generator(device).manual_seed(seed)
         shape = (1, 3, self.height, self.width)
         if self.op in ("enhance", "step"):
-            return [(0.3 * torch.rand(shape, generator=generator, device=device)).to(self.dtype)]
+            picture = 0.3 * torch.rand(shape, generator=generator, device=device)
+            return [(255 * picture if self.dtype == torch.uint8 else picture).to(self.dtype)]
         first, second, third = (torch.rand(shape, generator=generator, device=device) for _ in range(3))
         if self.op == "loss":
             picture = 0.3 * first
@@ -188,6 +193,8 @@ def part_call(
         return torch.no_grad()(lambda index: function(*sets[index]))
     if part == "step":
         return lambda index: function.step(*sets[index])
+    if part == "reflectance":
+        return lambda index: function.reflectance(*sets[index])
     wanted = 1 if part == "backward illumination" else 0  # the first argument that gets a gradient
     leaves = [[t.detach().requires_grad_(i >= wanted) for i, t in enumerate(inputs)] for inputs in sets]
 
@@ -202,7 +209,7 @@ def part_call(
 
 def evaluate(function: Callable, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
     """Outputs and all gradients; of a function without gradients, or that returns its own, its outputs."""
-    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    leaves = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     outputs = function(*leaves)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     if not cotangents:

@@ -23,6 +23,7 @@ Exits with status 1 if a provider failed, in parity or otherwise.
 
 import argparse
 import importlib
+import itertools
 import math
 import re
 import sys
@@ -33,7 +34,7 @@ from pathlib import Path
 from sci_kernels import default_impl
 from sci_kernels.constants import COLORS, MIN_SIDE
 
-from .cases import DTYPES, EXACT_DTYPES, ON_REQUEST, PROVIDERS, SIZES, VALUES, Case
+from .cases import DTYPES, ON_REQUEST, OP_DTYPES, PROVIDERS, SIZES, VALUES, Case
 from .comparison import Comparison
 from .measure import environment, write_json
 from .timing import choose_device, copy_bandwidth, fresh_compilers
@@ -88,8 +89,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m bench {op}", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
     parser.add_argument("--size", type=_listed(size_of), help=f"of {', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
-    dtypes = EXACT_DTYPES if op in NETWORK_OPS else DTYPES
-    parser.add_argument("--dtype", choices=dtypes, default="float32")
+    known = list(OP_DTYPES[op])
+    text = f"of {', '.join(known)}, comma separated (float32)"
+    parser.add_argument("--dtype", type=_listed(one_of(known)), default=["float32"], help=text)
     if op == "loss":
         parser.add_argument("--color", type=_listed(one_of(list(COLORS))), default=["ycbcr", "reference"])
     known = list(PROVIDERS[op])
@@ -109,6 +111,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="of every call (21 on a GPU, 5 on a CPU)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no provider after this time")
     parser.add_argument("--check", action="store_true", help="compare only, time nothing")
+    text = "use what Triton compiled in earlier runs: first calls then compile nothing, and say so"
+    parser.add_argument("--keep-cache", action="store_true", help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the rows")
     return parser.parse_args(argv[1:])
@@ -177,15 +181,16 @@ def _compare(
     deadline = time.perf_counter() + args.seconds
     print(_facts(content))
     try:
-        with fresh_compilers(any(name.startswith("compiled") for name in providers)):
+        with fresh_compilers(any(name.startswith("compiled") for name in providers), args.keep_cache):
             rate = math.nan if args.check else copy_bandwidth(device)
             content["copy_gb_per_s"] = None if args.check else rate / 1e9
             repeats = args.repeats or (21 if device == "cuda" else 5)
             run = Comparison(device, providers, args.parts, repeats, args.check, deadline, rate, content["rows"], save)
-            run.memory = getattr(args, "memory", run.memory)
-            for color in args.color if op == "loss" else [None]:
+            run.memory, run.cached = getattr(args, "memory", run.memory), args.keep_cache
+            colors = args.color if op == "loss" else [None]
+            for dtype, color in itertools.product(args.dtype, colors):
                 for height, width in args.size or [SIZES[name] for name in _default_sizes(device)]:
-                    run.run(Case(op, height, width, DTYPES[args.dtype], color))
+                    run.run(Case(op, height, width, DTYPES[dtype], color))
             run.count_calls()
         content["complete"] = True
     except KeyboardInterrupt:

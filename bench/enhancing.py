@@ -1,7 +1,7 @@
 """One picture enhanced by each provider, with the default weights.
 
 `reference` is the plain eager network with the reference Retinex step; `compiled` is torch.compile of it; `ours` is
-`enhance_image` as the command line calls it.
+the fused operator: `enhance_image`, and for the reflectance alone `sci_kernels.enhance`, as the command line calls it.
 """
 
 from collections.abc import Callable
@@ -9,31 +9,46 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model import EnhanceNetwork, enhance_image, load_weights
+from model import EnhanceNetwork, enhance_image, fold, load_weights
+from sci_kernels import enhance
 
 
 class Enhance:
-    """Illumination and reflectance of an image `(N, 3, H, W)` in [0, 1], without gradients.
+    """Illumination and reflectance of an image `(N, 3, H, W)`, in [0, 1] or uint8, without gradients.
 
     The network is made at the first image for its device and dtype, so that compiled code serves the next.
     """
 
     def __init__(self, provider: str):
         self._provider = provider
-        self._calls: dict[tuple, Callable[[Tensor], tuple[Tensor, Tensor]]] = {}
+        self._calls: dict[tuple, tuple[Callable, Callable]] = {}
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self._for(image)[0](image)
+
+    @torch.no_grad()
+    def reflectance(self, image: Tensor) -> Tensor:
+        """The bright picture alone."""
+        return self._for(image)[1](image)
+
+    def _for(self, image: Tensor) -> tuple[Callable, Callable]:
         key = (image.device, image.dtype)
         if key not in self._calls:
-            self._calls[key] = _call(self._provider, image)
-        return self._calls[key](image)
+            self._calls[key] = _functions(self._provider, image)
+        return self._calls[key]
 
 
-def _call(provider: str, image: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _functions(provider: str, image: Tensor) -> tuple[Callable, Callable]:
+    """What makes illumination and reflectance of an image, and what makes its reflectance alone."""
     network = EnhanceNetwork(impl="auto" if provider == "ours" else "reference")
     load_weights(network)
-    network = network.to(image).eval()
+    network = network.to(image.device, image.dtype if image.is_floating_point() else torch.float32).eval()
     if provider == "compiled":
-        return torch.compile(network, fullgraph=True, dynamic=False)
-    return lambda image: enhance_image(network, image)
+        both = torch.compile(network, fullgraph=True, dynamic=False)
+    else:
+        both = lambda image: enhance_image(network, image)  # noqa: E731
+    if provider == "ours":
+        weights = fold(network)
+        return both, lambda image: enhance(image, weights)
+    return both, lambda image: both(image)[1]

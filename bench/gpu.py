@@ -1,10 +1,19 @@
-"""What only a machine with a GPU can show, in one command of less than eight minutes.
+"""What only a machine with a GPU can show, in stages that fit a stay of a few minutes, most telling first.
 
-    python -m bench gpu [--out DIR]             also `make gpu`
+    python -m bench gpu [--stages compile,parity,...] [--seconds N] [--out DIR] [--rehearse]       also `make gpu`
 
-The tests marked `gpu`, beside them small parity cases under compute-sanitizer's memcheck and racecheck; then
-`python -m bench all`. Ends with a table of what was measured and of what passed. --out (default: $OUT) receives
-copies of the results and the logs. Exits with status 1 if anything but a bound failed.
+    compile    every kernel, in as many processes as there are processors
+    parity     every kernel against float64, on small images
+    speed      loss, Retinex, enhancing and training beside the reference at 3840x2160 and 1920x1080
+    tests      all tests marked `gpu`
+    compiled   the same beside torch.compile of the reference
+    sanitizer  small cases under compute-sanitizer's memcheck and racecheck
+    ncu        what the kernels wait for, by NVIDIA's profiler
+
+Each stage writes its results to bench/results/<device> the moment it ends, and a copy to --out (default: $OUT); what it
+said is in checks.json, with the end of its log where it failed. The first three take three minutes, all of them seven.
+--rehearse runs the same stages on a CPU, on tiny images, into a folder that is thrown away unless --out names one.
+Exits with status 1 if anything but a bound failed.
 """
 
 import argparse
@@ -15,24 +24,132 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from . import suite
-from .measure import ROOT
+from .compare import one_of
+from .measure import ROOT, environment, write_json
+from .ncu import find_tool
+from .smoke import SMALL
 from .steps import Result, Step, run_together, status_text
 
-TOTAL_SECONDS = 460
-_CHECK_SECONDS = 170
+TOTAL_SECONDS = 420
 _TOOLS = ("memcheck", "racecheck")
-# Borders of every kind in a few programs: the smaller image has no aligned row, the larger one an interior.
-_CASES = (
-    "loss --check --device cuda --providers triton --size 66x65,256x64",
-    "loss --check --device cuda --providers triton --size 65x66 --color ycbcr --dtype float16",
-    "retinex --check --device cuda --providers triton --size 67x65",
-)
 _RUN_CASES = "import sys; from bench.compare import main; sys.exit(max(main(case.split()) for case in sys.argv[1:]))"
+_TINY = "--size 48x32 --repeats 1"  # of a rehearsal
+
+
+@dataclass
+class Stay:
+    """One run of the command: where things go, and what became of its steps."""
+
+    device: str
+    results: Path
+    logs: Path
+    out: Path | None
+    checks: list[dict] = field(default_factory=list)
+    failed: bool = False
+
+    @property
+    def rehearsed(self) -> bool:
+        return self.device == "cpu"
+
+    def finish(self, stage: str, ended: list[Result]) -> None:
+        """Prints and writes what the steps of a stage came to."""
+        for result in ended:
+            lines = last_lines(result, self.logs / f"{result.name}.log")
+            print("\n".join(lines), flush=True)
+            self.failed |= result.status not in (0, None)
+            self.checks.append({"stage": stage, "step": result.name, "status": result.status})
+            self.checks[-1] |= {"seconds": round(result.seconds, 1), "lines": lines[1:]}
+        merge_compiled(self.logs, self.results / "compiled.json")
+        content = {"kind": "checks", "environment": environment(), "device": self.device, "rows": self.checks}
+        write_json(self.results / "checks.json", content)
+        if self.out:
+            self.out.mkdir(parents=True, exist_ok=True)
+            for path in sorted(self.results.glob("*.json")):
+                shutil.copy(path, self.out)
+
+
+def compile_stage(stay: Stay) -> list[list[Step]]:
+    only = ["--only", "^fp32 retinex$"] if stay.rehearsed else []
+    command = [sys.executable, "-m", "bench.compile_ahead", *only, "--json", str(stay.results / "compile.json")]
+    return [[_logged(stay, "compile", command, 120)]]
+
+
+def parity_stage(stay: Stay) -> list[list[Step]]:
+    return [[_logged(stay, "parity", [sys.executable, "-m", "bench.smoke", "--device", stay.device], 60)]]
+
+
+def speed_stage(stay: Stay) -> list[list[Step]]:
+    if stay.rehearsed:
+        plans = [(op, 60, f"{op} {_TINY} --providers {names}") for op, names in _REHEARSED.items()]
+    else:
+        plans = suite.speeds(stay.device)
+    return [[step] for step in suite.as_steps(plans, stay.device, stay.results, "--keep-cache")]
+
+
+_REHEARSED = {"loss": "reference,blocked", "retinex": "reference,blocked", "enhance": "reference,ours"}
+
+
+def tests_stage(stay: Stay) -> list[list[Step]]:
+    files = [str(ROOT / "tests" / "test_ops_gpu.py")] if stay.rehearsed else gpu_tests()
+    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x" if stay.rehearsed else "--maxfail=20", *files]
+    if importlib.util.find_spec("xdist") and not stay.rehearsed:
+        # Grouped, so that tests that fill the memory take turns.
+        tests += ["-n", str(max(1, min(12, (os.cpu_count() or 1) - 2))), "--dist", "loadgroup"]
+    return [[_logged(stay, "tests", tests, 170)]]
+
+
+def compiled_stage(stay: Stay) -> list[list[Step]]:
+    plans = [("loss-compiled", 60, f"loss {_TINY} --color ycbcr --providers reference,pairs")]
+    plans = plans if stay.rehearsed else suite.compilations(stay.device)
+    return [[step] for step in suite.as_steps(plans, stay.device, stay.logs, "--keep-cache")]
+
+
+def sanitizer_stage(stay: Stay) -> list[list[Step]]:
+    sanitizer = find_tool("compute-sanitizer")
+    if sanitizer is None or stay.rehearsed:
+        print("memcheck, racecheck: skipped, " + ("no GPU" if sanitizer else "compute-sanitizer is not on PATH"))
+        return []
+    # Without PyTorch's cache every tensor is an allocation of its own, and reads beyond it show.
+    memory = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    cases = [f"{case.format(fused='triton')} --check --keep-cache --device cuda" for case in SMALL]
+    steps = []
+    for tool in _TOOLS:
+        # PyTorch and Triton ask the driver for what it may not have: no error of ours.
+        options = ["--report-api-errors", "no"] if tool == "memcheck" else []
+        program = [sys.executable, "-c", _RUN_CASES, *cases]
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *options, *program]
+        steps.append(_logged(stay, tool, command, 120, memory))
+    return [steps]
+
+
+def ncu_stage(stay: Stay) -> list[list[Step]]:
+    if find_tool("ncu") is None or stay.rehearsed:
+        print("ncu: skipped, " + ("no GPU" if stay.rehearsed else "it is not on PATH"))
+        return []
+    command = [sys.executable, "-m", "bench.ncu", "--json", str(stay.results / "ncu.json"), "--seconds", "90"]
+    return [[_logged(stay, "ncu", command, 100)]]
+
+
+STAGES: dict[str, Callable[[Stay], list[list[Step]]]] = {
+    "compile": compile_stage,
+    "parity": parity_stage,
+    "speed": speed_stage,
+    "tests": tests_stage,
+    "compiled": compiled_stage,
+    "sanitizer": sanitizer_stage,
+    "ncu": ncu_stage,
+}
+
+
+def _logged(stay: Stay, name: str, command: list[str], seconds: float, environment: dict | None = None) -> Step:
+    return Step(name, command, seconds, stay.logs / f"{name}.log", environment)
 
 
 def gpu_tests() -> list[str]:
@@ -41,74 +158,54 @@ def gpu_tests() -> list[str]:
     return [str(path) for path in sorted((ROOT / "tests").glob("test_*.py")) if marks.search(path.read_text("utf-8"))]
 
 
-def find_sanitizer() -> str | None:
-    """compute-sanitizer, on PATH or in the CUDA toolkit's folder."""
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-    folders = [os.environ.get("PATH", ""), *(os.path.join(home, "bin") for home in homes if home)]
-    return shutil.which("compute-sanitizer", path=os.pathsep.join(folders))
+def merge_compiled(folder: Path, target: Path) -> None:
+    """One file of all that torch.compile was measured beside, since together they are one comparison."""
+    contents = suite.read_contents(folder, [path.stem for path in sorted(folder.glob("*.json"))])
+    if contents:
+        rows = [row for content in contents for row in content["rows"]]
+        complete = all(content["complete"] for content in contents)
+        write_json(target, contents[0] | {"rows": rows, "complete": complete, "command": "python -m bench gpu"})
 
 
-def check_steps(logs: Path) -> list[Step]:
-    """The tests, and the memory checks where their tool is; each writes a log."""
-    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *gpu_tests()]
-    if importlib.util.find_spec("xdist"):
-        tests += ["-n", str(max(1, min(8, (os.cpu_count() or 1) // 2)))]
-    steps = [Step("tests", tests, _CHECK_SECONDS, logs / "tests.log")]
-    sanitizer = find_sanitizer()
-    if sanitizer is None:
-        print("memcheck, racecheck: skipped, compute-sanitizer is neither on PATH nor in CUDA_HOME")
-        return steps
-    for tool in _TOOLS:
-        # PyTorch and Triton ask the driver for what it may not have: no error of ours.
-        options = ["--report-api-errors", "no"] if tool == "memcheck" else []
-        command = [
-            sanitizer,
-            "--tool",
-            tool,
-            "--error-exitcode",
-            "9",
-            *options,
-            sys.executable,
-            "-c",
-            _RUN_CASES,
-            *_CASES,
-        ]
-        # Without PyTorch's cache every tensor is an allocation of its own, and reads beyond it show.
-        environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        steps.append(Step(tool, command, _CHECK_SECONDS, logs / f"{tool}.log", environment))
-    return steps
-
-
-def last_lines(result: Result, log: Path) -> str:
+def last_lines(result: Result, log: Path) -> list[str]:
     """The result's line, and from its log the summary, or the end if it failed."""
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
     passed = result.status == 0
-    summary = [line for line in lines if "SUMMARY:" in line or re.search(r"\d+ (passed|failed)", line)]
-    shown = summary[-1:] if passed else lines[-30:]
-    return "\n".join([status_text(result), *(f"      {line}" for line in shown)])
+    summary = [line for line in lines if re.search(r"SUMMARY:|\d+ (passed|failed)|^parity:|cases in|waits for", line)]
+    return [status_text(result), *(f"      {line}" for line in (summary if passed else lines[-30:]))]
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench gpu", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=os.environ.get("OUT") or None, metavar="DIR", help="for copies ($OUT)"
-    )
-    args = parser.parse_args(argv)
-    if not torch.cuda.is_available():
-        print("bench gpu: PyTorch finds no GPU here; run it on a machine with one", file=sys.stderr)
+    args = _parse(argv)
+    if not args.rehearse and not torch.cuda.is_available():
+        print("bench gpu: PyTorch finds no GPU here; run it on a machine with one, or with --rehearse", file=sys.stderr)
         return 2
-    start = time.monotonic()
-    results = ROOT / "bench" / "results" / suite.device_name("cuda")
+    start, device = time.monotonic(), "cpu" if args.rehearse else "cuda"
     with tempfile.TemporaryDirectory(prefix="sci-gpu-") as folder:
         logs = Path(folder)
-        checks = run_together(check_steps(logs))
-        print("\n".join(last_lines(check, logs / f"{check.name}.log") for check in checks), flush=True)
-        left = TOTAL_SECONDS - (time.monotonic() - start)
-        status = suite.main(["--device", "cuda", "--out", str(results), "--seconds", str(left)])
-        print("\n" + "\n".join(map(status_text, checks)))
+        name = suite.device_name(device)
+        results = logs / "results" if args.rehearse else ROOT / "bench" / "results" / name
+        results.mkdir(parents=True, exist_ok=True)
+        if "compile" in args.stages:  # in a cache of its own, so that it compiles; the other stages find what it left
+            os.environ.setdefault("TRITON_CACHE_DIR", str(logs / "triton"))
+        stay = Stay(device, results, logs, args.out)
+        for stage in args.stages:
+            for group in STAGES[stage](stay):
+                left = args.seconds - (time.monotonic() - start)
+                stay.finish(stage, run_together([step._replace(seconds=min(step.seconds, left)) for step in group]))
+        names = [path.stem for path in sorted(results.glob("*.json"))]
+        contents = [content for content in suite.read_contents(results, names) if "kind" not in content]
+        print("\n" + "\n".join(suite.table(contents, device, name)))
         print(f"  {'everything':16} {time.monotonic() - start:6.1f} s")
-        if args.out:
-            args.out.mkdir(parents=True, exist_ok=True)
-            for path in (*sorted(results.glob("*.json")), *sorted(logs.glob("*.log"))):
-                shutil.copy(path, args.out)
-    return 1 if status or any(check.status != 0 for check in checks) else 0
+    return 1 if stay.failed else 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench gpu", description=__doc__.splitlines()[0])
+    stages = lambda text: [one_of(list(STAGES))(word.strip()) for word in text.split(",")]  # noqa: E731
+    parser.add_argument("--stages", type=stages, default=list(STAGES), help=f"of {', '.join(STAGES)}; all, in order")
+    parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="stop what still runs then (%(default)s)")
+    out = os.environ.get("OUT") or None
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="for copies ($OUT)")
+    parser.add_argument("--rehearse", action="store_true", help="on a CPU, with tiny images")
+    return parser.parse_args(argv)

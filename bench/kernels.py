@@ -31,14 +31,9 @@ from .measure import environment, write_json
 
 def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
     """Compiles one launch for `target` and returns what its code needs."""
-    source = ASTSource(launch.kernel, launch.signature, launch.constants, launch.attributes)
-    is_amd = target.startswith("gfx")
+    compiled = compile_launch(launch, target)
     warp = GPUS[target].warp_size
-    compute_capability = target if is_amd else int(target.removeprefix("sm_"))
-    compiled = triton.compile(
-        source, target=GPUTarget("hip" if is_amd else "cuda", compute_capability, warp), options=launch.options
-    )
-    if is_amd:
+    if target.startswith("gfx"):
         assembly = compiled.asm["amdgcn"]
         registers = _number(r"\.vgpr_count:\s+(\d+)", assembly)
         stack = _number(r"\.private_segment_fixed_size:\s+(\d+)", assembly)
@@ -61,6 +56,15 @@ def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
         "bytes": launch.bytes_a_pixel,
         "warps": GPUS[target].resident_warps(registers, launch.options["num_warps"]),
     }
+
+
+def compile_launch(launch: RecordedLaunch, target: str) -> triton.compiler.CompiledKernel:
+    """The compiled code of one launch."""
+    source = ASTSource(launch.kernel, launch.signature, launch.constants, launch.attributes)
+    is_amd = target.startswith("gfx")
+    compute_capability = target if is_amd else int(target.removeprefix("sm_"))
+    gpu = GPUTarget("hip" if is_amd else "cuda", compute_capability, GPUS[target].warp_size)
+    return triton.compile(source, target=gpu, options=launch.options)
 
 
 def _number(pattern: str, text: str) -> int:
@@ -109,7 +113,7 @@ def describe(row: dict[str, object]) -> str:
         counted = f"{row['instructions']:8.1f}{row['loads']:7.2f}"
         issue = f"{gpu.issue_ms(row['instructions'], pixels):8.3f}"
     return (
-        f"{row['target']:8}{row['kernel']:21}{row['case']:32}{row['registers']:5}{row['stack']:6}{row['shared']:7}"
+        f"{row['target']:8}{row['kernel']:22}{row['case']:32}{row['registers']:5}{row['stack']:6}{row['shared']:7}"
         f"{counted}{row['bytes']:6.0f}{row['warps']:4}/{gpu.warps}{issue}{gpu.memory_ms(row['bytes'], pixels):8.3f}"
     )
 
@@ -127,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         gpu = GPUS[target]
         units = f"{gpu.multiprocessors} x {gpu.lanes} lanes at {gpu.clock_ghz} GHz"
         print(f"{target}: {gpu.name}, {units}, {gpu.bandwidth_tb} TB/s")
-    print(f"{'':61}  regs stack shared instr/px ld/px  B/px  warps  issue  memory (ms, 3840x2160)")
+    print(f"{'':62}  regs stack shared instr/px ld/px  B/px  warps  issue  memory (ms, 3840x2160)")
     result = []
     for row in rows(args.target, args.only):
         result.append(row)

@@ -18,8 +18,8 @@ from sci_kernels import triton as launchers
 from sci_kernels.constants import COLORS
 
 HEIGHT, WIDTH = 2160, 3840
-_DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
-_POINTEES = _DTYPES | {torch.uint8: "u8"}
+DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
+_POINTEES = DTYPES | {torch.uint8: "u8"}
 # Rows above its own that a march begins with.
 _ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6}
 
@@ -50,14 +50,14 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Every launcher call worth compiling."""
-    for dtype in _DTYPES:
+    for dtype in DTYPES:
         for color in COLORS:
             for channels in (1, 3) if color != "ycbcr" else (3,):
                 for grads in ((True, True), (False, True), (True, False)):
                     # Half precision differs only in its loads and stores: one set of gradients shows that.
                     if dtype == torch.float32 or (channels == 3 and grads == (True, True)):
-                        yield _loss_case(dtype, color, channels, grads)
-        yield _loss_case(dtype, "ycbcr", 3, (True, True), width=WIDTH - 1)
+                        yield loss_case(dtype, color, channels, grads)
+        yield loss_case(dtype, "ycbcr", 3, (True, True), width=WIDTH - 1)
         yield _retinex_case(dtype)
         yield _retinex_case(dtype, sigmoid=True)
         yield _batch_norm_case(dtype)
@@ -66,15 +66,15 @@ def cases() -> Iterator[Case]:
     yield _enhance_case(torch.float32, width=WIDTH - 1)
     yield _enhance_case(torch.float32, illumination=True)
     # A smoothness loss alone, and one illumination for three colours.
-    yield _loss_case(torch.float32, "ycbcr", 3, (True, True), fidelity=0.0)
-    yield _loss_case(torch.float32, "rgb", 3, (True, True), fidelity=0.0, l_channels=1)
+    yield loss_case(torch.float32, "ycbcr", 3, (True, True), fidelity=0.0)
+    yield loss_case(torch.float32, "rgb", 3, (True, True), fidelity=0.0, l_channels=1)
 
 
 def _fake(dtype: torch.dtype, channels: int = 3, width: int = WIDTH) -> torch.Tensor:
     return torch.empty(1, channels, HEIGHT, width, dtype=dtype, device="cuda")
 
 
-def _loss_case(
+def loss_case(
     dtype: torch.dtype,
     color: str,
     channels: int,
@@ -90,7 +90,7 @@ def _loss_case(
         launchers.launch_loss_backward(grad, x, light, 10.0, color, fidelity, 1.0, *grads)
 
     wanted = {(True, True): "both", (False, True): "illumination", (True, False): "input"}[grads]
-    name = f"{_DTYPES[dtype]} {color} {channels} {wanted}"
+    name = f"{DTYPES[dtype]} {color} {channels} {wanted}"
     name += (
         (" unaligned" if width % 4 else "") + ("" if fidelity else " smooth") + (f" L{l_channels}" * bool(l_channels))
     )
@@ -103,7 +103,7 @@ def _retinex_case(dtype: torch.dtype, sigmoid: bool = False) -> Case:
         launchers.launch_retinex_forward(*tensors[:3], dtype, sigmoid)
         launchers.launch_retinex_backward(*tensors, dtype, sigmoid)
 
-    return Case(f"{_DTYPES[dtype]} retinex" + " sigmoid" * sigmoid, call)
+    return Case(f"{DTYPES[dtype]} retinex" + " sigmoid" * sigmoid, call)
 
 
 def _batch_norm_case(dtype: torch.dtype) -> Case:
@@ -112,11 +112,12 @@ def _batch_norm_case(dtype: torch.dtype) -> Case:
     def call() -> None:
         z, residual, grad = (_fake(dtype, 1) for _ in range(3))
         channel = torch.empty(1, dtype=torch.promote_types(dtype, torch.float32), device="cuda")
+        launchers.launch_batch_norm_statistics(z)
         launchers.launch_batch_norm_relu(z, *[channel] * 3, residual)
         launchers.launch_batch_norm_relu_sums(grad, z, *[channel] * 3)
         launchers.launch_batch_norm_relu_gradient(grad, grad, z, *[channel] * 5)
 
-    return Case(f"{_DTYPES[dtype]} batch_norm", call)
+    return Case(f"{DTYPES[dtype]} batch_norm", call)
 
 
 def _enhance_case(dtype: torch.dtype, width: int = WIDTH, illumination: bool = False) -> Case:
@@ -183,6 +184,8 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "loss_fwd": ["y", "l"],
         "loss_bwd": ["y", "l", "grad_y", "grad_l"],
         "enhance": ["x", "result"],
+        "batch_norm_statistics": ["z"],
+        "batch_norm_mean": ["partial"],
         "batch_norm_relu_fwd": ["z", "residual", "out"],
         "batch_norm_relu_sums": ["z", "grad"],
         "batch_norm_relu_bwd": ["z", "grad", "out"],

@@ -129,17 +129,20 @@ def environment() -> dict[str, object]:
     return facts
 
 
-def _gpu_facts() -> dict[str, str | None]:
-    """The GPU's name, capability, runtime and driver, each None where there is none to ask."""
-    facts = dict.fromkeys(("gpu", "capability", "runtime", "driver"))
+def _gpu_facts() -> dict[str, str | float | None]:
+    """Of the GPU its name, capability, multiprocessors and highest clock, runtime and driver; None where none is."""
+    facts = dict.fromkeys(("gpu", "capability", "multiprocessors", "clock_ghz", "runtime", "driver"))
     if torch.cuda.is_available():
+        facts["multiprocessors"] = torch.cuda.get_device_properties().multi_processor_count
         facts["gpu"] = torch.cuda.get_device_name()
         facts["capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
         facts["runtime"] = f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
         with contextlib.suppress(OSError):
-            query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+            query = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm", "--format=csv,noheader,nounits"]
             done = subprocess.run(query, capture_output=True, text=True)
-            facts["driver"] = (done.stdout.split() or [None])[0] if done.returncode == 0 else None
+            if done.returncode == 0 and done.stdout.count(",") >= 1:
+                facts["driver"], clock = (text.strip() for text in done.stdout.splitlines()[0].split(",")[:2])
+                facts["clock_ghz"] = int(clock) / 1e3 if clock.isdecimal() else None
     return facts
 
 
@@ -153,7 +156,9 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit measured, marked where the working tree differs from it."""
+    """The commit measured, marked where the working tree differs from it; SCI_COMMIT where there is no repository."""
+    if told := os.environ.get("SCI_COMMIT"):
+        return told
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
         changes = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)

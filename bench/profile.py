@@ -21,8 +21,8 @@ import torch
 from sci_kernels import default_impl
 from sci_kernels.constants import COLORS
 
-from .cases import DTYPES, EXACT_DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
-from .compare import NETWORK_OPS, missing_package, one_of, size_of
+from .cases import DTYPES, OP_DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
+from .compare import missing_package, one_of, size_of
 from .measure import ROOT
 from .profiling import Cost, dearest, profiled, write_trace
 from .timing import choose_device, free_memory, synchronize
@@ -74,8 +74,8 @@ def main(argv: list[str]) -> int:
 
 def _refusal(case: Case, dtype: str, device: str) -> str | None:
     """Why the case cannot be run, before it is tried."""
-    if case.op in NETWORK_OPS and dtype not in EXACT_DTYPES:
-        return f"--dtype: {case.op} is computed in {' or '.join(EXACT_DTYPES)}; got {dtype}"
+    if dtype not in OP_DTYPES[case.op]:
+        return f"--dtype: {case.op} is computed in {' or '.join(OP_DTYPES[case.op])}; got {dtype}"
     needed, free = case.needed_bytes("reference") + 2 * case.input_bytes, free_memory(device)
     if free is not None and needed > 0.9 * free:
         return f"--size: {case} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; use a smaller one"

@@ -46,6 +46,11 @@ class Repeated:
         for _ in range(self._batch):
             self._call(next(self._turns))
 
+    def latency(self, repeats: int) -> float:
+        """Median seconds from one call to its results, nothing else being under way."""
+        call = lambda: self._call(next(self._turns))  # noqa: E731
+        return summary([wall_seconds(call, self._device) for _ in range(repeats)]).median
+
     def seconds(self, queued: bool = False) -> float:
         """Seconds a call. With `queued`, the GPU waits until the launches are queued, and Python's share is left out.
 
@@ -138,11 +143,15 @@ def peak_gpu_memory(call: Callable[[], object]) -> int:
 
 
 @contextlib.contextmanager
-def fresh_compilers(torch_compile: bool) -> Iterator[None]:
-    """Empty compiler caches, so that a first call compiles whatever ran before, and every size its own graph."""
+def fresh_compilers(torch_compile: bool, keep_triton: bool = False) -> Iterator[None]:
+    """Empty compiler caches, so that a first call compiles whatever ran before, and every size its own graph.
+
+    With `keep_triton`, Triton's own cache stays as it is.
+    """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sci-bench-", ignore_cleanup_errors=True))
-        caches = {name: os.path.join(folder, name) for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")}
+        names = ["TORCHINDUCTOR_CACHE_DIR"] if keep_triton else ["TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"]
+        caches = {name: os.path.join(folder, name) for name in names}
         stack.enter_context(unittest.mock.patch.dict(os.environ, caches))
         if torch_compile:
             from torch._dynamo import config as dynamo

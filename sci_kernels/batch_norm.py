@@ -34,9 +34,7 @@ def kernels_for(z: Tensor) -> str | None:
 
 def statistics(z: Tensor, kernels: str) -> Statistics:
     """Mean and biased variance of each channel, `(C,)`, at least float32."""
-    if kernels == "triton":
-        return torch.batch_norm_update_stats(z, None, None, 0.0)
-    return _statistics(z)
+    return _statistics(z, kernels)
 
 
 def forward(
@@ -93,13 +91,16 @@ def _scale(of: Statistics, gamma: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("sci::batch_norm_statistics", mutates_args=())
-def _statistics(z: Tensor) -> tuple[Tensor, Tensor]:
-    return native.batch_norm_statistics(z)
+def _statistics(z: Tensor, kernels: str) -> tuple[Tensor, Tensor]:
+    if kernels == "native":
+        return native.batch_norm_statistics(z)
+    return triton_launchers(z.device).launch_batch_norm_statistics(z)
 
 
 @_statistics.register_fake
-def _(z):
-    return z.new_empty(z.shape[1]), z.new_empty(z.shape[1])
+def _(z, kernels):
+    dtype = compute_dtype(z)
+    return z.new_empty(z.shape[1], dtype=dtype), z.new_empty(z.shape[1], dtype=dtype)
 
 
 @torch.library.custom_op("sci::batch_norm_relu", mutates_args=())

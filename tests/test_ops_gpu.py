@@ -61,6 +61,10 @@ def test_tensors_on_a_device_that_is_not_the_current_one(name, impl):
     assert_all_close([result.cpu() for result in actual], [result.cpu() for result in expected])
 
 
+# For one process of pytest-xdist, so that tests that fill the memory take turns.
+fills_memory = pytest.mark.xdist_group("memory")
+
+
 def need_memory(gigabytes):
     gc.collect()
     torch.cuda.empty_cache()
@@ -79,6 +83,7 @@ def half_images(count, *shape):
 HALF = {"rtol": 1e-3, "atol": 1e-3}
 
 
+@fills_memory
 @pytest.mark.parametrize("color", ["reference", "ycbcr"])
 def test_a_batch_of_more_than_2_to_the_31_elements(color):
     need_memory(60)
@@ -113,6 +118,7 @@ def smoothness_of_rows(x, y, rows, height, color):
     return total
 
 
+@fills_memory
 @pytest.mark.parametrize("color", ["reference", "ycbcr"])
 def test_an_image_of_more_than_2_to_the_31_elements(color):
     need_memory(60)
@@ -134,6 +140,7 @@ def test_an_image_of_more_than_2_to_the_31_elements(color):
     assert_all_close([grad[..., -14:, :] for grad in grads], [grad[..., 2:, :] for grad in alone], **HALF)
 
 
+@fills_memory
 def test_retinex_of_more_than_2_to_the_31_elements():
     need_memory(60)
     tensors = half_images(3, 2**31 + 1001)

@@ -1,5 +1,6 @@
 """What the bounds promise is what the commands try; and what those say where nothing can be fetched or all is wrong."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from bench import environments, tried, tritons
 from sci_kernels import versions
 from tests.conftest import ROOT
+from tests.test_kernels import KERNELS
 
 
 def ends(releases) -> tuple:
@@ -29,12 +31,11 @@ def test_the_bounds_are_tried():
 
 def rows(**changes):
     row = {"case": "fp32", "stack": 0, "instructions": 100.0}
-    return [row | {"kernel": kernel} for kernel in sorted(tritons.KERNELS)][:-1] + [
-        row | {"kernel": sorted(tritons.KERNELS)[-1]} | changes
-    ]
+    *others, last = sorted(KERNELS)
+    return [row | {"kernel": kernel} for kernel in others] + [row | {"kernel": last} | changes]
 
 
-RECORDED = {f"{kernel} fp32": 100.0 for kernel in tritons.KERNELS}
+RECORDED = {f"{kernel} fp32": 100.0 for kernel in KERNELS}
 
 
 @pytest.mark.parametrize(
@@ -51,17 +52,15 @@ RECORDED = {f"{kernel} fp32": 100.0 for kernel in tritons.KERNELS}
     ],
 )
 def test_faults_of_compiled_kernels_are_named(changes, found):
-    lines = list(tritons.faults(rows(**changes), RECORDED, tritons.CORE_MARGIN))
+    lines = list(tritons.faults(rows(**changes), KERNELS, RECORDED, tritons.CORE_MARGIN))
     assert len(lines) == (found is not None) and all(line.startswith(found) for line in lines)
 
 
 def test_recorded_are_all_kernels():
-    import json
-
     recorded = json.loads(tritons.RECORDED.read_text())
-    assert {name.split()[0] for name in recorded["sm_90"]} == tritons.KERNELS
+    assert {name.split()[0] for name in recorded["sm_90"]} == KERNELS
     core = [name for name in recorded["sm_90"] if re.search(tritons.CORE, name.split(" ", 1)[1])]
-    assert {name.split()[0] for name in core} == tritons.KERNELS
+    assert {name.split()[0] for name in core} == KERNELS
 
 
 def test_without_a_network_compiling_is_skipped_aloud(monkeypatch, tmp_path, capsys):

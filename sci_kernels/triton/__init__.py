@@ -11,7 +11,12 @@ from .. import versions
 versions.check(versions.TORCH, torch.__version__)
 versions.check(versions.TRITON, getattr(triton, "__version__", ""))
 
-from .batch_norm import launch_batch_norm_relu, launch_batch_norm_relu_gradient, launch_batch_norm_relu_sums
+from .batch_norm import (
+    launch_batch_norm_relu,
+    launch_batch_norm_relu_gradient,
+    launch_batch_norm_relu_sums,
+    launch_batch_norm_statistics,
+)
 from .enhance import launch_enhance
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
@@ -25,6 +30,7 @@ __all__ = [
     "launch_batch_norm_relu",
     "launch_batch_norm_relu_gradient",
     "launch_batch_norm_relu_sums",
+    "launch_batch_norm_statistics",
     "launch_enhance",
     "launch_loss_backward",
     "launch_loss_forward",

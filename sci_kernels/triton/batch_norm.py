@@ -1,6 +1,8 @@
 """BatchNorm, ReLU and residual, and their gradient, of contiguous features: one plane of one channel after another.
 
 Formulas: `sci_kernels.batch_norm`. A program takes a block of one plane, so that what is of a channel is a scalar.
+Statistics are put together from each block's sum and its squares about its own mean, in float64: features far from 0
+lose no digit, and the bits do not depend on the order in which programs end.
 """
 
 import torch
@@ -9,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..reference import compute_dtype
-from .config import BATCH_NORM_BLOCK, FUSED
+from .config import BATCH_NORM_BLOCK, BATCH_NORM_FINISH, FUSED
 from .primitives import ACC
 
 
@@ -36,6 +38,49 @@ def _let_through(grad_ptr, z, scale, beta, inside, ACC: tl.constexpr, BLOCK: tl.
     """g: the gradient where relu's argument is positive, or NaN."""
     grad = tl.load(grad_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
     return tl.where(z * scale + beta <= 0, 0.0, grad)
+
+
+@triton.jit(do_not_specialize=["C", "plane"])
+def _batch_norm_statistics_kernel(
+    z_ptr, partial_ptr, C, plane, VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """partial: (2, programs), each program's sum, and its squares about the mean of its own block."""
+    _, start, inside = _place(C, plane, VECTOR, BLOCK)
+    z = tl.load(z_ptr + start + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
+    total = tl.sum(z)
+    count = tl.sum(inside.to(tl.int32)).to(ACC)
+    from_mean = tl.where(inside, z - total / count, 0.0)
+    program = tl.program_id(0)
+    tl.store(partial_ptr + program, total)
+    tl.store(partial_ptr + tl.num_programs(0) + program, tl.sum(from_mean * from_mean))
+
+
+@triton.jit(do_not_specialize=["N", "plane"])
+def _batch_norm_mean_kernel(
+    partial_ptr, mean_ptr, variance_ptr, N, plane, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Mean and biased variance of one channel from its blocks, which `partial` (2, N, C, blocks) has."""
+    channel, channels = tl.program_id(0), tl.num_programs(0)
+    blocks = tl.cdiv(plane, PLANE_BLOCK)
+    squares_ptr = partial_ptr + N.to(tl.int64) * channels * blocks
+    pixels = (N.to(tl.int64) * plane).to(tl.float64)
+    total = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, N * blocks, BLOCK):
+        index = first + tl.arange(0, BLOCK)
+        place = (index // blocks * channels + channel).to(tl.int64) * blocks + index % blocks
+        total += tl.load(partial_ptr + place, mask=index < N * blocks, other=0.0).to(tl.float64)
+    mean = tl.sum(total) / pixels
+    squares = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, N * blocks, BLOCK):
+        index = first + tl.arange(0, BLOCK)
+        inside = index < N * blocks
+        place = (index // blocks * channels + channel).to(tl.int64) * blocks + index % blocks
+        count = tl.minimum(plane - index % blocks * PLANE_BLOCK, PLANE_BLOCK).to(tl.float64)
+        apart = tl.load(partial_ptr + place, mask=inside, other=0.0).to(tl.float64) / count - mean
+        about = tl.load(squares_ptr + place, mask=inside, other=0.0).to(tl.float64)
+        squares += tl.where(inside, about + count * apart * apart, 0.0)
+    tl.store(mean_ptr + channel, mean)
+    tl.store(variance_ptr + channel, tl.sum(squares) / pixels)
 
 
 @triton.jit(do_not_specialize=["C", "plane"])
@@ -79,6 +124,20 @@ def _batch_norm_relu_bwd_kernel(
     g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
     result = scale * g + tl.load(slope_ptr + channel) * z + tl.load(offset_ptr + channel)
     tl.store(out_ptr + start + tl.arange(0, BLOCK), result, mask=inside)
+
+
+def launch_batch_norm_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, in the dtype of the arithmetic."""
+    n, channels, h, w = z.shape
+    dtype = compute_dtype(z)
+    partial = z.new_empty(2, n, channels, _blocks(z), dtype=dtype)
+    _launch(_batch_norm_statistics_kernel, z, z, partial)
+    mean, variance = (z.new_empty(channels, dtype=dtype) for _ in range(2))
+    with torch.cuda.device_of(z):
+        _batch_norm_mean_kernel[(channels,)](
+            partial, mean, variance, n, h * w, BATCH_NORM_BLOCK, BATCH_NORM_FINISH, num_warps=4, **FUSED
+        )
+    return mean, variance
 
 
 def launch_batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None) -> Tensor:

@@ -20,8 +20,9 @@ from ..constants import COLOR_MATRIX
 # Elements, or triples of them, that a program of the elementwise kernels takes on 4 warps.
 RETINEX_BLOCK = 2048
 COLOR_BLOCK = 1024
-# Pixels of one channel.
+# Pixels of one channel; blocks of them that are put together at a time.
 BATCH_NORM_BLOCK = 2048
+BATCH_NORM_FINISH = 512
 
 # Of every launch: a multiplication and the addition of its result are one instruction with one rounding. `divide` needs
 # that for its digits and all kernels for their speed, and it is Triton's default only up to 3.9.
@@ -30,7 +31,7 @@ FUSED = {"enable_fp_fusion": True}
 
 @dataclass(frozen=True)
 class Launch:
-    """How a program of a loss kernel covers the image.
+    """How a program of a marching kernel covers the image, and what the compiler is told.
 
     It has bands * strips threads; each owns `columns` pixels of a row and marches down a band of rows. A long
     march spares the rows above, which every march begins with; a short one gives a small image to more programs.
@@ -42,14 +43,21 @@ class Launch:
     longest: int = 32
     shortest: int = 8
     programs: int = 2048  # as many as the march is shortened for
+    warps: int = 1
+    registers: int | None = None  # a thread's, on NVIDIA; ptxas, left alone, would rather spill than use so many
 
     def march(self, height: int, across: int) -> int:
         """Rows a thread marches down where `across` programs lie side by side, over all images."""
         wanted = triton.cdiv(height * across, self.programs * self.bands)
         return min(max(wanted, self.shortest), self.longest)
 
+    def options(self, ptx_level: int) -> dict[str, int | bool]:
+        """Triton's options of the launch."""
+        registers = {"maxnreg": self.registers} if self.registers and ptx_level >= 1 else {}
+        return {"num_warps": self.warps, **FUSED, **registers}
 
-def loss_launch(x: Tensor, dtype: torch.dtype) -> Launch:
+
+def loss_launch(x: Tensor, dtype: torch.dtype, registers: int | None = None) -> Launch:
     """The launch of both loss kernels: one warp a program, 4 pixels a thread; 1 in float64 and if there are only 3."""
     columns = 4 if dtype == torch.float32 and x.shape[3] >= 4 else 1
     if not x.is_cuda or triton.knobs.runtime.interpret:
@@ -57,7 +65,7 @@ def loss_launch(x: Tensor, dtype: torch.dtype) -> Launch:
         if columns == 4:
             return Launch(strips=16, columns=4, bands=64, longest=1, shortest=1)
         return Launch(strips=64, columns=1, bands=32, longest=2, shortest=2)
-    return Launch(strips=64 if torch.version.hip else 32, columns=columns)
+    return Launch(strips=64 if torch.version.hip else 32, columns=columns, registers=registers)
 
 
 def enhance_launch(x: Tensor, dtype: torch.dtype) -> Launch:
@@ -67,7 +75,7 @@ def enhance_launch(x: Tensor, dtype: torch.dtype) -> Launch:
             return Launch(strips=8, columns=4, bands=32, longest=2, shortest=2)
         return Launch(strips=32, columns=1, bands=32, longest=2, shortest=2)
     strips = 64 if torch.version.hip else 32
-    return Launch(strips, columns=4 if dtype == torch.float32 else 1, longest=64, programs=1024)
+    return Launch(strips, columns=4 if dtype == torch.float32 else 1, longest=64, programs=1024, registers=255)
 
 
 def _upper(matrix: np.ndarray) -> tuple[float, ...]:

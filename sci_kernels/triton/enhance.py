@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
-from .config import FUSED, enhance_launch
+from .config import enhance_launch
 from .primitives import ACC, aligned, clamp, divide, in_order, ptx_level, sigmoid
 from .strips import row_offsets, store_own, strip_position
 
@@ -248,12 +248,11 @@ def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool
     result = torch.empty_like(x)
     light = torch.empty_like(x) if illumination else None
     level = ptx_level(x, dtype)
-    options = {"maxnreg": 255} if level >= 1 else {}
     with torch.cuda.device_of(x):
         _enhance_kernel[(across * triton.cdiv(height, march * launch.bands),)](
             x, result, light if illumination else result, height, width, march, weights,
             ILLUMINATION_MIN, ILLUMINATION_MAX, illumination, x.dtype == torch.uint8,
             width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
-            launch.columns, num_warps=1, **FUSED, **options,
+            launch.columns, **launch.options(level),
         )  # fmt: skip
     return result, light

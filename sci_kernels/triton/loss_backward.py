@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..reference import compute_dtype
 from .color import launch_color_forward, launch_color_gradient
-from .config import FUSED, loss_launch
+from .config import loss_launch
 from .neighbours import (
     compare,
     illumination_distance,
@@ -297,11 +297,9 @@ def launch_loss_backward(
     y = launch_color_forward(x, dtype) if reference else x
     grad_y = torch.empty_like(y) if input_grad else y.new_empty(0)
     grad_l = torch.empty_like(light) if illumination_grad else light.new_empty(0)
-    launch = loss_launch(x, dtype)
+    launch = loss_launch(x, dtype, registers=255 if input_grad else 208)
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
-    # ptxas would rather spill than go beyond 168 registers.
-    options = {"maxnreg": 255 if input_grad else 208} if level >= 1 else {}
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):
@@ -310,7 +308,7 @@ def launch_loss_backward(
             scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
             fidelity, fidelity and not reference, input_grad, illumination_grad,
             x.shape[3] % 4 == 0 and launch.columns == 4, level, ACC[dtype],
-            launch.bands, launch.strips, launch.columns, num_warps=1, **FUSED, **options,
+            launch.bands, launch.strips, launch.columns, **launch.options(level),
         )  # fmt: skip
     if reference and input_grad:
         grad_y = launch_color_gradient(grad_loss, grad_y, x, light, fidelity_factor)

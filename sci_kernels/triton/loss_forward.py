@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..reference import compute_dtype
 from .color import launch_color_forward
-from .config import FUSED, loss_launch
+from .config import loss_launch
 from .neighbours import (
     compare,
     illumination_distance,
@@ -137,12 +137,13 @@ def launch_loss_forward(
     y = launch_color_forward(x, dtype) if reference else x
     launch = loss_launch(x, dtype)
     march, programs = tiles_of(x, launch)
+    level = ptx_level(x, dtype)
     partial = torch.empty(programs, dtype=dtype, device=x.device)
     with torch.cuda.device_of(x):
         _loss_fwd_kernel[(programs,)](
             x, y, light, partial, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
             scalar_bits(fidelity_weight / x.numel(), dtype), *x.shape[2:], march, x.shape[1], light.shape[1],
             color == "ycbcr", fidelity_weight != 0.0, not reference, x.shape[3] % 4 == 0 and launch.columns == 4,
-            ptx_level(x, dtype), ACC[dtype], launch.bands, launch.strips, launch.columns, num_warps=1, **FUSED,
+            level, ACC[dtype], launch.bands, launch.strips, launch.columns, **launch.options(level),
         )  # fmt: skip
     return partial.sum(dtype=torch.float64).to(dtype)
