@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,7 +31,7 @@ _TARGET = "sm_90"
 
 def measured_cases() -> dict[str, "Case"]:
     """By name, every launch worth compiling, and those besides that parity and speed are measured with."""
-    from .launches import DTYPES, WIDTH, cases, loss_case  # here, as Triton may be missing
+    from .launches import DTYPES, WIDTH, Case, cases, loss_case  # here, as Triton may be missing
 
     both, illumination = (True, True), (False, True)
     found = list(cases())
@@ -38,7 +39,24 @@ def measured_cases() -> dict[str, "Case"]:
     found += [loss_case(dtype, "ycbcr", 3, both, WIDTH - 1, 0.0) for dtype in DTYPES]
     variants = itertools.product((torch.float32, torch.float64), (1, 3), (WIDTH, WIDTH - 1), (1.5, 0.0))
     found += [loss_case(dtype, "reference", channels, both, *rest) for dtype, channels, *rest in variants]
+    forms = itertools.product((torch.uint8, torch.float32), (WIDTH, WIDTH - 1), (False, True))
+    found += [Case(f"enhance, default weights {form}", _default_enhance(*form)) for form in forms]
     return {case.name: case for case in found}
+
+
+def _default_enhance(dtype: torch.dtype, width: int, illumination: bool) -> Callable[[], None]:
+    """A call of the enhance kernel with the weights that come with the project: they are part of its code."""
+
+    def call() -> None:
+        from model import EnhanceNetwork, fold, load_weights
+        from sci_kernels import triton as launchers
+
+        network = EnhanceNetwork()
+        load_weights(network)
+        weights = tuple(fold(network).packed.flatten().tolist())
+        launchers.launch_enhance(torch.empty(1, 3, 64, width, dtype=dtype, device="cuda"), weights, illumination)
+
+    return call
 
 
 def compile_case(name: str) -> dict[str, object]:
@@ -84,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _longest_first(name: str) -> int:
     """So that no processor is left with a long compilation at the end."""
-    kinds = ("both", "input", "illumination", "enhance")
+    kinds = ("enhance", "both", "input", "illumination")
     return next((index for index, kind in enumerate(kinds) if kind in name), len(kinds))
 
 

@@ -16,6 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sci_kernels import triton as launchers
 from sci_kernels.constants import COLORS
+from sci_kernels.triton import neighbours
+
+from .devices import GPUS
 
 HEIGHT, WIDTH = 2160, 3840
 DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
@@ -143,6 +146,7 @@ def record(case: Case, target: str) -> list[RecordedLaunch]:
         unittest.mock.patch.object(triton.JITFunction, "run", run),
         unittest.mock.patch.object(torch.version, "hip", "any" if is_amd else None),
         unittest.mock.patch.object(torch.cuda, "get_device_capability", lambda device: capability),
+        unittest.mock.patch.object(neighbours, "multiprocessors", lambda device: GPUS[target].multiprocessors),
         unittest.mock.patch.object(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext()),
         FakeTensorMode(),
     ):
@@ -170,7 +174,8 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
         pixels = march * values["BANDS"] * values["STRIPS"] * values["COLS"]
     else:
         # Of planes one after another in one channel, the block is that many pixels; else of so many channels.
-        pixels = values["BLOCK"] * HEIGHT * WIDTH / values.get("count", HEIGHT * WIDTH)
+        taken = values["BLOCK"] if "BLOCK" in values else values["N"] * values["TRIPLES"]
+        pixels = taken * HEIGHT * WIDTH / values.get("count", HEIGHT * WIDTH)
     return RecordedLaunch(
         case, name, kernel, signature, constants, attributes, options, trips, pixels, _bytes_a_pixel(name, values)
     )

@@ -17,13 +17,11 @@ from .batch_norm import (
     launch_batch_norm_relu_sums,
     launch_batch_norm_statistics,
 )
+from .config import INTERPRETED
 from .enhance import launch_enhance
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
 from .retinex import launch_retinex_backward, launch_retinex_forward
-
-# Decided when the kernels above were decorated: later changes of TRITON_INTERPRET have no effect on them.
-INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 __all__ = [
     "INTERPRETED",

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..reference import compute_dtype
-from .config import BATCH_NORM_BLOCK, BATCH_NORM_FINISH, FUSED
+from .config import BATCH_NORM_BLOCK, BATCH_NORM_FINISH, FUSED, divide_up
 from .primitives import ACC
 
 
@@ -166,7 +166,7 @@ def launch_batch_norm_relu_gradient(
 
 
 def _blocks(z: Tensor) -> int:
-    return triton.cdiv(z.shape[2] * z.shape[3], BATCH_NORM_BLOCK)
+    return divide_up(z.shape[2] * z.shape[3], BATCH_NORM_BLOCK)
 
 
 def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool, ...] = ()) -> None:

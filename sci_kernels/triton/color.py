@@ -4,6 +4,7 @@
     dX[3t + k] = sum_p M[k][p] dY[3t + p]  -  g 2 f (L - X)[3t + k] / numel
 
 The second line is the gradient of the whole loss: the fidelity term acts on X itself, so it joins here.
+A thread takes 4 triples, three vectors of 4 elements, where all elements can be had so; else one.
 """
 
 import torch
@@ -12,28 +13,59 @@ import triton.language as tl
 from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
-from .config import COLOR_BLOCK, FUSED
+from .config import COLOR_BLOCK, FUSED, divide_up
 from .primitives import ACC, scalar, scalar_bits
+from .strips import join4, split4
 
 
 @triton.jit
-def _triples(count, BLOCK: tl.constexpr):
-    """Offsets of the first elements of this program's triples, and which of them exist."""
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    return 3 * index, index < count
+def _elements(count, TRIPLES: tl.constexpr, N: tl.constexpr):
+    """Offsets of the pieces that this program's threads read, TRIPLES triples each, and which threads have any."""
+    index = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
+    inside = index * TRIPLES < count
+    pieces = ()
+    if TRIPLES == 4:
+        first = 12 * index[:, None] + tl.arange(0, 4)[None, :]
+        inside = inside[:, None]
+    else:
+        first = 3 * index
+    for piece in tl.static_range(3):
+        pieces = pieces + (first + TRIPLES * piece,)
+    return pieces, inside
+
+
+@triton.jit
+def _load_elements(ptr, pieces, inside, TRIPLES: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
+    """3 TRIPLES consecutive elements, a tensor [N] each."""
+    result = ()
+    for piece in tl.static_range(3):
+        value = tl.load(ptr + pieces[piece], mask=inside, other=0.0).to(ACC)
+        result = result + (split4(value, N) if TRIPLES == 4 else (value,))
+    return result
+
+
+@triton.jit
+def _store_elements(ptr, pieces, inside, values, TRIPLES: tl.constexpr, N: tl.constexpr):
+    for piece in tl.static_range(3):
+        if TRIPLES == 4:
+            tl.store(ptr + pieces[piece], join4(values[4 * piece : 4 * piece + 4], N), mask=inside)
+        else:
+            tl.store(ptr + pieces[piece], values[piece], mask=inside)
 
 
 @triton.jit(do_not_specialize=["count"])
 def _color_fwd_kernel(
-    x_ptr, y_ptr, count, MATRIX: tl.constexpr, BIAS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr
-):
-    first, mask = _triples(count, BLOCK)
-    x0 = tl.load(x_ptr + first, mask=mask, other=0.0).to(ACC)
-    x1 = tl.load(x_ptr + first + 1, mask=mask, other=0.0).to(ACC)
-    x2 = tl.load(x_ptr + first + 2, mask=mask, other=0.0).to(ACC)
-    for p in tl.static_range(3):
-        y = MATRIX[p] * x0 + MATRIX[3 + p] * x1 + MATRIX[6 + p] * x2 + BIAS[p]
-        tl.store(y_ptr + first + p, y, mask=mask)
+    x_ptr, y_ptr, count, MATRIX: tl.constexpr, BIAS: tl.constexpr, TRIPLES: tl.constexpr, ACC: tl.constexpr,
+    N: tl.constexpr,
+):  # fmt: skip
+    pieces, inside = _elements(count, TRIPLES, N)
+    x = _load_elements(x_ptr, pieces, inside, TRIPLES, N, ACC)
+    y = ()
+    for t in tl.static_range(TRIPLES):
+        for p in tl.static_range(3):
+            value = MATRIX[p] * x[3 * t] + MATRIX[3 + p] * x[3 * t + 1] + MATRIX[6 + p] * x[3 * t + 2] + BIAS[p]
+            y = y + (value,)
+    _store_elements(y_ptr, pieces, inside, y, TRIPLES, N)
 
 
 @triton.jit(do_not_specialize=["grad_loss_ptr", "fidelity_factor", "count"])
@@ -47,33 +79,41 @@ def _color_bwd_kernel(
     count,
     MATRIX: tl.constexpr,
     FIDELITY: tl.constexpr,
+    TRIPLES: tl.constexpr,
     ACC: tl.constexpr,
-    BLOCK: tl.constexpr,
+    N: tl.constexpr,
 ):
-    first, mask = _triples(count, BLOCK)
-    g0 = tl.load(grad_y_ptr + first, mask=mask, other=0.0)
-    g1 = tl.load(grad_y_ptr + first + 1, mask=mask, other=0.0)
-    g2 = tl.load(grad_y_ptr + first + 2, mask=mask, other=0.0)
-    scale = tl.load(grad_loss_ptr).to(ACC) * scalar(fidelity_factor, ACC)
-    for k in tl.static_range(3):
-        grad = MATRIX[3 * k] * g0 + MATRIX[3 * k + 1] * g1 + MATRIX[3 * k + 2] * g2
-        if FIDELITY:
-            x = tl.load(x_ptr + first + k, mask=mask, other=0.0).to(ACC)
-            light = tl.load(l_ptr + first + k, mask=mask, other=0.0).to(ACC)
-            grad -= scale * (light - x)
-        tl.store(grad_x_ptr + first + k, grad, mask=mask)
+    pieces, inside = _elements(count, TRIPLES, N)
+    g = _load_elements(grad_y_ptr, pieces, inside, TRIPLES, N, ACC)
+    if FIDELITY:
+        x = _load_elements(x_ptr, pieces, inside, TRIPLES, N, ACC)
+        light = _load_elements(l_ptr, pieces, inside, TRIPLES, N, ACC)
+        scale = tl.load(grad_loss_ptr).to(ACC) * scalar(fidelity_factor, ACC)
+    grads = ()
+    for t in tl.static_range(TRIPLES):
+        for k in tl.static_range(3):
+            grad = MATRIX[3 * k] * g[3 * t] + MATRIX[3 * k + 1] * g[3 * t + 1] + MATRIX[3 * k + 2] * g[3 * t + 2]
+            if FIDELITY:
+                grad -= scale * (light[3 * t + k] - x[3 * t + k])
+            grads = grads + (grad,)
+    _store_elements(grad_x_ptr, pieces, inside, grads, TRIPLES, N)
 
 
 _MATRIX = tuple(value for row in COLOR_MATRIX for value in row)
 
 
+def _triples(x: Tensor, dtype: torch.dtype) -> int:
+    """Triples a thread takes: 4 where all elements come in vectors of 4."""
+    return 4 if x.numel() % 12 == 0 and dtype == torch.float32 else 1
+
+
 def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Y of a contiguous input, in `dtype`."""
     y = torch.empty_like(x, dtype=dtype)
-    count = x.numel() // 3
+    count, triples = x.numel() // 3, _triples(x, dtype)
     with torch.cuda.device_of(x):
-        _color_fwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
-            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, ACC[dtype], COLOR_BLOCK, num_warps=4, **FUSED
+        _color_fwd_kernel[(divide_up(count, triples * COLOR_BLOCK),)](
+            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, triples, ACC[dtype], COLOR_BLOCK, num_warps=4, **FUSED
         )
     return y
 
@@ -86,10 +126,10 @@ def launch_color_gradient(
     It takes the memory of `grad_y` where it fits: a triple is read whole before it is written.
     """
     grad_x = grad_y if grad_y.dtype == x.dtype else torch.empty_like(x)
-    count = x.numel() // 3
+    count, triples = x.numel() // 3, _triples(x, grad_y.dtype)
     with torch.cuda.device_of(x):
-        _color_bwd_kernel[(triton.cdiv(count, COLOR_BLOCK),)](
+        _color_bwd_kernel[(divide_up(count, triples * COLOR_BLOCK),)](
             grad_loss, grad_y, x, light, grad_x, scalar_bits(fidelity_factor, grad_y.dtype), count, _MATRIX,
-            fidelity_factor != 0.0, ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4, **FUSED,
+            fidelity_factor != 0.0, triples, ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4, **FUSED,
         )  # fmt: skip
     return grad_x

@@ -16,8 +16,9 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import enhance_launch
+from .neighbours import tiles_of
 from .primitives import ACC, aligned, clamp, divide, in_order, ptx_level, sigmoid
-from .strips import row_offsets, store_own, strip_position
+from .strips import row_offsets, split4, store_own, strip_position
 
 _LAYER = tl.constexpr(84)  # weights of a layer: 3 times 27 and a bias
 _CHANNEL = tl.constexpr(28)
@@ -51,14 +52,6 @@ def _load(ptr, columns, inside, row_inside, BYTES: tl.constexpr, VECTOR: tl.cons
 
 
 @triton.jit
-def _split4(strip, N: tl.constexpr):
-    even, odd = tl.split(tl.reshape(strip, [N, 2, 2]))
-    a, c = tl.split(even)
-    b, d = tl.split(odd)
-    return (a, b, c, d)
-
-
-@triton.jit
 def _image_row(
     x_ptr, plane, row, columns, inside, H, W, SIDE: tl.constexpr, BYTES: tl.constexpr, VECTOR: tl.constexpr,
     COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
@@ -70,10 +63,10 @@ def _image_row(
     for channel in tl.static_range(3):
         ptr = x_ptr + channel * plane + start
         if VECTOR:
-            own = _split4(_load(ptr, columns[1], inside[1], row_inside, BYTES, True, ACC), N)
+            own = split4(_load(ptr, columns[1], inside[1], row_inside, BYTES, True, ACC), N)
             if SIDE == 3:
-                before = _split4(_load(ptr, columns[0], inside[0], row_inside, BYTES, True, ACC), N)
-                after = _split4(_load(ptr, columns[2], inside[2], row_inside, BYTES, True, ACC), N)
+                before = split4(_load(ptr, columns[0], inside[0], row_inside, BYTES, True, ACC), N)
+                after = split4(_load(ptr, columns[2], inside[2], row_inside, BYTES, True, ACC), N)
                 result = result + before[1:] + own + after[:3]
             else:
                 result = result + own
@@ -241,15 +234,14 @@ def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool
     """
     x = aligned(image)
     dtype = compute_dtype(x)
-    n, _, height, width = x.shape
+    height, width = x.shape[2:]
     launch = enhance_launch(x, dtype)
-    across = n * triton.cdiv(width, launch.strips * launch.columns)
-    march = launch.march(height, across)
+    march, programs = tiles_of(x, launch)
     result = torch.empty_like(x)
     light = torch.empty_like(x) if illumination else None
     level = ptx_level(x, dtype)
     with torch.cuda.device_of(x):
-        _enhance_kernel[(across * triton.cdiv(height, march * launch.bands),)](
+        _enhance_kernel[(programs,)](
             x, result, light if illumination else result, height, width, march, weights,
             ILLUMINATION_MIN, ILLUMINATION_MAX, illumination, x.dtype == torch.uint8,
             width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,

@@ -33,7 +33,7 @@ from .neighbours import (
     tiles_of,
 )
 from .primitives import ACC, SCALARS, TINY, aligned, in_order, ptx_level, scalar, scalar_bits, signed
-from .strips import load_own, row_offsets, split_own, store_own, strip_columns, strip_position
+from .strips import load_own, prefetch, row_offsets, split_own, store_own, strip_columns, strip_position
 
 
 @triton.jit
@@ -169,6 +169,8 @@ def _loss_bwd_kernel(
     Y_GRAD: tl.constexpr,
     L_GRAD: tl.constexpr,
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
+    PREFETCH: tl.constexpr,
+    BRANCHES: tl.constexpr,
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BANDS: tl.constexpr,
@@ -202,6 +204,10 @@ def _loss_bwd_kernel(
     for step in range(-2, march):
         row = top + step
         sums2 = nothing
+        if PREFETCH:
+            ahead = row_offsets(row + 3, H, W, False)
+            prefetch(y_ptr + ahead, plane, left, W, Y_CHANNELS, PREFETCH)
+            prefetch(l_ptr + ahead, plane, left, W, L_CHANNELS, PREFETCH)
         for dy in tl.static_range(2, 0, -1):
             ratios = row_ratios(row, dy, H, scalar(row_ratio2 if dy == 2 else row_ratio1, ACC), column1, column2)
             v, light = own_columns(
@@ -209,7 +215,7 @@ def _loss_bwd_kernel(
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
             )  # fmt: skip
             sums = sums2 if dy == 2 else sums1
-            if H >= 3:  # always: see the module docstring
+            if not BRANCHES or H >= 3:  # always: see the module docstring
                 sums0, sums = _add_own_pairs(
                     v0, light0, sums0, v, light, sums, ratios, False,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -218,7 +224,7 @@ def _loss_bwd_kernel(
                 y_ptr, l_ptr, plane, row + dy, columns, beside, H, W, u, False,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if H >= 3:  # always
+            if not BRANCHES or H >= 3:  # always
                 sums0 = _add_side_pairs(
                     v0, light0, sums0, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -227,7 +233,7 @@ def _loss_bwd_kernel(
                 y_ptr, l_ptr, plane, row, columns, beside, H, W, u, dy == 1,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if H >= 3:  # always
+            if not BRANCHES or H >= 3:  # always
                 sums = _add_side_pairs(
                     v, light, sums, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -235,7 +241,7 @@ def _loss_bwd_kernel(
             if dy == 2:
                 sums2 = sums
                 ratios = row_ratios(row, 0, H, own_ratio, column1, column2)
-                if H >= 3:  # always
+                if not BRANCHES or H >= 3:  # always
                     sums0 = _add_side_pairs(
                         v0, light0, sums0, side_v, side_light, ratios,
                         Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -297,7 +303,7 @@ def launch_loss_backward(
     y = launch_color_forward(x, dtype) if reference else x
     grad_y = torch.empty_like(y) if input_grad else y.new_empty(0)
     grad_l = torch.empty_like(light) if illumination_grad else light.new_empty(0)
-    launch = loss_launch(x, dtype, registers=255 if input_grad else 208)
+    launch = loss_launch(x, dtype, backward=True)
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
     fidelity = fidelity_weight != 0.0
@@ -307,8 +313,8 @@ def launch_loss_backward(
             grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
             scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
             fidelity, fidelity and not reference, input_grad, illumination_grad,
-            x.shape[3] % 4 == 0 and launch.columns == 4, level, ACC[dtype],
-            launch.bands, launch.strips, launch.columns, **launch.options(level),
+            x.shape[3] % 4 == 0 and launch.columns == 4, launch.prefetch if level else 0, launch.branches, level,
+            ACC[dtype], launch.bands, launch.strips, launch.columns, **launch.options(level),
         )  # fmt: skip
     if reference and input_grad:
         grad_y = launch_color_gradient(grad_loss, grad_y, x, light, fidelity_factor)

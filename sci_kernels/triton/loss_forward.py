@@ -23,7 +23,7 @@ from .neighbours import (
     tiles_of,
 )
 from .primitives import ACC, SCALARS, aligned, ptx_level, scalar, scalar_bits
-from .strips import load_own, row_offsets, split_own, strip_columns, strip_position
+from .strips import load_own, prefetch, row_offsets, split_own, strip_columns, strip_position
 
 
 @triton.jit
@@ -67,6 +67,7 @@ def _loss_fwd_kernel(
     FIDELITY: tl.constexpr,
     Y_IS_INPUT: tl.constexpr,
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
+    PREFETCH: tl.constexpr,
     PTX: tl.constexpr,
     ACC: tl.constexpr,
     BANDS: tl.constexpr,
@@ -98,6 +99,10 @@ def _loss_fwd_kernel(
     total = tl.zeros([N], ACC)
     for step in range(0, march):
         row = top + step
+        if PREFETCH:
+            ahead = row_offsets(row + 1, H, W, False)
+            prefetch(y_ptr + ahead, plane, left, W, Y_CHANNELS, PREFETCH)
+            prefetch(l_ptr + ahead, plane, left, W, L_CHANNELS, PREFETCH)
         v, light = own_columns(
             y_ptr, l_ptr, plane, row, columns, inside, H, W, u, Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC
         )
@@ -135,7 +140,7 @@ def launch_loss_forward(
     dtype = compute_dtype(x, light)
     reference = color == "reference"
     y = launch_color_forward(x, dtype) if reference else x
-    launch = loss_launch(x, dtype)
+    launch = loss_launch(x, dtype, backward=False)
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
     partial = torch.empty(programs, dtype=dtype, device=x.device)
@@ -144,6 +149,7 @@ def launch_loss_forward(
             x, y, light, partial, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
             scalar_bits(fidelity_weight / x.numel(), dtype), *x.shape[2:], march, x.shape[1], light.shape[1],
             color == "ycbcr", fidelity_weight != 0.0, not reference, x.shape[3] % 4 == 0 and launch.columns == 4,
-            level, ACC[dtype], launch.bands, launch.strips, launch.columns, **launch.options(level),
+            launch.prefetch if level else 0, level, ACC[dtype], launch.bands, launch.strips, launch.columns,
+            **launch.options(level),
         )  # fmt: skip
     return partial.sum(dtype=torch.float64).to(dtype)

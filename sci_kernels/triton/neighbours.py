@@ -14,6 +14,7 @@ The reference colour mode reads triples that straddle rows, so its Y is written 
 back the same way; the ycbcr mode needs no buffer.
 """
 
+import functools
 import math
 
 import torch
@@ -21,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .config import YCBCR_FACTOR, Launch
+from .config import YCBCR_FACTOR, Launch, divide_up, multiprocessors
 from .primitives import exp2, scalar, scalar_bits
 from .strips import load_own, load_sides, row_offsets, split_own, split_sides
 
@@ -142,6 +143,13 @@ def scalars6(a, b, c, d, e, f, ACC: tl.constexpr):
 def scalar_arguments(x: Tensor, sigma: float, color: str, smooth_weight: float, dtype: torch.dtype) -> tuple[int, ...]:
     """s U, the logarithms of the ratios, and the pair factor, as the kernels take them."""
     n, _, h, w = x.shape
+    return _scalars(n, h, w, sigma, color, smooth_weight, dtype)
+
+
+@functools.lru_cache(1024)
+def _scalars(
+    n: int, h: int, w: int, sigma: float, color: str, smooth_weight: float, dtype: torch.dtype
+) -> tuple[int, ...]:
     scale = math.sqrt(math.log2(math.e) / 2.0) / sigma
     factor = YCBCR_FACTOR if color == "ycbcr" else (1.0,) + (0.0,) * 5
     ratios = (math.log2(side / (side - distance)) for side in (h, w) for distance in (1, 2))
@@ -152,6 +160,6 @@ def scalar_arguments(x: Tensor, sigma: float, color: str, smooth_weight: float, 
 def tiles_of(x: Tensor, launch: Launch) -> tuple[int, int]:
     """Rows that a thread marches down, and programs."""
     n, _, h, w = x.shape
-    across = n * triton.cdiv(w, launch.strips * launch.columns)
-    march = launch.march(h, across)
-    return march, across * triton.cdiv(h, march * launch.bands)
+    across = n * divide_up(w, launch.strips * launch.columns)
+    march = launch.march(h, across, multiprocessors(x.get_device()))
+    return march, across * divide_up(h, march * launch.bands)

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .config import INTERPRETED
+
 # Triton's name for the dtype that arithmetic is done in.
 ACC = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -47,7 +49,7 @@ def scalar(bits, ACC: tl.constexpr):
 
 def ptx_level(x: Tensor, dtype: torch.dtype) -> int:
     """0: plain Triton (float64, ROCm, interpreted); 1: NVIDIA; 2: NVIDIA from sm_86 on."""
-    if dtype != torch.float32 or not x.is_cuda or torch.version.hip or triton.knobs.runtime.interpret:
+    if dtype != torch.float32 or not x.is_cuda or torch.version.hip or INTERPRETED:
         return 0
     return 2 if torch.cuda.get_device_capability(x.device) >= (8, 6) else 1
 

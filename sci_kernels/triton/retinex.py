@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
-from .config import FUSED, RETINEX_BLOCK
+from .config import FUSED, RETINEX_BLOCK, divide_up
 from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, reciprocal, sigmoid, store_block
 
 
@@ -172,7 +172,7 @@ def _launch(kernel, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], si
     # ptxas would rather spill than go beyond 80 registers.
     options = {"maxnreg": 168} if level >= 1 else {}
     with torch.cuda.device_of(like):
-        kernel[(triton.cdiv(like.numel(), block),)](
+        kernel[(divide_up(like.numel(), block),)](
             *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute],
             block, num_warps=4, **FUSED, **options,
         )  # fmt: skip

@@ -10,6 +10,22 @@ import triton.language as tl
 
 
 @triton.jit
+def split4(strip, N: tl.constexpr):
+    """The four columns [N] of a strip [N, 4]; all of a row lie in one thread, so nothing moves."""
+    even, odd = tl.split(tl.reshape(strip, [N, 2, 2]))
+    a, c = tl.split(even)
+    b, d = tl.split(odd)
+    return (a, b, c, d)
+
+
+@triton.jit
+def join4(columns, N: tl.constexpr):
+    """The strip [N, 4] of four columns [N]."""
+    a, b, c, d = columns
+    return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [N, 4])
+
+
+@triton.jit
 def strip_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS: tl.constexpr):
     """This program's image, and the first row and column of each thread's strips [N], N = BANDS * STRIPS.
 
@@ -77,6 +93,24 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
 
 
 @triton.jit
+def prefetch(ptr, plane, left, W, CHANNELS: tl.constexpr, PREFETCH: tl.constexpr):
+    """Asks for a strip and the columns beside it in the row that `ptr` points at, to be near when they are read.
+
+    PREFETCH is the cache, 1 or 2. What neighbouring threads ask for together is all but the last thread's right side.
+    """
+    if PREFETCH == 1:
+        asm: tl.constexpr = "prefetch.global.L1 [$1]; mov.b32 $0, 0;"
+    else:
+        asm: tl.constexpr = "prefetch.global.L2 [$1]; mov.b32 $0, 0;"
+    before = tl.maximum(tl.minimum(left, W) - 2, 0)
+    after = tl.minimum(left + 4, W - 1)
+    for channel in tl.static_range(CHANNELS):
+        row = ptr + channel * plane
+        tl.inline_asm_elementwise(asm, "=r,l", [row + before], dtype=tl.int32, is_pure=False, pack=1)
+        tl.inline_asm_elementwise(asm, "=r,l", [row + after], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
 def load_sides(ptr, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
     """The columns beside the strip in the pieces they are read in, 0 outside the image.
 
@@ -94,13 +128,7 @@ def load_sides(ptr, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, 
 @triton.jit
 def split_own(pieces, VECTOR: tl.constexpr, N: tl.constexpr):
     """The strip as COLS columns [N]."""
-    if VECTOR:
-        even, odd = tl.split(tl.reshape(pieces[0], [N, 2, 2]))
-        a, c = tl.split(even)
-        b, d = tl.split(odd)
-        return (a, b, c, d)
-    else:
-        return pieces
+    return split4(pieces[0], N) if VECTOR else pieces
 
 
 @triton.jit
@@ -121,9 +149,7 @@ def store_own(ptr, columns, owned, wanted, own, VECTOR: tl.constexpr, COLS: tl.c
     Where they are not VECTOR, each where its mask in `owned` [N] says so.
     """
     if VECTOR:
-        a, b, c, d = own
-        strip = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [N, 4])
-        tl.store(ptr + columns[1], strip, mask=wanted[:, None])
+        tl.store(ptr + columns[1], join4(own, N), mask=wanted[:, None])
     else:
         for j in tl.static_range(COLS):
             tl.store(ptr + columns[2 + j], own[j], mask=wanted & owned[j])
