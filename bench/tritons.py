@@ -1,13 +1,14 @@
 """Every supported Triton compiles the kernels, for GPUs that need not be present, to the code of the pinned one.
 
-    python -m bench tritons [--all] [--record] [--folder DIR]
+    python -m bench tritons [--all | --record] [--folder DIR]
 
 Each release's wheel is put into a folder of its own, without its PyTorch, and `python -m bench kernels` runs with it
 and with the PyTorch at hand. By default every kernel is compiled once, in float32 and uint8, for one GPU by the oldest,
 by 3.6 and by the newest Triton, and for two more by the newest; with --all every launch of `bench/launches.py`, by
 the pinned one too, for all three. It fails where a kernel does not compile or has a stack, and where its instructions
-are a few percent more than those recorded in bench/instructions.json; --record writes that file (with --all). A
-release that cannot be fetched is skipped, in so many words.
+are a few percent more than recorded in bench/instructions.json or, where they are not recorded, than the pinned
+Triton's. --record writes that file, which changes with the kernels. A release that cannot be fetched is skipped, in so
+many words.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from .tried import FOLDER, PINNED_TRITON, TRITONS
 
 RECORDED = Path(__file__).with_name("instructions.json")
 TARGETS = ("sm_90", "sm_80", "gfx942")
+COUNTED = TARGETS[:2]
 # Every kernel once; one channel of reference colours is the quickest to compile that has the two colour kernels.
 CORE = "^(fp32 (ycbcr 3 both|reference 1 both|retinex|batch_norm|enhance)|u8 enhance)$"
 CORE_MARGIN, MARGIN = 0.05, 0.03  # more instructions than recorded
@@ -102,13 +104,15 @@ def summary(rows: list[dict], recorded: dict[str, float]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench tritons", description=__doc__.splitlines()[0])
-    parser.add_argument("--all", action="store_true", help="every launch, by every Triton, for all targets")
-    parser.add_argument("--record", action="store_true", help="write the pinned Triton's instructions; with --all")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--all", action="store_true", help="every launch, by every Triton, for all targets")
+    what.add_argument("--record", action="store_true", help="write the core set's instructions by the pinned Triton")
     parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where the wheels are put")
     args = parser.parse_args(argv)
-    if args.record and not args.all:
-        parser.error("--record needs --all")
-    counts = json.loads(RECORDED.read_text("utf-8")) if RECORDED.is_file() else {}
+    if args.record:
+        record(args.folder)
+        return 0
+    counts = json.loads(RECORDED.read_text("utf-8"))
     failed, skipped = 0, []
     for version, targets in plan(args.all):
         try:
@@ -122,26 +126,34 @@ def main(argv: list[str] | None = None) -> int:
             failed += 1
             continue
         for target in targets:
-            failed += not tried(place, target, counts, args)
-        if args.record:
-            write_json(RECORDED, counts)
+            failed += not tried(place, target, counts, args.all)
     print(f"{failed or 'none'} of these failed" + (f"; skipped: Triton {', '.join(skipped)}" if skipped else ""))
     return 1 if failed else 0
 
 
-def tried(place: Path, target: str, counts: dict[str, dict[str, float]], args: argparse.Namespace) -> bool:
+def record(folder: Path) -> None:
+    """Writes what the core set needs by the pinned Triton, where instructions are counted."""
+    place = fetch(PINNED_TRITON, folder)
+    write_json(RECORDED, {target: instructions(compiled(place, target, CORE)) for target in COUNTED})
+
+
+def instructions(rows: list[dict]) -> dict[str, float]:
+    return {name(row): row["instructions"] for row in rows if row["instructions"]}
+
+
+def tried(place: Path, target: str, counts: dict[str, dict[str, float]], everything: bool) -> bool:
     """Compiles for one target, says what came of it, and tells whether it is as it must be."""
     print(f"{place.name}, {target}: ", end="", flush=True)
     try:
-        rows = compiled(place, target, "" if args.all else CORE)
+        rows = compiled(place, target, "" if everything else CORE)
     except RuntimeError as error:
         print(f"FAILED\n{error}", flush=True)
         return False
-    if args.record and place.name == f"triton-{PINNED_TRITON}":
-        counts[target] = {name(row): row["instructions"] for row in rows if row["instructions"]}
-    recorded = counts.get(target, {})
+    recorded = counts.setdefault(target, {})
     kernels = {text.split()[0] for target in counts for text in counts[target]}
-    wrong = list(faults(rows, kernels, recorded, MARGIN if args.all else CORE_MARGIN))
+    wrong = list(faults(rows, kernels, recorded, MARGIN if everything else CORE_MARGIN))
+    if place.name == f"triton-{PINNED_TRITON}":
+        counts[target] = instructions(rows) | recorded
     print("\n  FAILED: ".join([summary(rows, recorded), *wrong]), flush=True)
     return not wrong
 
