@@ -14,9 +14,9 @@ READY := $(VENV)/.installed
 endif
 
 # Threads that wait without spinning: on cores shared with other programs, spinning can cost a factor of thirty.
-demo test bench: export OMP_WAIT_POLICY ?= passive
+demo test matrix bench: export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test figures bench report gpu lint wheel clean
+.PHONY: help demo test compile matrix figures bench report gpu lint wheel clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,12 @@ demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR take
 # On all processors where pytest-xdist is installed; an environment given by VENV= may lack it.
 test: $(READY) ## all tests; those marked gpu skip where there is none
 	$(RUN) -m pytest $$($(RUN) -c 'import importlib.util; print("-n auto" * bool(importlib.util.find_spec("xdist")))')
+
+compile: $(READY) ## the kernels by the oldest Triton supported, 3.6 and the newest (4 minutes; fetches them once, 1 GB)
+	@$(RUN) -m bench tritons
+
+matrix: $(READY) ## all kernels by every Triton, the core tests in whole environments (hours; fetches 15 GB)
+	@$(RUN) -m bench tritons --all; status=$$?; $(RUN) -m bench environments && exit $$status
 
 figures: $(READY) ## measure every figure the project promises, here and now (about 3 minutes)
 	@$(RUN) -m bench figures
@@ -54,13 +60,13 @@ wheel: $(READY) ## the pure-Python wheel, in dist/
 	$(RUN) -m pip wheel . --no-deps --no-build-isolation --wheel-dir dist
 
 clean: ## remove build products and caches; keeps .venv, demo/ and runs/
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .benchmarks
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .benchmarks .tried
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # The stamp comes last, so that an interrupted installation is taken up again. Build isolation is off so that the
 # pinned setuptools builds the project; pip asks the network only for what is missing.
 $(VENV)/.installed: constraints.txt setup.py pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed by the pinned versions, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -c constraints.txt setuptools
 	$(RUN) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'

@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 # Read, not imported: importing would need torch where only a wheel is being built.
 VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "sci_kernels/__init__.py").read_text("utf-8"), re.M).group(1)
+# Of PyTorch and Triton the oldest releases that the kernels are tried with.
+BOUNDS = re.findall(r'Supported\("\w+", "([\d.]+)"', (ROOT / "sci_kernels/versions.py").read_text("utf-8"))
+OLDEST_TORCH, OLDEST_TRITON = BOUNDS
 README = ROOT / "README.md"
 
 # Triton publishes wheels for these platforms; everywhere else the library runs without it.
@@ -31,11 +34,11 @@ setup(
     long_description_content_type="text/markdown",
     license_expression="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.10",
     packages=find_packages(include=["sci_kernels", "sci_kernels.*"]),
     package_data={"sci_kernels": ["py.typed", "native/*.c", "native/*.h"]},
     zip_safe=False,
-    install_requires=["torch>=2.11", "numpy>=1.26", f"triton>=3.6; {HAS_TRITON}"],
+    install_requires=[f"torch>={OLDEST_TORCH}", "numpy>=1.26", f"triton>={OLDEST_TRITON}; {HAS_TRITON}"],
     extras_require={"model": MODEL, "train": TRAIN, "evaluate": EVALUATE, "niqe": NIQE, "bench": BENCH, "dev": DEV}
     | {"video": VIDEO, "onnx": ONNX},
 )

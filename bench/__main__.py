@@ -7,6 +7,7 @@ COMMANDS = {
     "all": "kernels, loss, retinex, enhance and step on this machine, beside the bounds for a GPU",
     "convolutions": "the 16-to-16 convolutions of training: kernels and times",
     "demo": "train on low-light photographs, enhance them, show them",
+    "environments": "the core tests in whole environments, from the oldest releases supported to the newest",
     "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
     "gpu": "what only a GPU can show, in stages: parity, speed, tests, memory checks, ncu",
@@ -17,6 +18,7 @@ COMMANDS = {
     "retinex": "the same of the Retinex step",
     "sweep": "other launches of each kernel, timed on a GPU",
     "step": "the whole training step by every provider, its parts, and the largest image that fits",
+    "tritons": "compile the kernels with every supported Triton, and compare the instructions",
 }
 
 
@@ -38,6 +40,8 @@ def main() -> int:
         from .convolutions import main as run
     elif command == "demo":
         from .demo import main as run
+    elif command == "environments":
+        from .environments import main as run
     elif command == "figures":
         from .figures import main as run
     elif command == "gpu":
@@ -50,6 +54,8 @@ def main() -> int:
         from .report import main as run
     elif command == "sweep":
         from .sweep import main as run
+    elif command == "tritons":
+        from .tritons import main as run
     else:
         print(f"{command}: no such command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

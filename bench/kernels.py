@@ -93,7 +93,15 @@ def rows(targets: list[str], only: str = "") -> Iterator[dict[str, object]]:
 
 def _row(launch: tuple[str, int, int]) -> dict[str, object]:
     target, index, number = launch
-    return compile_for(record(list(cases())[index], target)[number], target)
+    recorded = record(list(cases())[index], target)[number]
+    try:
+        return compile_for(recorded, target)
+    except Exception as error:
+        cause = error  # of a compiler's error, which says where, the one that says what
+        while cause.__cause__:
+            cause = cause.__cause__
+        what = f"{recorded.name} of {recorded.case!r} for {target} does not compile: {cause}"
+        raise RuntimeError(what if cause is error else f"{what}\n{error}") from error
 
 
 def describe(row: dict[str, object]) -> str:
@@ -105,7 +113,7 @@ def describe(row: dict[str, object]) -> str:
         counted = f"{row['instructions']:8.1f}{row['loads']:7.2f}"
         issue = f"{gpu.issue_ms(row['instructions'], pixels):8.3f}"
     return (
-        f"{row['target']:8}{row['kernel']:21}{row['case']:32}{row['registers']:5}{row['stack']:6}{row['shared']:7}"
+        f"{row['target']:8}{row['kernel']:22}{row['case']:32}{row['registers']:5}{row['stack']:6}{row['shared']:7}"
         f"{counted}{row['bytes']:6.0f}{row['warps']:4}/{gpu.warps}{issue}{gpu.memory_ms(row['bytes'], pixels):8.3f}"
     )
 
@@ -123,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         gpu = GPUS[target]
         units = f"{gpu.multiprocessors} x {gpu.lanes} lanes at {gpu.clock_ghz} GHz"
         print(f"{target}: {gpu.name}, {units}, {gpu.bandwidth_tb} TB/s")
-    print(f"{'':61}  regs stack shared instr/px ld/px  B/px  warps  issue  memory (ms, 3840x2160)")
+    print(f"{'':62}  regs stack shared instr/px ld/px  B/px  warps  issue  memory (ms, 3840x2160)")
     result = []
     for row in rows(args.target, args.only):
         result.append(row)

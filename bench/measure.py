@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +112,7 @@ def environment() -> dict[str, object]:
     """What a figure depends on: machine, versions, commit, date."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),

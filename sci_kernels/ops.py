@@ -20,7 +20,7 @@ from torch import Tensor
 from torch._C._functorch import TransformType
 from torch.autograd import forward_ad
 
-from . import blocked, native
+from . import blocked, native, versions
 from .reference import compute_dtype, promoted_dtype
 
 
@@ -103,6 +103,10 @@ def triton_launchers(device: torch.device) -> ModuleType:
     """The Triton launchers, or a RuntimeError that says why they cannot run on this device."""
     try:
         from . import triton as launchers
+    except versions.UnsupportedVersionError as error:
+        raise RuntimeError(
+            f"impl='triton' cannot run here: {error}; install one of those, or use impl='blocked' or 'native'"
+        ) from error
     except ImportError as error:
         raise RuntimeError(
             f"impl='triton' needs the triton package, which cannot be imported here ({error}); "

@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import sci_kernels  # noqa: E402
-from sci_kernels import native  # noqa: E402
+from sci_kernels import native, versions  # noqa: E402
 from tests.ptx.process import Executor  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +58,19 @@ def load_golden(name: str, folder: Path = GOLDEN) -> dict[str, torch.Tensor]:
         return {key: torch.from_numpy(arrays[key].copy()) for key in arrays.files}
 
 
+def interpreter_fault() -> str | None:
+    """Why Triton's interpreter cannot run the kernels in this process, or None."""
+    if torch.cuda.is_available():
+        return "with a GPU present, Triton compiles its kernels instead of interpreting them"
+    try:
+        import triton
+    except ImportError:
+        return "needs Triton"
+    if versions.release(triton.__version__) < (3, 7) and versions.release(np.__version__) >= (2, 4):
+        return f"the interpreter of Triton {triton.__version__} takes int() of arrays, which NumPy refuses from 2.4 on"
+    return None
+
+
 @pytest.fixture
 def golden():
     return load_golden
@@ -86,8 +99,8 @@ def fused(request, monkeypatch) -> tuple[str, str]:
         pytest.skip(reason)
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a GPU that PyTorch can use")
-    if (impl, device) == ("triton", "cpu") and torch.cuda.is_available():
-        pytest.skip("with a GPU present, Triton compiles its kernels instead of interpreting them")
+    if (impl, device) == ("triton", "cpu") and (reason := interpreter_fault()):
+        pytest.skip(reason)
     return impl, device
 
 

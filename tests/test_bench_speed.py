@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 
 from tests.conftest import ROOT
 
@@ -39,5 +38,5 @@ def test_parity_first_then_time_and_bandwidth(tmp_path):
 
 
 def test_make_test_does_not_collect_it():
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    assert options["testpaths"] == ["tests"] and (ROOT / "bench" / "test_speed.py").is_file()
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    assert 'testpaths = ["tests"]' in lines and (ROOT / "bench" / "test_speed.py").is_file()

@@ -11,6 +11,7 @@ from model.fused import fused_network
 from model.networks import CalibrateNetwork, EnhanceNetwork, Network
 from model.statistics import planned_for_gpu
 from sci_kernels import LossFunction
+from tests.conftest import interpreter_fault
 
 KINDS = {"enhance": EnhanceNetwork, "calibrate": CalibrateNetwork}
 
@@ -69,9 +70,8 @@ def test_gradients_and_statistics_in_float64(kind, size, checkpoint, host):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_way_of_a_gpu(kind, checkpoint):
     """Contiguous features, and the Triton kernels, interpreted."""
-    pytest.importorskip("triton")
-    if torch.cuda.is_available():
-        pytest.skip("with a GPU present, Triton compiles its kernels instead of interpreting them")
+    if reason := interpreter_fault():
+        pytest.skip(reason)
     expected = gradients(network(kind, "reference"), picture(2, 6, 7))
     with planned_for_gpu():
         check(kind, gradients(network(kind, checkpoint=checkpoint), picture(2, 6, 7)), expected)

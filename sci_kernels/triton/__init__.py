@@ -1,4 +1,15 @@
-"""Launchers of the Triton kernels; importing this package imports Triton."""
+"""Launchers of the Triton kernels; importing this package imports Triton.
+
+Raises UnsupportedVersionError, before anything is asked of it, where it or PyTorch is too old.
+"""
+
+import torch
+import triton
+
+from .. import versions
+
+versions.check(versions.TORCH, torch.__version__)
+versions.check(versions.TRITON, getattr(triton, "__version__", ""))
 
 from .batch_norm import (
     launch_batch_norm_relu,

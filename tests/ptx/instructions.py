@@ -180,6 +180,10 @@ class Builder:
 
     op_max = op_min
 
+    def op_prefetch(self, one: Instruction):
+        """Changes nothing that a program sees; its address may lie anywhere."""
+        return lambda b: None
+
     def op_div(self, one: Instruction):
         """Between integers; no active thread may divide by 0."""
         if "f" in one.types[0]:
