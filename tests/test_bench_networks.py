@@ -97,11 +97,16 @@ def test_a_wrong_step_is_not_timed(tmp_path, monkeypatch, where):
 
 
 def test_rows_of_enhancing(tmp_path):
-    reference, ours = run(tmp_path, "enhance --size 24x16 --providers reference,ours")["rows"]
-    for row in (reference, ours):
-        assert row["status"] == "ok" and row["part"] == "forward" and row["extra_bytes"] == 4_000_000
-        assert row["stream_ms"] > 0
-        assert row["gb_per_s"] == pytest.approx(36 * 24 * 16 / row["ms"]["median"] / 1e6)
+    rows = run(tmp_path, "enhance --size 24x16 --dtype float32,uint8 --providers reference,ours")["rows"]
+    assert [row["part"] for row in rows] == ["reflectance"] * 2 + ["forward"] * 2 + ["reflectance"] * 2 + [
+        "forward"
+    ] * 2
+    for row in rows:
+        values, size = {"reflectance": 6, "forward": 9}[row["part"]], {"float32": 4, "uint8": 1}[row["dtype"]]
+        assert row["status"] == "ok"
+        assert row["gb_per_s"] == pytest.approx(values * size * 24 * 16 / row["ms"]["median"] / 1e6)
+        if row["part"] == "forward":
+            assert row["extra_bytes"] == 4_000_000 and row["stream_ms"] > 0
 
 
 def test_a_wrong_picture_is_not_timed(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def small_copy(monkeypatch):
     monkeypatch.setattr(compare, "copy_bandwidth", lambda device: 1e9)
     monkeypatch.setattr(comparison, "extra_memory", lambda *args: 12345)
     monkeypatch.setattr(cases.Case, "small", lambda self: cases.replace(self, height=13, width=18))
-    monkeypatch.setattr(compare, "fresh_compilers", lambda torch_compile: contextlib.nullcontext())
+    monkeypatch.setattr(compare, "fresh_compilers", lambda torch_compile, keep: contextlib.nullcontext())
 
 
 def run(tmp_path, text, expected=0):

@@ -1,5 +1,6 @@
 """Everything on one machine: steps that end in time, figures beside their bounds, what a GPU's one command does."""
 
+import json
 import math
 import os
 import sys
@@ -9,47 +10,67 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cases, compare, gpu, steps, suite
+from bench import bounds, cases, compare, gpu, smoke, steps, suite
 from bench.__main__ import COMMANDS
 from bench.steps import Result, Step
 
 
 def fused_row(**other):
-    row = {"op": "loss", "color": "ycbcr", "part": "forward", "provider": "triton", "status": "ok"}
-    row |= {"height": 2160, "width": 3840, "ms": {"median": 0.2}, "device_ms": {"median": 0.1}}
-    return row | {"copy_share": 0.5, "times_faster_than": {}} | other
+    row = {"op": "loss", "color": "ycbcr", "part": "forward", "provider": "triton", "status": "ok", "dtype": "float32"}
+    row |= {"height": 2160, "width": 3840, "ms": {"median": 0.2}, "device_ms": {"median": 0.1}, "extra_bytes": None}
+    return row | {"gb_per_s": 1990.0, "copy_share": 0.66, "times_faster_than": {}} | other
 
 
-def test_bounds_are_judged_on_the_gpu_they_are_for():
+def card(rows, multiprocessors=132):
+    return [{"environment": {"multiprocessors": multiprocessors, "clock_ghz": 1.98}, "rows": rows}]
+
+
+def test_bounds_are_judged_on_the_gpus_they_are_for():
     rows = [
-        fused_row(part="forward+backward", times_faster_than={"reference": 59.0}, new_size_ratio=1.5),
-        fused_row(part="forward+backward", times_faster_than={"compiled": 7.0}),
+        fused_row(part="forward+backward", times_faster_than={"reference": 99.0}, new_size_ratio=1.5),
+        fused_row(part="forward+backward", times_faster_than={"compiled": 9.0}),
         fused_row(),
         fused_row(part="backward", height=1080, width=1920),
         fused_row(part="backward illumination", status="out of memory"),
+        fused_row(op="step", color=None, part="step", provider="ours", height=1080, width=1920, extra_bytes=10),
+        fused_row(op="step", color=None, part="step", provider="reference", height=1080, width=1920, extra_bytes=55),
     ]
-    lines = suite.table(rows, "cuda", "nvidia-h200")
-    assert len(lines) == 1 + len(suite.BOUNDS)
+    lines = suite.table(card(rows), "cuda", "nvidia-h200")
+    assert len(lines) == 1 + len(bounds.BOUNDS)
 
     def line(text):
         (found,) = (line for line in lines if text in line)
         return found
 
-    assert "0.100 ms" in line("loss ycbcr forward, on") and line("loss ycbcr forward, on").endswith("pass")
-    assert "not measured" in line("loss ycbcr backward, on") and "at most 0.250 ms" in line("loss ycbcr backward, on")
+    assert "66%" in line("loss ycbcr forward 4k, share") and "MISS" in line("loss ycbcr forward 4k, share")
+    assert "0.100 ms on the device; floors: issue 0.05" in line("loss ycbcr forward 4k, share")
+    assert "not measured" in line("loss ycbcr backward 4k") and "at least 67%" in line("loss ycbcr backward 4k")
     assert "not measured" in line("backward illumination")
-    assert line("loss ycbcr forward+backward, faster than reference").endswith("MISS")
-    assert line("loss ycbcr forward+backward, faster than compiled").endswith("pass")
-    assert line("loss ycbcr forward+backward, first call").endswith("pass")
-    elsewhere = "\n".join(suite.table(rows, "cuda", "nvidia-a100-sxm4-80gb"))
+    assert "MISS" in line("loss ycbcr forward+backward 4k, faster than reference")
+    assert "pass" in line("loss ycbcr forward+backward 4k, faster than compiled")
+    assert "pass" in line("loss ycbcr forward+backward 4k, first call")
+    assert "5.5x" in line("less memory than the reference") and "pass" in line("less memory than the reference")
+    elsewhere = "\n".join(suite.table(card(rows), "cuda", "nvidia-a100-sxm4-80gb"))
     assert "0.100 ms" in elsewhere and not any(word in elsewhere for word in ("pass", "MISS", "at most", "at least"))
 
 
+def test_a_share_is_of_the_larger_floor():
+    """Of a card with half the multiprocessors issuing takes twice as long, and becomes what bounds the kernel."""
+    bound = bounds.BOUNDS[0]
+    row = fused_row()
+    shares = []
+    for (content,) in (card([row]), card([row], 66)):
+        issue, memory = bounds.floors_ms(row, content["environment"])
+        shares.append(bounds.measured(bound, row, [row], content["environment"]))
+        assert shares[-1] == pytest.approx(max(issue, memory) / 0.1)
+    assert shares[0] == pytest.approx(0.66) and shares[1] > 0.9
+
+
 def test_every_bound_speaks_of_something_that_is_measured():
-    for bound in suite.BOUNDS:
-        assert bound.part in cases.VALUES[bound.op]
-        known = ("ms", "copy_share", "new_size_ratio", *cases.PROVIDERS[bound.op])
-        assert bound.figure in known
+    for bound in bounds.BOUNDS:
+        assert bound.part in cases.VALUES[bound.op] and bound.dtype in cases.OP_DTYPES[bound.op]
+        known = ("share", "copy_share", "device_ms", "latency_ms", "memory", "new_size_ratio")
+        assert bound.figure in (*known, *cases.PROVIDERS[bound.op])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -75,10 +96,10 @@ def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, comma
         return [Step("loss", [sys.executable, "-m", "bench", *arguments], 100)]
 
     monkeypatch.setattr(suite, "steps", planned)
-    monkeypatch.setitem(suite.SIZES, "600x400", (16, 24))
+    monkeypatch.setitem(cases.SIZES, "4k", (16, 24))
     assert suite.main(["--device", "cpu", "--out", str(tmp_path / "new")]) == status
     out = capfd.readouterr().out
-    (line,) = (line for line in out.splitlines() if "loss ycbcr forward, on the device" in line)
+    (line,) = (line for line in out.splitlines() if "loss ycbcr forward 4k, share" in line)
     assert line.endswith("not measured") == bool(status)
     assert "FAILED with status 2" in out if status else " s  ok" in out
 
@@ -163,44 +184,65 @@ def test_the_files_with_tests_for_a_gpu_are_found():
     assert not {"test_weights.py", "test_images.py", "test_demo.py"} & names
 
 
-def test_memory_checks_run_beside_the_tests_where_their_tool_is(monkeypatch, tmp_path, capsys):
+def stay(tmp_path, device="cuda"):
+    (tmp_path / "results").mkdir()
+    return gpu.Stay(device, tmp_path / "results", tmp_path, tmp_path / "copies")
+
+
+def test_memory_checks_run_where_their_tool_is(monkeypatch, tmp_path, capsys):
     tool = tmp_path / "bin" / "compute-sanitizer"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")
-    tests, *checks = gpu.check_steps(tmp_path)
-    assert tests.command[1:5] == ["-m", "pytest", "-m", "gpu"]
+    here = stay(tmp_path)
+    (checks,) = gpu.sanitizer_stage(here)
     assert [check.command[:3] for check in checks] == [
         [str(tool), "--tool", name] for name in ("memcheck", "racecheck")
     ]
-    for case in gpu._CASES:
-        assert compare._parse(case.split()).check
-    monkeypatch.setattr(gpu, "find_sanitizer", lambda: None)
-    assert [step.name for step in gpu.check_steps(tmp_path)] == ["tests"]
+    for case in smoke.SMALL:
+        assert compare._parse([*case.format(fused="triton").split(), "--check"]).check
+    monkeypatch.setattr(gpu, "find_tool", lambda name: None)
+    assert gpu.sanitizer_stage(here) == gpu.ncu_stage(here) == []
     assert "racecheck: skipped" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("tests", "bench", "status"), [(0, 0, 0), (1, 0, 1), (0, 1, 1)])
-def test_gpu_checks_measures_and_copies(monkeypatch, tmp_path, capsys, tests, bench, status):
-    def check_steps(logs):
-        code = f"print('error one\\n7 passed in 1 s'); raise SystemExit({tests})"
-        return [Step("tests", [sys.executable, "-c", code], 60, logs / "tests.log")]
+def test_every_stage_is_commands_with_a_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "find_tool", lambda name: name)
+    here = stay(tmp_path)
+    for stage, steps_of in gpu.STAGES.items():
+        groups = steps_of(here)
+        assert groups and all(0 < step.seconds <= 180 for group in groups for step in group), stage
 
-    def everything(arguments):
-        out = Path(arguments[arguments.index("--out") + 1])
-        out.mkdir(parents=True)
-        (out / "loss.json").write_text("{}")
-        return bench
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu, "ROOT", tmp_path)
-    monkeypatch.setattr(suite, "device_name", lambda device: "fake")
-    monkeypatch.setattr(gpu, "check_steps", check_steps)
-    monkeypatch.setattr(suite, "main", everything)
-    monkeypatch.setenv("OUT", str(tmp_path / "copies"))
-    assert gpu.main([]) == status
-    assert {path.name for path in (tmp_path / "copies").iterdir()} == {"loss.json", "tests.log"}
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_stage_leaves_its_results_and_what_it_said_at_once(tmp_path, capsys, status):
+    here = stay(tmp_path)
+    (here.results / "loss.json").write_text("{}")
+    (here.logs / "tests.log").write_text("error one\n7 passed in 1 s\n")
+    here.finish("tests", [Result("tests", status, 1.0)])
+    assert here.failed == bool(status)
+    assert {path.name for path in here.out.iterdir()} == {"loss.json", "checks.json"}
+    (row,) = json.loads((here.out / "checks.json").read_text())["rows"]
+    assert (row["stage"], row["status"]) == ("tests", status)
     out = capsys.readouterr().out
-    assert "7 passed" in out and ("error one" in out) == bool(tests)
+    assert "7 passed" in out and ("error one" in out) == bool(status)
+
+
+def test_the_compiled_baselines_become_one_file(tmp_path):
+    for name, op in (("loss-compiled", "loss"), ("step-compiled", "step")):
+        content = {"environment": {}, "device": "cuda", "complete": op == "loss", "rows": [{"op": op}]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    gpu.merge_compiled(tmp_path, tmp_path / "compiled.json")
+    content = json.loads((tmp_path / "compiled.json").read_text())
+    assert [row["op"] for row in content["rows"]] == ["loss", "step"] and not content["complete"]
+
+
+def test_a_rehearsal_runs_the_stages_on_a_cpu(tmp_path, capfd):
+    assert gpu.main(["--rehearse", "--stages", "tests,compiled,sanitizer,ncu", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"checks.json", "compiled.json"}
+    rows = json.loads((tmp_path / "checks.json").read_text())["rows"]
+    assert [(row["step"], row["status"]) for row in rows] == [("tests", 0), ("loss-compiled", 0)]
+    out = capfd.readouterr().out
+    assert "everything" in out and "ncu: skipped" in out
