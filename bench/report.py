@@ -114,6 +114,7 @@ def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iter
     for op, title in tables.OPERATIONS.items():
         yield f"#### {title}"
         found = [source for source in sources if any(row["op"] == op for row in source.rows)]
+        found.sort(key=lambda source: -len(source.rows))  # the fullest first
         if not found:
             yield f"Not measured: no file of `python -m bench {op}`."
         for source in found:

@@ -113,7 +113,7 @@ def _rows_command(rows: list[dict], device: str) -> str:
     if sizes := _once(size_name(row["width"], row["height"]) for row in rows):
         words.append(f"--size {','.join(sizes)}")
     dtypes, colors = _once(row["dtype"] for row in rows), _once(row["color"] for row in rows if row.get("color"))
-    words += [f"--dtype {dtypes[0]}"] if dtypes and dtypes != ["float32"] else []
+    words += [f"--dtype {','.join(dtypes)}"] if dtypes and dtypes != ["float32"] else []
     words += [f"--color {','.join(colors)}"] if colors and tuple(colors) != _FIRST_COLORS else []
     if providers := _once(row["provider"] for row in rows if row["provider"]):
         words.append(f"--providers {','.join(providers)}")

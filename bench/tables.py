@@ -188,8 +188,10 @@ def _reason(row: dict) -> str:
 
 
 def _bandwidth(row: dict) -> str:
-    share = f" ({100 * row['copy_share']:.2g}%)" if _has(row, "copy_share") else ""
-    return f"{row['gb_per_s']:.3g}{share}"
+    percent = 100 * row["copy_share"] if _has(row, "copy_share") else None
+    share = "" if percent is None else f" ({percent:.0f}%)" if percent >= 10 else f" ({percent:.2g}%)"
+    rate = row["gb_per_s"]
+    return (f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}") + share
 
 
 def _largest(row: dict) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..reference import compute_dtype
 from .config import BATCH_NORM_BLOCK, BATCH_NORM_FINISH, FUSED, divide_up
-from .primitives import ACC
+from .primitives import ACC, divide
 
 
 @triton.jit
@@ -48,8 +48,8 @@ def _batch_norm_statistics_kernel(
     _, start, inside = _place(C, plane, VECTOR, BLOCK)
     z = tl.load(z_ptr + start + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
     total = tl.sum(z)
-    count = tl.sum(inside.to(tl.int32)).to(ACC)
-    from_mean = tl.where(inside, z - total / count, 0.0)
+    count = tl.minimum(plane - tl.program_id(0) % tl.cdiv(plane, BLOCK) * BLOCK, BLOCK).to(ACC)
+    from_mean = tl.where(inside, z - divide(total, count, 0), 0.0)
     program = tl.program_id(0)
     tl.store(partial_ptr + program, total)
     tl.store(partial_ptr + tl.num_programs(0) + program, tl.sum(from_mean * from_mean))
