@@ -48,7 +48,7 @@ bench: $(READY) ## pytest-benchmark of loss, Retinex and enhancing, saved in .be
 report: $(READY) ## write the README's performance section and its pictures from bench/results
 	@$(RUN) -m bench report
 
-gpu: $(READY) ## on a GPU: its tests, memory checks, every speed (under 8 minutes); OUT=DIR takes copies
+gpu: $(READY) ## on a GPU: parity, speeds, tests, memory checks, ncu, in stages (under 7 minutes); OUT=DIR takes copies
 	@$(RUN) -m bench gpu $(if $(OUT),--out '$(OUT)')
 
 lint: $(READY) ## ruff

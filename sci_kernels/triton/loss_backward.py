@@ -11,9 +11,9 @@ columns are computed by both threads concerned: each adds to its own sums only, 
 
 Registers are what this kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
 the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
-and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with two of them and
-begin their loads early: with branches around all pairs a warp spends most of its time waiting. Where registers are
-left, rows are asked for a row ahead.
+and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with two of them on sm_90
+and begin their loads early: with branches around all pairs a warp spends most of its time waiting. Where registers
+are left, rows are asked for a row ahead.
 """
 
 import torch
@@ -171,6 +171,7 @@ def _loss_bwd_kernel(
     Y_GRAD: tl.constexpr,
     L_GRAD: tl.constexpr,
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
+    BRANCHES: tl.constexpr,  # around all groups of pairs, not around two of four
     PREFETCH: tl.constexpr,  # see `strips.prefetch`; 0: nothing is asked for ahead
     PTX: tl.constexpr,
     ACC: tl.constexpr,
@@ -212,7 +213,7 @@ def _loss_bwd_kernel(
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
             )  # fmt: skip
             sums = sums2 if dy == 2 else sums1
-            if VECTOR or H >= 3:  # always: see the module docstring
+            if not BRANCHES or H >= 3:  # always: see the module docstring
                 sums0, sums = _add_own_pairs(
                     v0, light0, sums0, v, light, sums, ratios, False,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -221,7 +222,7 @@ def _loss_bwd_kernel(
                 y_ptr, l_ptr, plane, row + dy, columns, beside, H, W, u, False,
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, ACC,
             )  # fmt: skip
-            if VECTOR or H >= 3:  # always
+            if not BRANCHES or H >= 3:  # always
                 sums0 = _add_side_pairs(
                     v0, light0, sums0, side_v, side_light, ratios,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -307,6 +308,9 @@ def launch_loss_backward(
     launch = loss_launch(x, dtype, backward=True)
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
+    vector = x.shape[3] % 4 == 0 and launch.columns == 4
+    # Elsewhere ptxas would spill; nothing was measured there.
+    branches = not (vector and level >= 1 and torch.cuda.get_device_capability(x.device)[0] == 9)
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):
@@ -314,7 +318,7 @@ def launch_loss_backward(
             grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
             scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
             fidelity, fidelity and not reference, input_grad, illumination_grad,
-            x.shape[3] % 4 == 0 and launch.columns == 4, launch.prefetch if level and not input_grad else 0, level,
+            vector, branches, launch.prefetch if level and not input_grad else 0, level,
             ACC[dtype], launch.bands, launch.strips, launch.columns, **launch.options(level),
         )  # fmt: skip
     if reference and input_grad:
