@@ -11,7 +11,8 @@
     ncu        what the kernels wait for, by NVIDIA's profiler
 
 Each stage writes its results to bench/results/<device> the moment it ends, and a copy to --out (default: $OUT); what it
-said is in checks.json, with the end of its log where it failed. The first three take three minutes, all of them seven.
+said is in checks.json, with the end of its log where it failed. The first three take about four minutes on 16 cores;
+after seven, what still runs is stopped.
 --rehearse runs the same stages on a CPU, on tiny images, into a folder that is thrown away unless --out names one.
 Exits with status 1 if anything but a bound failed.
 """
