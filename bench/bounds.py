@@ -97,11 +97,15 @@ def measured(bound: Bound, row: dict, rows: list[dict], environment: dict) -> fl
     if bound.figure == "device_ms":
         return row["device_ms"] and row["device_ms"]["median"]
     if bound.figure == "memory":
-        same = ("op", "color", "part", "height", "width", "dtype")
-        others = [r for r in rows if r["provider"] == "reference" and all(r[key] == row[key] for key in same)]
-        theirs = [r["extra_bytes"] for r in others if r.get("extra_bytes")]
+        theirs = [r["extra_bytes"] for r in _same_case(row, rows, "reference") if r.get("extra_bytes")]
         return theirs[0] / row["extra_bytes"] if theirs and row.get("extra_bytes") else None
     return row.get(bound.figure, row["times_faster_than"].get(bound.figure))
+
+
+def _same_case(row: dict, rows: list[dict], provider: str) -> list[dict]:
+    """The rows of another provider on the same operation and image."""
+    keys = ("op", "color", "part", "height", "width", "dtype")
+    return [other for other in rows if other["provider"] == provider and all(other[key] == row[key] for key in keys)]
 
 
 def verdict(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...]) -> tuple[str, str, str, str]:
@@ -133,9 +137,8 @@ def _detail(bound: Bound, row: dict, rows: list[dict], environment: dict) -> str
         return f"{row['device_ms']['median']:.3f} ms on the device{known}"
     ratio = row["times_faster_than"].get(bound.figure)
     if ratio and row["device_ms"]:
-        keys = ("op", "color", "part", "height", "width", "dtype")
-        # Of the same process, where the two were timed in turns: what the ratio says is of that process.
-        other = [r for r in rows if r["provider"] == bound.figure and all(r[key] == row[key] for key in keys)]
+        # Of a process where the two were timed in turns.
+        other = _same_case(row, rows, bound.figure)
         theirs = next((r for r in other if r.get("device_ms") and row["provider"] in r["times_faster_than"]), None)
         on_device = theirs and theirs["device_ms"]["median"] / row["device_ms"]["median"]
         return f"calls of {row['ms']['median']:.3g} ms" + (f"; {on_device:.3g}x on the device" if on_device else "")

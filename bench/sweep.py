@@ -39,7 +39,7 @@ def settings() -> list[tuple[str, dict[str, int]]]:
         found += [(kernel, _together(warps)) for warps in (2, 4)]
         found += [(kernel, _marching(rows)) for rows in (8, 16, 24, 48, 64, 96)]
         found.append((kernel, {"columns": 2}))
-        found += [(kernel, {"prefetch": cache}) for cache in (1, 2)]
+    found += [("illumination", {"prefetch": cache}) for cache in (0, 1)]  # the others ask for nothing ahead
     found.append(("enhance", {}))
     found += [("enhance", {"registers": count}) for count in (168, 208)]
     found += [("enhance", _together(warps)) for warps in (2, 4)]
