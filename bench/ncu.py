@@ -23,7 +23,7 @@ SECTIONS = (
     "SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "WarpStateStats", "ComputeWorkloadAnalysis",
     "MemoryWorkloadAnalysis",
 )  # fmt: skip
-_KERNELS = "regex:^_(loss|color|retinex|enhance)"
+_KERNELS = "^_(loss|color|retinex|enhance)"
 # What is read from ncu's raw page, by its own names.
 METRICS = {
     "time_us": r"gpu__time_duration\.sum",
@@ -57,11 +57,11 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join(folders))
 
 
-def command(ncu: str, program: list[str]) -> list[str]:
-    """ncu on what a program does between the profiler's start and stop."""
+def command(ncu: str, program: list[str], kernels: str) -> list[str]:
+    """ncu on the kernels whose names match, of what a program does between the profiler's start and stop."""
     sections = [word for section in SECTIONS for word in ("--section", section)]
     options = ["--profile-from-start", "off", "--clock-control", "none", "--csv", "--page", "raw"]
-    return [ncu, *options, "--kernel-name", _KERNELS, *sections, *program]
+    return [ncu, *options, "--kernel-name", f"regex:{kernels}", *sections, *program]
 
 
 def parse(text: str) -> list[dict[str, object]]:
@@ -104,13 +104,13 @@ def describe(row: dict[str, object]) -> str:
     return f"  {row['kernel']:12} {', '.join(figures)}; waits for {', '.join(stalls) or 'nothing that it names'}"
 
 
-def run(program: list[str], seconds: float) -> tuple[list[dict[str, object]], str]:
-    """The rows, and where there are none, the reason."""
+def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[dict[str, object]], str]:
+    """The rows of the kernels whose names match `kernels`, and where there are none, the reason."""
     ncu = find_tool("ncu")
     if ncu is None:
         return [], "ncu is neither on PATH nor in CUDA_HOME; it comes with NVIDIA Nsight Compute"
     try:
-        done = subprocess.run(command(ncu, program), cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command(ncu, program, kernels), cwd=ROOT, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return [], f"ncu did not end within {seconds:.0f} s"
     rows = parse(done.stdout)

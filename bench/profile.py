@@ -3,15 +3,12 @@
     python -m bench profile loss|retinex|enhance|step [--size 1080p] [--color ycbcr] [--out DIR]
 
 Writes a trace for each to DIR, to be opened at https://ui.perfetto.dev, and prints the ten kernels that take most of
-the time, on a CPU the ten operators without what they call themselves. Where NVIDIA's `ncu` is on PATH, the fused
-call is run under it as well, and the throughputs it reports for each kernel are printed beneath the command.
+the time, on a CPU the ten operators without what they call themselves. Where NVIDIA's `ncu` is installed, the fused
+call is run under it as well, and what it reports of each kernel is printed.
 """
 
 import argparse
-import csv
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +20,12 @@ from sci_kernels.constants import COLORS
 
 from .cases import DTYPES, OP_DTYPES, PROVIDERS, SIZES, Case, function_of, part_call
 from .compare import missing_package, one_of, size_of
-from .measure import ROOT
+from .ncu import describe, find_tool
+from .ncu import run as run_ncu
 from .profiling import Cost, dearest, profiled, write_trace
 from .timing import choose_device, free_memory, synchronize
 
 _WIDTH = 56  # of a column
-_SECTIONS = ("SpeedOfLight", "SpeedOfLight_RooflineChart")
-_FIGURES = ("Duration", "Compute (SM) Throughput", "Memory Throughput", "DRAM Throughput")
 _NCU_SECONDS = 300
 
 
@@ -124,35 +120,14 @@ def _profile_for_ncu(call: Callable[[], object]) -> int:
 
 
 def _run_ncu(argv: list[str], device: str) -> int:
-    ncu = shutil.which("ncu")
-    if ncu and device == "cpu":
+    if find_tool("ncu") is None:
+        print("ncu is not on PATH: what its kernels wait for is not shown; it comes with NVIDIA Nsight Compute")
+        return 0
+    if device == "cpu":
         print("ncu: not run, it sees kernels on a GPU alone")
         return 0
-    if ncu is None:
-        print("ncu is not on PATH: no roofline figures; it comes with NVIDIA Nsight Compute")
-        return 0
-    sections = [word for section in _SECTIONS for word in ("--section", section)]
-    command = [ncu, "--profile-from-start", "off", *sections, "--csv", sys.executable, "-m", "bench", "profile"]
-    command += [*argv, "--under-ncu"]
-    print(shlex.join(command), flush=True)
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_NCU_SECONDS)
-    except subprocess.TimeoutExpired:
-        print(f"ncu did not end within {_NCU_SECONDS} s; its figures are missing", file=sys.stderr)
-        return 1
-    lines = ncu_figures(done.stdout)
-    print("\n".join(lines) or "ncu reported no figures:\n" + (done.stdout + done.stderr)[-2000:])
-    return 0 if lines and done.returncode == 0 else 1
-
-
-def ncu_figures(text: str) -> list[str]:
-    """The roofline figures of each kernel launch in ncu's CSV, which its messages precede."""
-    rows = [line for line in text.splitlines() if line.startswith('"')]
-    kernels: dict[tuple[str, str], list[str]] = {}
-    for row in csv.DictReader(rows):
-        found = kernels.setdefault((row.get("ID", ""), row.get("Kernel Name", "")), [])
-        if row.get("Metric Name") in _FIGURES:
-            found.append(f"{row['Metric Name']} {row['Metric Value']} {row['Metric Unit']}")
-        elif "oofline" in row.get("Section Name", "") and row.get("Rule Description"):
-            found.append(row["Rule Description"])
-    return [f"  {name}: {'; '.join(figures)}" for (_, name), figures in kernels.items() if figures]
+    program = [sys.executable, "-m", "bench", "profile", *argv, "--under-ncu"]
+    print(f"ncu runs: {shlex.join(program)}", flush=True)
+    rows, reason = run_ncu(program, _NCU_SECONDS, kernels=".*")
+    print("\n".join(map(describe, rows)) or reason)
+    return 0 if rows else 1

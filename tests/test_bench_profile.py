@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from bench import baselines, cases, compare, comparison, profile, profiling, rows, stream
+from bench import baselines, cases, compare, comparison, ncu, profile, profiling, rows, stream
 from sci_kernels import default_impl, smooth_loss
 
 
@@ -180,29 +180,37 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     assert "--out" in error and error.count("\n") == 1
 
 
-NCU = """==PROF== Connected to process 7
-"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value","Rule Name","Rule Description"
-"0","_fwd_kernel","GPU Speed Of Light Throughput","Duration","us","52.1","",""
-"0","_fwd_kernel","GPU Speed Of Light Throughput","Compute (SM) Throughput","%","81.0","",""
-"0","_fwd_kernel","GPU Speed Of Light Throughput","SM Frequency","Ghz","1.7","",""
-"0","_fwd_kernel","GPU Speed Of Light Roofline Chart","","","","SOLFPRoofline","achieved 41% of fp32 peak"
-"1","sum","GPU Speed Of Light Throughput","Memory Throughput","%","12.5","",""
+STALLED = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
+NCU = f"""==PROF== Connected to process 7
+"ID","Kernel Name","gpu__time_duration.sum","sm__throughput.avg.pct_of_peak_sustained_elapsed",\
+"{STALLED.format("wait")}","{STALLED.format("long_scoreboard")}"
+"","","us","%","",""
+"0","_loss_forward_kernel","1,052.1","81.0","0.5","2.0"
+"1","sum","0.3","n/a","0","0"
 """
 
 
-def test_ncu_is_run_where_it_is_and_its_figures_printed(tmp_path, monkeypatch, capsys):
+def test_what_ncu_reports_is_printed_and_a_missing_ncu_is_said(tmp_path, monkeypatch, capsys):
     tool = tmp_path / "ncu"
     (tmp_path / "figures").write_text(NCU)
-    tool.write_text(f'#!/bin/sh\nwhile IFS= read -r line; do echo "$line"; done < {tmp_path}/figures\n')
+    figures = f'while IFS= read -r line; do echo "$line"; done < {tmp_path}/figures'
+    tool.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n{figures}\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + "/bin")
     assert profile._run_ncu(["loss"], "cuda") == 0
-    command, first, second = capsys.readouterr().out.splitlines()
-    assert "--profile-from-start off" in command and command.endswith("bench profile loss --under-ncu")
-    assert first == "  _fwd_kernel: Duration 52.1 us; Compute (SM) Throughput 81.0 %; achieved 41% of fp32 peak"
-    assert second == "  sum: Memory Throughput 12.5 %"
+    program, first, second = capsys.readouterr().out.splitlines()
+    arguments = (tmp_path / "arguments").read_text()
+    assert "--profile-from-start off" in arguments and arguments.endswith("bench profile loss --under-ncu\n")
+    assert program.endswith("bench profile loss --under-ncu")
+    assert first.split(None, 1) == [
+        "loss_forward", "time_us 1052.1, compute 81; waits for long_scoreboard 2.00, wait 0.50"
+    ]  # fmt: skip
+    assert second.split(None, 1) == ["sum", "time_us 0.3; waits for nothing that it names"]
     assert profile._run_ncu(["loss"], "cpu") == 0 and "not run" in capsys.readouterr().out
-    monkeypatch.setenv("PATH", "")
+    (tmp_path / "figures").write_text("==ERROR== no permission\n")
+    assert profile._run_ncu(["loss"], "cuda") == 1 and "no permission" in capsys.readouterr().out
+    monkeypatch.setattr(ncu, "find_tool", lambda name: None)
+    monkeypatch.setattr(profile, "find_tool", lambda name: None)
     assert profile._run_ncu(["loss"], "cuda") == 0 and "not on PATH" in capsys.readouterr().out
 
 
