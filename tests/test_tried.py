@@ -92,6 +92,21 @@ def test_a_kernel_that_does_not_compile_fails_with_what_triton_says(monkeypatch,
     assert "triton-3.6.0, sm_90: FAILED\ncannot convert" in printed and "5 of these failed" in printed
 
 
+def test_a_missing_linker_is_skipped_aloud(monkeypatch, tmp_path, capsys):
+    def compiled(place, target, only):
+        if target == "gfx942":
+            raise RuntimeError("color_fwd does not compile: ROCm linker /opt/rocm/llvm/bin/ld.lld not found.")
+        return rows()
+
+    monkeypatch.setattr(tritons, "plan", lambda everything: [("3.4.0", ("sm_90", "gfx942"))])
+    monkeypatch.setattr(tritons, "fetch", lambda version, folder: folder / f"triton-{version}")
+    monkeypatch.setattr(tritons, "compiled", compiled)
+    assert tritons.main(["--folder", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "gfx942: SKIPPED: it needs an ld.lld" in printed and "TRITON_HIP_LLD_PATH" in printed
+    assert printed.splitlines()[-1] == "none of these failed; skipped: Triton 3.4.0 for gfx942"
+
+
 def test_environments_that_cannot_be_made_are_skipped_aloud(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environments.main(["--folder", str(tmp_path), "--only", "3.10"]) == 0
