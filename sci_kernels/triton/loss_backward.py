@@ -11,9 +11,9 @@ columns are computed by both threads concerned: each adds to its own sums only, 
 
 Registers are what this kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
 the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
-and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with two of them on sm_90
-and begin their loads early: with branches around all pairs a warp spends most of its time waiting. Where registers
-are left, rows are asked for a row ahead.
+and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with two of them on sm_90,
+with three in half precision, and begin their loads early: with branches around all pairs a warp spends most of its time
+waiting. Where registers are left, rows are asked for a row ahead.
 """
 
 import torch
@@ -171,7 +171,7 @@ def _loss_bwd_kernel(
     Y_GRAD: tl.constexpr,
     L_GRAD: tl.constexpr,
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
-    BRANCHES: tl.constexpr,  # around all groups of pairs, not around two of four
+    BRANCHES: tl.constexpr,  # 0: around two of four groups of pairs; 1: around three; 2: around all
     PREFETCH: tl.constexpr,  # see `strips.prefetch`; 0: nothing is asked for ahead
     PTX: tl.constexpr,
     ACC: tl.constexpr,
@@ -213,7 +213,7 @@ def _loss_bwd_kernel(
                 Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
             )  # fmt: skip
             sums = sums2 if dy == 2 else sums1
-            if not BRANCHES or H >= 3:  # always: see the module docstring
+            if BRANCHES < 2 or H >= 3:  # always: see the module docstring
                 sums0, sums = _add_own_pairs(
                     v0, light0, sums0, v, light, sums, ratios, False,
                     Y_CHANNELS, L_CHANNELS, COLS, Y_GRAD, L_GRAD, PTX,
@@ -272,7 +272,7 @@ def _loss_bwd_kernel(
         )  # fmt: skip
         wanted = (step >= 0) & (row < H) & (left < W)
         owned = ()  # of a strip that was moved, the columns from where it was: the strip beside it stores the others
-        for i in tl.static_range(0 if VECTOR else COLS):
+        for i in tl.static_range(0 if VECTOR or COLS == 1 else COLS):
             owned = owned + (columns[2 + i] >= left,)
         for k in tl.static_range(SUMS):
             own = grads[k * COLS : (k + 1) * COLS]
@@ -285,6 +285,13 @@ def _loss_bwd_kernel(
         light0 = light
         sums0 = sums1
         sums1 = sums2
+
+
+def _branches(x: Tensor, light: Tensor) -> int:
+    """As few as leave no stack, see `BRANCHES`; on other GPUs than sm_90 nothing was measured."""
+    if torch.cuda.get_device_capability(x.device)[0] != 9:
+        return 2
+    return 0 if x.dtype == light.dtype == torch.float32 else 1
 
 
 def launch_loss_backward(
@@ -309,8 +316,7 @@ def launch_loss_backward(
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
     vector = x.shape[3] % 4 == 0 and launch.columns == 4
-    # Elsewhere ptxas would spill; nothing was measured there.
-    branches = not (vector and level >= 1 and torch.cuda.get_device_capability(x.device)[0] == 9)
+    branches = _branches(x, light) if vector and level >= 1 else 2
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
     with torch.cuda.device_of(x):

@@ -146,10 +146,13 @@ def split_sides(pieces, VECTOR: tl.constexpr):
 def store_own(ptr, columns, owned, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
     """Writes COLS columns [N] in the pointer's dtype for the threads that are `wanted` [N].
 
-    Where they are not VECTOR, each where its mask in `owned` [N] says so.
+    Columns of which `owned` has masks [N] are written where those say so, too.
     """
     if VECTOR:
         tl.store(ptr + columns[1], join4(own, N), mask=wanted[:, None])
     else:
         for j in tl.static_range(COLS):
-            tl.store(ptr + columns[2 + j], own[j], mask=wanted & owned[j])
+            if len(owned) > 0:
+                tl.store(ptr + columns[2 + j], own[j], mask=wanted & owned[j])
+            else:
+                tl.store(ptr + columns[2 + j], own[j], mask=wanted)
