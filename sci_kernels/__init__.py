@@ -1,7 +1,7 @@
 """Fused operators for self-calibrated illumination: losses, Retinex step, drop-in modules."""
 
 from . import batch_norm
-from .accelerate import accelerate
+from .drop_in import accelerate, restore
 from .enhance_weights import EnhanceWeights
 from .functional import default_impl, enhance, illumination_loss, retinex, smooth_loss
 from .modules import LossFunction, Retinex, SmoothLoss
@@ -17,6 +17,7 @@ __all__ = [
     "default_impl",
     "enhance",
     "illumination_loss",
+    "restore",
     "retinex",
     "smooth_loss",
 ]

@@ -25,9 +25,9 @@ def smooth_loss(
                                                             over the p for which p and p+o are inside
 
     Args:
-        input: `(N, C, H, W)`, C 1 or 3, nominally in [0, 1]; the image whose edges excuse a step in the
+        input: `(N, C, H, W)`, C from 1 to 3, nominally in [0, 1]; the image whose edges excuse a step in the
             illumination. Its colour transform is Y. Gets a gradient.
-        illumination: `(N, C', H, W)`, C' 1 or 3, L above. Gets a gradient; d|x|/dx is 0 at 0. On
+        illumination: `(N, C', H, W)`, C' from 1 to 3, L above. Gets a gradient; d|x|/dx is 0 at 0. On
             NVIDIA GPUs a difference below 1e-18 counts as a fraction of a step.
         sigma: scale of the colour distance, in units of Y; finite, at least 1e-18.
         color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
@@ -71,7 +71,7 @@ def illumination_loss(
         fidelity_weight * mean((illumination - input)^2) + smooth_weight * smooth_loss(input, illumination)
 
     Args:
-        input: `(N, C, H, W)`, C 1 or 3: what the stage saw. Gets a gradient.
+        input: `(N, C, H, W)`, C from 1 to 3: what the stage saw. Gets a gradient.
         illumination: same shape. Gets a gradient.
         fidelity_weight: finite; public forks use 0.5, 1.0, 1.5 and 3.0.
         smooth_weight: finite.
@@ -207,8 +207,8 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
         n, c, h, w = tensor.shape
         if n < 1:
             raise ValueError(f"{name}: expected at least one image; got an empty batch, shape {tuple(tensor.shape)}")
-        if c not in (1, 3):
-            raise ValueError(f"{name}: expected 1 or 3 channels; got {c}, shape {tuple(tensor.shape)}")
+        if c not in (1, 2, 3):
+            raise ValueError(f"{name}: expected 1, 2 or 3 channels; got {c}, shape {tuple(tensor.shape)}")
         if h < MIN_SIDE or w < MIN_SIDE:
             raise ValueError(
                 f"{name}: expected height and width of at least {MIN_SIDE}, the reach of the 5x5 neighbourhood; "
@@ -226,7 +226,7 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
     if color not in COLORS:
         raise ValueError(f"color: expected one of {', '.join(COLORS)}; got {color!r}")
     if color == "ycbcr" and input.shape[1] != 3:
-        raise ValueError("color: 'ycbcr' needs 3 input channels, got 1; use color='rgb' for grey images")
+        raise ValueError(f"color: 'ycbcr' needs 3 input channels; got {input.shape[1]}; use color='rgb'")
     if color == "reference" and input.numel() % 3 != 0:
         raise ValueError(
             f"input: color='reference' groups elements in threes and needs numel() % 3 == 0; got {input.numel()} "

@@ -20,7 +20,7 @@ X = torch.rand(1, 3, 5, 6)
         (TypeError, "illumination: expected float16.*got torch.int64", (X, X.long()), {}),
         (TypeError, "input: expected a dense tensor", (X.to_sparse(), X), {}),
         (ValueError, "input: expected 4 dimensions.*got shape \\(3, 5, 6\\)", (X[0], X), {}),
-        (ValueError, "input: expected 1 or 3 channels; got 2", (X[:, :2], X), {}),
+        (ValueError, "input: expected 1, 2 or 3 channels; got 6", (torch.cat([X, X], 1), X), {}),
         (ValueError, "illumination: expected height and width of at least 3.*got 2x6", (X, X[:, :, :2]), {}),
         (ValueError, "input: expected height and width of at least 3.*got 5x2", (X[..., :2], X[..., :2]), {}),
         (ValueError, "input: expected at least one image", (X[:0], X[:0]), {}),

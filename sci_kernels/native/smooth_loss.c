@@ -4,7 +4,7 @@
  * made in one place and in one order, whatever the number of threads; without, 12 pairs suffice. The five rows of Y
  * and L that a row needs are kept in a ring, beside them columns whose colour is so far away that they weigh nothing.
  *
- * CHANNELS (of the input) and LIGHTS (of the illumination) are given on the command line, 1 or 3. Sums that are not
+ * CHANNELS (of the input) and LIGHTS (of the illumination) are given on the command line, 1 to 3. Sums that are not
  * finite are left to the caller: here NaN need only reach the loss.
  */
 #include "vectors.h"

@@ -1,0 +1,274 @@
+"""Exchanges the losses inside a network, after proving on small tensors that the numbers agree, and puts them back."""
+
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..constants import IMPLS
+from ..modules import LossFunction, SmoothLoss
+from . import verify as verification
+from .fit import Unlike, argument_names, by_hand, copied, duplicate, fit, is_loss, sigma_owner
+from .probes import CHANNELS, devices, probes, probing, relative, told
+from .report import Acceleration, Refusal, Replacement
+from .stand_in import StandIn, original_of, stand_in
+from .verify import Batch
+
+_OUTER_TOLERANCE = 1e-4  # of a loss around the one replaced, whatever else it adds up
+
+_NAMES = (SmoothLoss.__name__, LossFunction.__name__)
+
+_log = logging.getLogger(__name__)
+
+
+def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = None) -> Acceleration:
+    """Replaces every `SmoothLoss` and `LossFunction` inside `module`, in place, by the fused one.
+
+    A loss is found by its class name, wherever in `module` it is a submodule, and run on small tensors. It is
+    replaced if value and gradients agree to 1e-5 (relative, in norm) on all of them. The new module answers to the
+    old one's attributes, buffers, state-dict keys and argument names; `restore` puts the old one back.
+
+    Args:
+        module: a network of SCI or one of its forks that holds its losses as submodules.
+        impl: implementation of the new losses.
+        verify: also compare before and after on tensors of your own, and time both: what the loss takes, as a tuple
+            or as a dict by name, for each loss; or a function without arguments that returns your loss, run with the
+            network as it was and as it is; or one tensor, for `module._loss(tensor)`, the official code's. Buffers,
+            such as BatchNorm's statistics, and random states are put back. What does not agree is not replaced.
+
+    Returns:
+        What was replaced, what was not, with the reason and what to construct by hand, and what was verified. Each
+        refusal is also a `UserWarning`. A loss within a refused one is still replaced, unless the outer one can be run
+        as `loss(input, illumination)` and then no longer does the same.
+
+    Raises:
+        TypeError: `module` is not an nn.Module, or `verify` is none of the above.
+        ValueError: `module` is itself such a loss: there is no network to put the new one into; `impl` is unknown; a
+            loss cannot be run on the tensors of `verify`.
+
+    Whatever is raised, by your function too, `module` is as it was. On a machine without CUDA an original that calls
+    `.cuda()` is run with that call left out.
+    """
+    _check(module, impl)
+    function = None if verify is None else verification.whole(module, verify)
+    report, planned, fitted = Acceleration(), [], {}
+    for name, place, loss in _losses(module, report):
+        try:
+            new = next((new for _, old, new in planned if old is place), None) or _replacement(
+                place, loss, impl, fitted
+            )
+            _check_around(module, name, new, report.refused)
+            if verify is not None and function is None:
+                _verify_loss(name, loss, new, verify, report)
+        except Unlike as reason:
+            report.refused.append(Refusal(name, _class_name(loss), str(reason)))
+            continue
+        planned.append((name, place, new))
+        report.replaced.append(Replacement(name, _class_name(loss), new))
+    report.refused += _out_of_reach(module)
+    _exchange(module, planned, function, report)
+    for refusal in report.refused:
+        warnings.warn(str(refusal), stacklevel=2)
+    for replacement in report.replaced:
+        _log.info("%s", replacement)
+    return report
+
+
+def restore(module: nn.Module) -> list[str]:
+    """Puts back, in place, every loss that `accelerate` replaced in `module`, also in a copy of it.
+
+    Returns:
+        Their names; none where there was nothing to put back.
+
+    Raises:
+        TypeError: `module` is not an nn.Module.
+        ValueError: `module` is itself such a loss.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module; got {type(module).__name__}")
+    if isinstance(module, StandIn):
+        raise ValueError("module: is itself a replaced loss; expected the network that holds it")
+    stands = [(name, child) for name, child in _named(module) if isinstance(child, StandIn)]
+    for name, child in stands:
+        module.set_submodule(name, original_of(child))
+    return [name for name, _ in stands]
+
+
+def _check(module: nn.Module, impl: str) -> None:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module; got {type(module).__name__}")
+    if is_loss(_unwrapped(module)) or isinstance(module, (SmoothLoss, LossFunction)):
+        kind = _unwrapped(module)._get_name()
+        raise ValueError(f"module: is itself a {kind}; construct sci_kernels.{kind} instead")
+    if impl not in IMPLS:
+        raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
+
+
+def _named(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every submodule under each of its names, outer ones first."""
+    return list(module.named_modules(remove_duplicate=False))
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """What torch.compile was given, if it made `module`."""
+    return module._modules.get("_orig_mod", module)
+
+
+def _class_name(loss: nn.Module) -> str:
+    return f"{type(loss).__module__}.{type(loss).__qualname__}"
+
+
+def _losses(module: nn.Module, report: Acceleration) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """Name, what stands there and the loss, which differ for a compiled loss; nothing inside of what is replaced.
+
+    Lazy: the report tells what has been replaced by then.
+    """
+    for name, child in _named(module):
+        done = [*report.fused, *(replacement.name for replacement in report.replaced)]
+        if any(name.startswith(outer + ".") for outer in done):
+            continue
+        if isinstance(child, (SmoothLoss, LossFunction)):
+            report.fused.append(name)
+        elif is_loss(_unwrapped(child)) and not (name.endswith("._orig_mod") and is_loss(child)):
+            yield name, child, _unwrapped(child)
+
+
+def _replacement(place: nn.Module, loss: nn.Module, impl: str, fitted: dict) -> StandIn:
+    """The fused module that reproduces `loss` and stands where `place` did, or Unlike; equal losses are fitted once."""
+    kind, owner = type(loss).__name__, sigma_owner(loss)
+    try:
+        same = _content(loss)
+        if same is None or same not in fitted:
+            fitted[same] = fit(loss)
+        return stand_in(fitted[same], place, owner, argument_names(loss), impl)
+    except Unlike as reason:
+        if "by hand" in str(reason):
+            raise
+        sigma = getattr(owner, "sigma", "...")
+        raise Unlike(f"{reason}; {by_hand(sigma, kind)}") from None
+
+
+def _content(loss: nn.Module) -> bytes | None:
+    """The class and all that a loss holds; None where that cannot be told."""
+    try:
+        return pickle.dumps(duplicate(loss))
+    except Exception:
+        return None
+
+
+def _check_around(module: nn.Module, name: str, new: nn.Module, refused: list[Refusal]) -> None:
+    """Unlike, if a refused loss around `name` can be run and does not do the same with `new` inside.
+
+    What could not be run before the exchange proves nothing against it.
+    """
+    for outer in refused:
+        if name.startswith(outer.name + "."):
+            changed = _change(module.get_submodule(outer.name), name.removeprefix(outer.name + "."), new)
+            if changed:
+                raise Unlike(f"the loss around it, {outer.name}, was kept, and with the fused one inside {changed}")
+
+
+def _change(outer: nn.Module, name: str, new: nn.Module) -> str | None:
+    """In what a loss changes when one inside it is exchanged, tried on a copy; None: in nothing that can be seen."""
+    for device in devices():
+        for channels in CHANNELS:
+            with probing(device):
+                loss, sample = copied(outer, device), probes(1.0, device, channels)[2]
+                old = loss.get_submodule(name)
+                try:
+                    before = _outputs(loss, sample.input, sample.illumination)
+                except Exception:  # it takes something else
+                    continue
+                impl, new.impl = new.impl, "blocked"  # nothing is to be compiled for this
+                loss.set_submodule(name, new)
+                try:
+                    after = _outputs(loss, sample.input, sample.illumination)
+                except Exception as error:
+                    return f"it raises {told(error)}"
+                finally:
+                    loss.set_submodule(name, old)
+                    new.impl = impl
+                worst = max(map(relative, after, before), default=0.0) if len(before) == len(after) else float("inf")
+                return f"its results differ by {worst:.1e} on {sample}" if worst > _OUTER_TOLERANCE else None
+    return None
+
+
+def _outputs(loss: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
+    """All that a loss of any kind returns, and the gradients of its sum; random numbers are the same at every call."""
+    torch.manual_seed(0)
+    x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
+    results = [leaf for leaf in pytree.tree_leaves(loss(x, y)) if isinstance(leaf, Tensor)]
+    total = sum(result.sum() for result in results if result.requires_grad)
+    grads = torch.autograd.grad(total, (x, y), allow_unused=True) if isinstance(total, Tensor) else ()
+    return [result.detach() for result in results] + [grad for grad in grads if grad is not None]
+
+
+def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Batch, report: Acceleration) -> None:
+    try:
+        before = verification.measure_loss(duplicate(loss), batch)
+    except Exception as error:
+        raise ValueError(f"verify: {name} cannot be run on these tensors: {told(error)}") from error
+    result = verification.compared(name, before, verification.measure_loss(new, batch))
+    report.verified.append(result)
+    if not result.passed:
+        raise Unlike(f"with the fused one it is not the same {result}")
+
+
+def _exchange(module: nn.Module, planned: list, function, report: Acceleration) -> None:
+    """All of them or none; none, too, where the user's own loss is another afterwards."""
+    before = None if function is None else verification.measure_network(module, function)
+    passed = False
+    try:
+        for name, _, new in planned:
+            module.set_submodule(name, new)
+        if before is not None:
+            after = verification.measure_network(module, function)
+            report.verified.append(verification.compared("", before, after))
+        passed = all(result.passed for result in report.verified if not result.name)
+    finally:
+        if not passed:
+            for name, old, _ in planned:
+                module.set_submodule(name, old)
+    if not passed:
+        reason = f"your own loss is another with the fused ones: {report.verified[-1]}"
+        report.refused += [Refusal(each.name, each.original, reason) for each in report.replaced]
+        report.replaced.clear()
+        return
+    for _, old, _ in planned:
+        _let_go(old)
+
+
+def _let_go(original: nn.Module) -> None:
+    """Detach what it keeps of its last call, as the official loss does: it holds the graph of a whole step."""
+    for part in original.modules():
+        for name, tensor in vars(part).items():
+            if isinstance(tensor, Tensor) and not tensor.is_leaf:
+                vars(part)[name] = tensor.detach()
+
+
+def _out_of_reach(module: nn.Module) -> list[Refusal]:
+    """Losses in plain lists, tuples and dicts of a submodule, and scripted ones: seen, but not to be exchanged."""
+    found = []
+    for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule) and child.original_name in _NAMES:
+            reason = "it is scripted; accelerate the network before torch.jit.script"
+            found.append(Refusal(name, child.original_name, reason))
+        for attribute, value in vars(child).items():
+            if attribute.startswith("_") or not isinstance(value, (list, tuple, dict)):
+                continue
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            found += [
+                Refusal(
+                    f"{name}.{attribute}[{key!r}]".lstrip("."),
+                    _class_name(item),
+                    f"only submodules are searched, and it is in a plain {type(value).__name__}; use nn.ModuleList or "
+                    "nn.ModuleDict",
+                )
+                for key, item in items
+                if isinstance(item, nn.Module) and is_loss(item)
+            ]
+    return found

@@ -1,0 +1,230 @@
+"""Finds the arguments with which a fused loss does what a foreign one does, by running the foreign one.
+
+Sigma is read from the original; an original without that attribute is tried with the published value. The rest is
+measured. With x = y the fidelity term is zero, with a constant y the smoothness term is:
+
+    smooth_weight   = original(x, x) / smooth_loss(x, x)
+    fidelity_weight = original(x, constant) / mean((constant - x)^2)
+
+and the color transform is the one that reproduces value and gradients of the probes.
+"""
+
+import copy
+import inspect
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..constants import COLORS, SIGMA
+from ..functional import illumination_loss, smooth_loss
+from ..modules import LossFunction, SmoothLoss
+from .diagnosis import diagnosis
+from .probes import CHANNELS, PARTS, Answer, Probe, answer, devices, differences, probes, probing, relative, told, value
+
+_TOLERANCE = 1e-5  # float32 of an original on a probe is good for 2e-7; the nearest wrong guess is 1e-3 away
+_HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of one that holds its color matrix in such numbers
+MODES = {True: "train", False: "eval"}
+_IMPL = "blocked"  # what is compared: it runs on every device, and nothing is compiled for it
+
+
+class Unlike(Exception):
+    """The loss cannot be reproduced; the message says why."""
+
+
+def is_loss(module: nn.Module) -> bool:
+    """Whether a module has the class name of a loss that may be replaced."""
+    return type(module).__name__ in (SmoothLoss.__name__, LossFunction.__name__)
+
+
+def sigma_owner(original: nn.Module) -> nn.Module | None:
+    """The module that carries sigma: the first SmoothLoss that has the attribute, itself or within it."""
+    losses = (module for module in original.modules() if type(module).__name__ == SmoothLoss.__name__)
+    return next((module for module in losses if hasattr(module, "sigma")), None)
+
+
+def argument_names(original: nn.Module) -> list[str]:
+    """Of the two arguments of its forward; Unlike if it takes more or fewer."""
+    parameters = inspect.signature(original.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(named) != 2 and not (not named and parameters):
+        raise Unlike(f"its forward takes {len(named)} arguments ({', '.join(named)}); the fused one takes two")
+    return named or list(inspect.signature(SmoothLoss.forward).parameters)[1:]
+
+
+def fit(original: nn.Module) -> nn.Module:
+    """A `SmoothLoss` or `LossFunction` that reproduces `original`; Unlike if there is none. `original` is not changed.
+
+    Run on a copy where one can be made: the official loss keeps its arguments as attributes.
+    """
+    sigma = _sigma(original)
+    _refuse_what_would_be_lost(original)
+    argument_names(original)
+    failures: dict[str, str] = {}
+    for device, channels in itertools.product(devices(), CHANNELS):
+        with probing(device):
+            loss, samples = copied(original, device), probes(sigma, device, channels)
+            try:
+                first = answer(loss, samples[0])
+            except Exception as error:  # whatever somebody else's code raises on tensors it was not made for
+                failures.setdefault(told(error), f"on {samples[0]}")
+                continue
+            return _Trial(loss, sigma, _tolerance(original)).fit(samples, first)
+    tried = "; ".join(f"{where}: {error}" for error, where in failures.items())
+    raise Unlike(f"it could not be run as loss(input, illumination), {tried}")
+
+
+def copied(original: nn.Module, device: str) -> nn.Module:
+    """A copy in float32 on `device`, or the original where it cannot be copied."""
+    loss = duplicate(original)
+    try:
+        return loss if loss is original else loss.to(device, torch.float32)
+    except Exception as error:
+        raise Unlike(f"what it holds cannot be moved to {device}: {told(error)}") from None
+
+
+def duplicate(module: nn.Module) -> nn.Module:
+    """A copy, or the module itself where it cannot be copied.
+
+    The official loss keeps its last arguments as attributes. Those that autograd made, which deepcopy refuses, become
+    empty.
+    """
+    held = (tensor for part in module.modules() for tensor in vars(part).values() if isinstance(tensor, Tensor))
+    try:
+        return copy.deepcopy(module, {id(tensor): tensor.new_empty(0) for tensor in held if not tensor.is_leaf})
+    except Exception:
+        return module
+
+
+def by_hand(sigma: object, kind: str = SmoothLoss.__name__, fitted: nn.Module | None = None) -> str:
+    """What to construct instead."""
+    if fitted is None:
+        return f"by hand, should it be this loss: sci_kernels.{kind}(sigma={sigma})"
+    weights = ""
+    if isinstance(fitted, LossFunction):
+        weights = f"fidelity_weight={fitted.fidelity_weight:.4g}, smooth_weight={fitted.smooth_weight:.4g}, "
+    detached = ", detach_input=True" if fitted.detach_input else ""
+    return f"the nearest by hand: sci_kernels.{kind}({weights}sigma={sigma:g}, color={fitted.color!r}{detached})"
+
+
+def _sigma(original: nn.Module) -> float:
+    owner = sigma_owner(original)
+    if owner is None:
+        return SIGMA
+    try:
+        sigma = float(owner.sigma)
+    except (TypeError, ValueError, RuntimeError):
+        raise Unlike(f"its sigma is no number but {owner.sigma!r}") from None
+    if not 0 < sigma < float("inf"):
+        raise Unlike(f"its sigma is {sigma:g}; expected a positive number")
+    return sigma
+
+
+def _refuse_what_would_be_lost(original: nn.Module) -> None:
+    if any(True for _ in original.parameters()):
+        raise Unlike("it has parameters, which the fused one would not train")
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(part, kind) for part in original.modules() for kind in kinds):
+        raise Unlike("it has hooks, which would be lost; remove them, accelerate, and register them on the new one")
+
+
+def _tolerance(original: nn.Module) -> float:
+    return max([_TOLERANCE, *(_HALF_TOLERANCE.get(buffer.dtype, 0.0) for buffer in original.buffers())])
+
+
+class _Trial(NamedTuple):
+    """One foreign loss, which runs, against candidates."""
+
+    loss: nn.Module
+    sigma: float
+    tolerance: float  # of every difference, relative
+
+    def fit(self, samples: list[Probe], first: Answer) -> nn.Module:
+        """The fused loss that agrees on every probe; `first` is the foreign one's answer to the first of them."""
+        again = relative(value(self.loss, samples[0].input, samples[0].illumination), first.value)
+        if again > _TOLERANCE / 10:
+            raise Unlike(f"it is random: its value differs by {again:.1e} between two calls on {samples[0]}")
+        fitted = self._nearest(samples[0], first)
+        self._require_alike(fitted, samples[0], first)
+        for sample in samples[1:]:
+            self._require_alike(fitted, sample, _answer_if_run(self.loss, sample))
+        self._require_alike_in_other_mode(fitted, samples[2])
+        self._require_other_channels(fitted, samples[0].input)
+        return fitted
+
+    def _nearest(self, sample: Probe, theirs: Answer) -> nn.Module:
+        """The candidate that differs least, or the first that does not."""
+        fitted, least = None, float("inf")
+        for color in COLORS:
+            if color == "ycbcr" and sample.input.shape[1] != 3:
+                continue
+            candidate = _candidate(self.loss, self.sigma, color, sample, theirs.input is None)
+            worst = max(differences(theirs, answer(candidate, sample)))
+            if fitted is None or worst < least:
+                fitted, least = candidate, worst
+            if least <= self.tolerance:
+                break
+        return fitted
+
+    def _require_alike_in_other_mode(self, fitted: nn.Module, sample: Probe) -> None:
+        training = self.loss.training
+        self.loss.train(not training)
+        try:
+            self._require_alike(fitted, sample, _answer_if_run(self.loss, sample), f" in {MODES[not training]} mode")
+        finally:
+            self.loss.train(training)
+
+    def _require_other_channels(self, fitted: nn.Module, like: Tensor) -> None:
+        """A loss that runs on other numbers of channels does the same there, where the fused one runs at all."""
+        for channels in CHANNELS:
+            if channels != like.shape[1]:
+                sample = probes(self.sigma, like.device.type, channels)[0]
+                if _answer_if_run(fitted, sample) is not None:
+                    self._require_alike(fitted, sample, _answer_if_run(self.loss, sample))
+
+    def _require_alike(self, fitted: nn.Module, sample: Probe, theirs: Answer | None, where: str = "") -> None:
+        if theirs is None:
+            return
+        found = differences(theirs, answer(fitted, sample))
+        if max(found) <= self.tolerance:
+            return
+        part = max(range(len(found)), key=found.__getitem__) if found[0] <= self.tolerance else 0
+        reasons = [f"its {PARTS[part]} differs by {_size(found[part])} on {sample}{where}"]
+        if isinstance(fitted, SmoothLoss):
+            reasons += diagnosis(self.loss, fitted, sample.input.shape[1], sample.input.device.type)
+        raise Unlike("; ".join([*reasons, by_hand(fitted.sigma, type(self.loss).__name__, fitted)]))
+
+
+def _answer_if_run(loss: nn.Module, sample: Probe) -> Answer | None:
+    """None where the loss does not take such tensors, as a batch of two: then nothing is to be compared."""
+    try:
+        return answer(loss, sample)
+    except Exception:
+        return None
+
+
+def _size(difference: float) -> str:
+    if difference == float("inf"):
+        return "more than a number tells (NaN, or a gradient that one of both does not have)"
+    return f"{difference:.1%}" if 0.01 <= difference < 10 else f"{difference:.1e} times its size"
+
+
+def _candidate(loss: nn.Module, sigma: float, color: str, sample: Probe, detach_input: bool) -> nn.Module:
+    if type(loss).__name__ == SmoothLoss.__name__:
+        return SmoothLoss(sigma, color, _IMPL, detach_input)
+    x, constant = sample.input, torch.full_like(sample.input, sigma)
+    smoothness = smooth_loss(x, x, sigma, color, _IMPL)
+    fidelity = illumination_loss(x, constant, 1.0, 0.0, impl=_IMPL)
+    smooth_weight = float(value(loss, x, x) / smoothness)
+    fidelity_weight = float(value(loss, x, constant) / fidelity)
+    weights = (_typed(fidelity_weight), _typed(smooth_weight))
+    return LossFunction(*weights, sigma, color, _IMPL, detach_input)
+
+
+def _typed(weight: float) -> float:
+    """What somebody typed, if that is within float32 of what was measured; otherwise what was measured."""
+    if abs(weight) < 1e-6:
+        return 0.0
+    typed = float(f"{weight:.4g}")
+    return typed if abs(typed / weight - 1) < 1e-6 else weight

@@ -1,0 +1,109 @@
+"""What stands in the place of a foreign loss: the fused one, with everything that scripts read from the original.
+
+The original stays inside, unregistered, for its attributes and for the way back. Submodules and buffers are the
+original's own dictionaries: the keys of a state dict stay, and `.to()`, deepcopy and pickle reach both alike.
+"""
+
+import inspect
+import warnings
+
+from torch import Tensor, nn
+
+from ..modules import LossFunction, SmoothLoss
+
+_SHARED = ("_modules", "_buffers", "_non_persistent_buffers_set")
+
+
+class StandIn(nn.Module):
+    """The part that does not depend on the loss: sigma, attributes and argument names are those of the original."""
+
+    _original: nn.Module | None = None
+    _owner: nn.Module | None = None
+
+    def _replace(self, original: nn.Module, owner: nn.Module | None, names: list[str]) -> None:
+        """Take the place of `original`, whose sigma is read from `owner` and whose arguments are called `names`."""
+        self.training = original.training
+        ours = inspect.signature(super().forward).parameters
+        self._argument_names = dict(zip(names, ours, strict=True))
+        shared = {attribute: original.__dict__[attribute] for attribute in _SHARED}
+        # Past nn.Module, which would register both as submodules.
+        self.__dict__.update(shared, _owner=owner, _original=original)
+
+    @property
+    def sigma(self) -> float:
+        """That of the original, whoever changes it; where it is a tensor, the value it had."""
+        value = None if self._owner is None else self._owner.sigma
+        return float(value) if isinstance(value, (int, float)) else self._sigma
+
+    @sigma.setter
+    def sigma(self, value: float) -> None:
+        self._sigma = float(value)
+        if self._owner is not None:
+            self._owner.sigma = value
+
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+        if kwargs:
+            kwargs = {self._argument_names.get(name, name): value for name, value in kwargs.items()}
+        return super().forward(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # Names of protocols, such as __deepcopy__, would be the original's way to copy itself.
+            if self._original is None or name.startswith("__"):
+                raise
+        return getattr(self._original, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        original = self._original
+        if original is None or name in self.__dict__ or hasattr(type(self), name) or not hasattr(original, name):
+            super().__setattr__(name, value)
+            return
+        setattr(original, name, value)
+        warnings.warn(
+            f"{name}: set on a loss that sci_kernels.accelerate replaced; the fused one keeps the weights and colors "
+            "measured before; if the loss depends on it: sci_kernels.restore(network), set it, accelerate again",
+            stacklevel=2,
+        )
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self._original)})
+
+
+class SmoothLossStandIn(StandIn, SmoothLoss):
+    """`SmoothLoss` in the place of a foreign class of that name."""
+
+    def _get_name(self) -> str:
+        return SmoothLoss.__name__
+
+
+class LossFunctionStandIn(StandIn, LossFunction):
+    """`LossFunction` in the place of a foreign class of that name."""
+
+    def _get_name(self) -> str:
+        return LossFunction.__name__
+
+
+def stand_in(fitted: nn.Module, original: nn.Module, owner: nn.Module | None, names: list[str], impl: str) -> StandIn:
+    """A module of what was fitted, with all that the original had.
+
+    Args:
+        fitted: a `SmoothLoss` or `LossFunction` with the numbers of the original.
+        owner: the module whose attribute sigma the original reads; None: it has none.
+        names: of the original's two arguments.
+        impl: of the new one.
+    """
+    options = {"sigma": fitted.sigma, "color": fitted.color, "impl": impl, "detach_input": fitted.detach_input}
+    if isinstance(fitted, LossFunction):
+        new = LossFunctionStandIn(fitted.fidelity_weight, fitted.smooth_weight, **options)
+    else:
+        new = SmoothLossStandIn(**options)
+    new._replace(original, owner, names)
+    return new
+
+
+def original_of(module: StandIn) -> nn.Module:
+    """The original, in the mode (train or eval) that its stand-in is in."""
+    module._original.training = module.training
+    return module._original
