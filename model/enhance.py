@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     try:
         jobs, videos = _plan(args)
-        device = _device(args.device)
+        device = _device(args.device, args.gpu)
         enhancer = Enhancer(args.weights, device, strength=args.strength, guard=args.guard, tile=args.tile)
         if jobs:
             _make_folder(args.output)
@@ -131,13 +131,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="EXT",
         help=f"of the results: {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}, or auto: each source's own (default: png)",
     )
-    add(
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument(
         "--device",
         default="auto",
         type=_device_name,
         metavar="DEVICE",
         help="auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)",
     )
+    device.add_argument("--gpu", type=_index, metavar="N", help="GPU number; without a GPU, the CPU")
+    add("--seed", type=int, metavar="N", help="accepted from the official command line; nothing here is random")
     add("--strength", default=1.0, type=_strength, metavar="S", help="0: the original, 1: the result (default: 1)")
     add(
         "--guard",
@@ -197,6 +200,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected the number of a GPU, from 0; got {text!r}")
+    return int(text)
+
+
 def _device_name(text: str) -> str:
     kind, colon, index = text.partition(":")
     if text not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and index.isdecimal()):
@@ -204,13 +213,18 @@ def _device_name(text: str) -> str:
     return text
 
 
-def _device(name: str) -> torch.device:
-    """The device to run on."""
+def _device(name: str, gpu: int | None = None) -> torch.device:
+    """The device to run on; of a GPU given by its number, the CPU where there is no GPU."""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpu is not None and not found:
+        print("note: --gpu: there is no GPU that PyTorch can use; enhancing on the CPU", file=sys.stderr)
+        return torch.device("cpu")
+    flag = f"--device {name}" if gpu is None else f"--gpu {gpu}"
+    name = name if gpu is None else f"cuda:{gpu}"
     device = torch.device(("cuda" if found else "cpu") if name == "auto" else name)
     if device.type == "cuda":
         if (device.index or 0) >= found:
-            raise _UsageError(f"--device {name}: this PyTorch finds {found} GPUs; use --device cpu, or auto")
+            raise _UsageError(f"{flag}: this PyTorch finds {found} GPUs; use --device cpu, or auto")
         # Convolutions would otherwise round to 10 bits, which shows in the last grey level.
         torch.backends.cudnn.allow_tf32 = False
     return device

@@ -1,6 +1,7 @@
-"""The network for other runtimes: `python -m model.export --format onnx|torch -o FILE`.
+"""The network for other runtimes: `python -m model.export --format onnx|torch|official -o FILE`.
 
 What is written is run first, on a photograph, and compared with the plain network; a file that differs is not kept.
+For the official code it is the weights alone: they are read back first, and compared bit for bit.
 Exit status: 0 written, 1 the comparison failed, 2 a mistake in the arguments.
 """
 
@@ -24,10 +25,10 @@ import sci_kernels
 from .files import write_atomically
 from .images import ImageError, read_image
 from .networks import EnhanceNetwork
-from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights
+from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, official_state, to_pt
 
 BOUND = 1e-5  # on the difference of any value, between the file and the plain network
-EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2"}
+EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt"}
 PICTURE = Path(__file__).resolve().parent.parent / "bench" / "pictures" / "before-after.jpg"
 _NOTES = "sci-kernels.json"  # of a torch export: the metadata, beside the program
 
@@ -80,8 +81,7 @@ def export(
         OSError: the file cannot be written.
     """
     path, weights = Path(path), Path(weights)
-    if path.suffix.lower() != EXTENSIONS[format]:
-        raise ExportError(f"{path}: expected a name that ends in {EXTENSIONS[format]} for {format}")
+    _check_extension(format, path)
     network, image = Enhance(weights), read_image(picture).tensor()[None]
     metadata = {
         "sci_kernels": sci_kernels.__version__,
@@ -101,13 +101,44 @@ def export(
     return differences
 
 
+def export_official(path: str | Path, weights: str | Path = DEFAULT_WEIGHTS) -> int:
+    """Write the weights as a state dict for the official code, once they have been read back bit for bit.
+
+    Args:
+        path: the file, .pt; it appears whole or not at all and replaces an older one.
+        weights: as for `load_weights`. A full checkpoint stays full, of 83 entries; one of the enhance part gives
+            that part, named as in the official fine-tuning model.
+
+    Returns:
+        How many entries were written.
+
+    Raises:
+        ExportError: an entry read back differs; another extension.
+        WeightsError: the weights cannot be read.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    _check_extension("official", path)
+    state = official_state(weights)
+    data = to_pt(state)
+    read = torch.load(io.BytesIO(data), weights_only=True)  # and without map_location, as the official code does
+    differing = [name for name in state | read if not _same_bits(state.get(name), read.get(name))]
+    if differing:
+        raise ExportError(
+            f"{path}: not written; read back, {len(differing)} of {len(state)} entries differ from {weights} "
+            f"(first: {differing[0]})"
+        )
+    write_atomically(path, data)
+    return len(state)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parse(argv)
     try:
         if os.path.lexists(args.output) and not args.overwrite:
             raise WeightsError(f"{args.output}: exists and was left alone; use --overwrite, or another name")
-        differences = export(args.format, args.output, args.weights, args.image)
+        compared = _write(args)
     except (WeightsError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -117,10 +148,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {args.output}: cannot be written ({error.strerror}); choose another -o", file=sys.stderr)
         return 2
-    for shape, difference in differences.items():
-        print(f"{shape}: differs from the network by at most {difference:.1e} (allowed: {BOUND:.0e})")
-    print(f"{args.format}, weights {Path(args.weights).name}, in {args.output}")
+    print(*compared, f"{args.format}, weights {Path(args.weights).name}, in {args.output}", sep="\n")
     return 0
+
+
+def _write(args: argparse.Namespace) -> list[str]:
+    """Write the file; returns what was compared, a line each."""
+    if args.format == "official":
+        return [f"{export_official(args.output, args.weights)} entries, read back: the same to the bit"]
+    differences = export(args.format, args.output, args.weights, args.image)
+    return [
+        f"{shape}: differs from the network by at most {difference:.1e} (allowed: {BOUND:.0e})"
+        for shape, difference in differences.items()
+    ]
+
+
+def _check_extension(format: str, path: Path) -> None:
+    if path.suffix.lower() != EXTENSIONS[format]:
+        raise ExportError(f"{path}: expected a name that ends in {EXTENSIONS[format]} for {format}")
+
+
+def _same_bits(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether both are there and alike to the bit, which -0.0 and 0.0 are not."""
+    if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(*(tensor.reshape(-1).view(torch.uint8) for tensor in (one, other)))
 
 
 def _sizes() -> dict[str, dict[int, object]]:
@@ -196,14 +248,16 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m model.export",
-        description="Write the network for ONNX Runtime or torch.export, any image size, once it agrees on a picture.",
+        description="Write the network for ONNX Runtime or torch.export, any image size, once it agrees on a picture; "
+        "or its weights for the official code, once they read back bit for bit.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--format", required=True, choices=tuple(EXTENSIONS), help="onnx, or torch for a torch.export program")
-    add("-o", "--output", required=True, type=Path, metavar="FILE", help=".onnx or .pt2")
+    formats = "onnx, torch for a torch.export program, official for the official code's weights"
+    add("--format", required=True, choices=tuple(EXTENSIONS), help=formats)
+    add("-o", "--output", required=True, type=Path, metavar="FILE", help=".onnx, .pt2 or .pt, in that order")
     add("-n", "--weights", default=DEFAULT_WEIGHTS, type=Path, metavar="FILE", help="as for model.enhance")
-    add("--image", default=PICTURE, type=Path, metavar="FILE", help="compare on this picture (default: the README's)")
+    add("--image", default=PICTURE, type=Path, metavar="FILE", help="to compare on (the README's); not for official")
     add("--overwrite", action="store_true", help="replace an existing file")
     return parser.parse_args(argv)
 

@@ -6,6 +6,8 @@ expects, and both must agree when read.
 
 import io
 import pickle
+import pickletools
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from .files import write_atomically
-from .networks import EnhanceNetwork, FinetuneNetwork
+from .networks import EnhanceNetwork, FinetuneNetwork, Network
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "default.safetensors"
+
+# What `torch.save` began with before PyTorch 1.6: the pickle of a number that stands for the format.
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_CHECKPOINT = {"step", "model", "optimizer", "settings"}  # entries of the trainer's checkpoint.pt, among others
 
 
 class WeightsError(ValueError):
@@ -42,11 +48,29 @@ def load_weights(module: nn.Module, path: str | Path = DEFAULT_WEIGHTS) -> None:
     module.load_state_dict(state)
 
 
+def official_state(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a file under the names of the official code, in its order, each tensor as it is in the file.
+
+    Args:
+        path: as for `load_weights`. A full checkpoint gives its 83 entries, one of the enhance part that part.
+
+    Raises:
+        WeightsError: as from `load_weights`.
+    """
+    path = Path(path)
+    state = _read(path)
+    full = any(name.startswith("calibrate.") for name in state)
+    module, prefix = (Network(), "") if full else (EnhanceNetwork(), "enhance.")
+    state = _select(module, state)
+    _check(module, state, path)
+    return {prefix + name: state[name] for name in module.state_dict()}
+
+
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the weights of `module`, whole or not at all.
 
     Args:
-        path: `.safetensors`, or `.pt` or `.pth` for a state dict that the official code loads.
+        path: `.safetensors`, or `.pt` or `.pth` for a state dict that the official code loads (`to_pt`).
         metadata: strings kept with the weights, in safetensors only.
 
     Raises:
@@ -55,25 +79,34 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
         OSError: the file cannot be written.
     """
     path = Path(path)
-    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
     if path.suffix == ".safetensors":
         for key, value in (metadata or {}).items():
             if not (isinstance(key, str) and isinstance(value, str)):
                 raise TypeError(f"metadata: expected strings; got {key!r}: {value!r}")
         # The format refuses tensors that share memory, as the two names of one block do.
-        copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+        copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
         data = safetensors.torch.save(copies, metadata=dict(metadata) if metadata else None)
     elif path.suffix in (".pt", ".pth"):
         if metadata:
             raise ValueError(
                 f"metadata: {path.suffix} keeps none, the official code could not load it; use .safetensors"
             )
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getvalue()
+        data = to_pt(state)
     else:
         raise ValueError(f"path: expected .safetensors, .pt or .pth; got {path}")
     write_atomically(path, data)
+
+
+def to_pt(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as `torch.save` wrote it before PyTorch 1.6: every version reads that, the official code's too.
+
+    The tensors are on the CPU, so that nobody needs `map_location`, and nothing else is in it (`weights_only=True`).
+    """
+    buffer = io.BytesIO()
+    plain = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    torch.save(plain, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -95,7 +128,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # torch's advice on loading without weights_only
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise RuntimeError, EOFError, KeyError, SafetensorError and others
-        if isinstance(error, pickle.UnpicklingError) and data.startswith((b"PK\x03\x04", b"\x80")):
+        if isinstance(error, pickle.UnpicklingError) and _is_whole(data):
             raise WeightsError(
                 f"{path}: refused, it holds more than plain tensors and could run code when loaded; "
                 "use a file of weights alone (torch.save of a state_dict, or .safetensors)"
@@ -104,10 +137,39 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path}: truncated, or no weight file at all ({len(data)} bytes); copy or download it again"
         ) from None
     plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if isinstance(state, dict) and state.keys() >= _CHECKPOINT:
+        raise WeightsError(_refuse_checkpoint(path, state["step"]))
     if not plain:
         kind = f"entries {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state).__name__
         raise WeightsError(f"{path}: no plain state dict (holds {kind}); use a file of weights alone, name to tensor")
     return state
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether data are an archive or a pickle that ends: half the name of a class is refused like a class unknown."""
+    if data.startswith(b"PK\x03\x04"):
+        return True
+    stream = io.BytesIO(data)
+    try:
+        for _ in range(4 if data.startswith(_LEGACY) else 1):  # two numbers, facts on the system, then the state dict
+            for _ in pickletools.genops(stream):  # reads the pickle, and runs nothing
+                pass
+    except Exception:  # damaged ones raise ValueError, IndexError, UnicodeDecodeError and others
+        return False
+    return data.startswith(b"\x80")
+
+
+def _refuse_checkpoint(path: Path, step: int) -> str:
+    """Why a checkpoint of the trainer is no weight file, and where its weights are."""
+    there = [name for name in ("weights.safetensors", "weights.pt") if (path.parent / name).is_file()]
+    if there:
+        where = f"use {' or '.join(there)} beside it"
+    else:
+        where = (
+            "weights.safetensors and weights.pt appear beside it when the run ends: python -m train --out "
+            f"{shlex.quote(str(path.parent))} --resume (with --steps {step}: at once)"
+        )
+    return f"{path}: the checkpoint of a run, for --resume alone, not a weight file; {where}"
 
 
 def _select(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -47,9 +47,21 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         time.sleep(0.003)
 
 
+def load_as_official(module: torch.nn.Module, path: Path) -> list[str]:
+    """What the official code makes of a file: it takes the entries whose names it knows and drops the others, silently.
+
+    Returns the names taken.
+    """
+    state = module.state_dict()
+    taken = {name: tensor for name, tensor in torch.load(path).items() if name in state}
+    module.load_state_dict(state | taken)
+    return list(taken)
+
+
 def assert_same_weights(out: Path, expected: Path) -> None:
     """Weights, BatchNorm statistics and the state of Adam of two finished runs."""
     assert_equal(load_file(out / "weights.safetensors"), load_file(expected / "weights.safetensors"))
+    assert_equal(torch.load(out / "weights.pt", weights_only=True), load_file(out / "weights.safetensors"))
     ours, theirs = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (out, expected))
     assert ours["step"] == theirs["step"]
     assert_equal(ours["model"], theirs["model"])

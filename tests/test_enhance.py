@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from model import FinetuneNetwork, enhance_image, quantize, read_image, save_weights
+from model import enhance as enhance_command
 from model.enhance import main
 from tests.conftest import ROOT
 
@@ -126,6 +127,20 @@ def test_the_official_flags(capsys):
     make_picture("in/a.png")
     assert run(capsys, "--data_path", "in", "--save_path", "out", "--model", "w.pt")[0] == 0
     assert run(capsys, "--input", "in", "--output", "out", "--model_path", "w.pt", "--overwrite")[0] == 0
+    assert main(["--data_path", "in", "--save_path", "theirs", "--model", "w.pt", "--gpu", "0", "--seed", "2"]) == 0
+    note = "note: --gpu: there is no GPU that PyTorch can use; enhancing on the CPU\n"
+    assert capsys.readouterr().err == ("" if torch.cuda.is_available() else note)
+    assert files_below("theirs") == ["a.png"]
+
+
+def test_a_gpu_by_its_number(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert enhance_command._device("auto", 1) == torch.device("cuda:1")
+    make_picture("a.png")
+    assert main(["-i", "a.png", "-o", "out", "--gpu", "2"]) == 2
+    assert capsys.readouterr().err == "error: --gpu 2: this PyTorch finds 2 GPUs; use --device cpu, or auto\n"
 
 
 def test_existing_results_are_left_alone(capsys):
@@ -176,6 +191,8 @@ def test_notes_name_the_file(capsys):
             ["-i", "a.png", "-o", "out", "--device", "tpu"],
             "error: argument --device: expected auto, cpu, cuda or cuda:N",
         ),
+        (["-i", "a.png", "-o", "out", "--gpu", "-1"], "error: argument --gpu: expected the number of a GPU, from 0"),
+        (["-i", "a.png", "-o", "out", "--gpu", "0"], "error: argument --device: not allowed with argument --gpu"),
         (["-i", "a.png", "-o", "out", "--device", "cuda:99"], "error: --device cuda:99: this PyTorch finds"),
         (
             ["-i", "a.png", "-o", "out", "--strength", "1.5"],

@@ -1,18 +1,24 @@
 """`python -m train` as a user meets it: what it writes, and what its options do."""
 
 import json
+import shlex
 import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import train.loop
+from model.enhance import main as enhance
 from model.images import read_image
 from model.networks import FinetuneNetwork, Network, enhance_image
-from model.weights import load_weights, save_weights
+from model.weights import WeightsError, load_weights, save_weights
 from sci_kernels import illumination_loss
+from tests.runs import assert_equal, load_as_official
+from train.__main__ import main
+from train.checkpoint import prepare_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,11 +39,17 @@ def test_what_a_run_leaves(command, folder, tmp_path):
     assert (out / "log.txt").read_text().count("epoch") == 4
     summary = json.loads(lines[-1])
     assert summary["step"] == 12 and summary["weights"] == str(out / "weights.safetensors")
+    assert summary["weights_pt"] == str(out / "weights.pt")
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("checkpoint.pt", "config.json", "log.txt", "samples", "summary.txt", "tensorboard"),
+        *("weights.pt", "weights.safetensors"),
+    ]
     assert summary["loss"] == pytest.approx(float(epochs(lines)[-1].split()[5]), rel=1e-5)
     text = (out / "summary.txt").read_text().splitlines()
     assert lines[-1 - len(text) : -1] == text and text[0].startswith("step 12 reached, 12 steps now")
     assert text[1].split()[1] == epochs(lines)[0].split()[5] and epochs(lines)[-1].split()[5] in text[1]
     assert text[2].startswith("samples before: brightness 0.1") and text[3].startswith("samples after:  brightness ")
+    assert {f"weights {summary['weights']}", f"the same for the official code {summary['weights_pt']}"} < set(text)
     assert json.loads((out / "config.json").read_text())["settings"]["epochs"] == 4
 
     model = Network()
@@ -51,6 +63,61 @@ def test_what_a_run_leaves(command, folder, tmp_path):
     reflectance = enhance_image(model, read_image(folder / "a.png").tensor()[None], impl="plain")[1][0]
     expected = (255 * reflectance).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     assert np.array_equal(np.asarray(Image.open(out / "samples/epoch_0004/a.png")), expected)
+
+
+def test_a_run_says_which_file_is_for_what(command, tmp_path):
+    _, lines, _ = command("--steps", 1)
+    line = (
+        "use weights.safetensors with this project, weights.pt with the official code; "
+        "checkpoint.pt is for --resume alone"
+    )
+    assert lines.count(line) == 1
+    assert [entry for entry in (tmp_path / "out" / "log.txt").read_text().splitlines() if entry.endswith(line)]
+
+
+@pytest.mark.parametrize("kind", [Network, FinetuneNetwork])
+def test_weights_pt_is_all_that_the_official_code_needs(command, tmp_path, kind):
+    """Given checkpoint.pt instead, it would keep its random weights and say nothing."""
+    save_weights(Network(), tmp_path / "start.pt")
+    out = tmp_path / "out"
+    assert command("--steps", 2, *(["--finetune", tmp_path / "start.pt"] if kind is FinetuneNetwork else []))[0] == 0
+    official = kind()
+    assert load_as_official(official, out / "weights.pt") == list(official.state_dict())
+    assert_equal(official.state_dict(), load_file(out / "weights.safetensors"))
+    assert load_as_official(kind(), out / "checkpoint.pt") == []
+
+
+def test_a_checkpoint_as_weights_names_the_files_beside_it(command, tmp_path, capsys):
+    out = tmp_path / "a run"
+    assert command("--steps", 2, out=out)[0] == 0
+    with pytest.raises(WeightsError) as caught:
+        load_weights(Network(), out / "checkpoint.pt")
+    assert str(caught.value) == (
+        f"{out}/checkpoint.pt: the checkpoint of a run, for --resume alone, not a weight file; "
+        "use weights.safetensors or weights.pt beside it"
+    )
+    for name in ("weights.safetensors", "weights.pt"):
+        (out / name).unlink()
+    assert enhance(["-i", str(tmp_path), "-o", str(tmp_path / "bright"), "-n", str(out / "checkpoint.pt")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    advice = f"python -m train --out '{out}' --resume"
+    assert line.endswith(
+        f"weights.safetensors and weights.pt appear beside it when the run ends: {advice} (with --steps 2: at once)"
+    )
+    assert main([*shlex.split(advice)[3:], "--steps", "2"]) == 0
+    load_weights(Network(), out / "weights.pt")
+
+
+def test_weights_pt_belongs_to_the_run(command, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "weights.pt").write_bytes(b"earlier")
+    status, _, errors = command("--steps", 1)
+    assert status == 1 and f"{out} holds weights.pt" in errors[0] and "--overwrite" in errors[0]
+    prepare_folder(out, overwrite=False)
+    assert (out / "weights.pt").exists()
+    prepare_folder(out, overwrite=True)
+    assert not (out / "weights.pt").exists()
 
 
 def make_older(board):
@@ -142,9 +209,20 @@ def test_finetuning_starts_from_the_given_weights(command, tmp_path):
     tuned = FinetuneNetwork()
     load_weights(tuned, tmp_path / "out" / "weights.safetensors")
     assert status == 0 and "fine-tuning" in lines[0] and "258 parameters" in lines[0]
+    assert lines[1].startswith("2 steps are about 0.67 passes over the 3 photographs; the official finetune.py")
     for (name, weight), moved in zip(start.enhance.named_parameters(), tuned.enhance.parameters(), strict=True):
         assert 0 <= (weight - moved).abs().max() < 1e-7, name
     assert tuned.enhance.conv[1].num_batches_tracked == 2
+
+
+def test_passes_are_told_of_where_a_fine_tuning_begins(command, tmp_path):
+    save_weights(Network(), tmp_path / "start.pt")
+    arguments = ("--finetune", tmp_path / "start.pt", "--batch-size", 2, "--crop", 8, 8)
+    lines = command(*arguments, "--epochs", 2)[1]
+    assert lines[1] == "4 steps are 2 passes over the 3 photographs"
+    assert lines[1] in (tmp_path / "out" / "log.txt").read_text()
+    assert "passes over" not in " ".join(command("--resume", "--epochs", 3)[1])
+    assert "passes over" not in " ".join(command("--steps", 2, out=tmp_path / "trained")[1])
 
 
 def test_an_earlier_run_is_not_touched_unasked(command, tmp_path):

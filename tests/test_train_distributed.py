@@ -20,6 +20,7 @@ from tests.runs import assert_same_weights, photographs, start_process, wait_for
 from train.__main__ import main
 from train.data import Place, Schedule, order, place_of
 from train.distributed import Processes
+from train.run import _silent, pick_device
 from train.step import make_optimizer, training_step
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -248,6 +249,23 @@ def test_one_gpu_a_process(monkeypatch, capsys, folder, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert "--nproc_per_node: expected at most 1" in run_alone(monkeypatch, capsys, folder, tmp_path, variables)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "gpu"])
+def test_the_device_of_each_process(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    assert train.distributed._own_device(name, 1) == "cuda:1"
+
+
+def test_cuda_true_among_processes_without_a_gpu(monkeypatch, capsys):
+    """One of them says that there is none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device(train.distributed._own_device("gpu", 1), _silent) == torch.device("cpu")
+    assert capsys.readouterr().err == ""
+    assert pick_device(train.distributed._own_device("gpu", 0)) == torch.device("cpu")
+    assert capsys.readouterr().err.startswith("train: --cuda: there is no GPU")
 
 
 def test_fewer_photographs_than_processes_and_sync_bn_on_a_cpu(monkeypatch, capsys, folder, tmp_path):

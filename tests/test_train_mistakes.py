@@ -15,6 +15,9 @@ from train.__main__ import main
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+NO_GPU = "there is no GPU that PyTorch can use; training on the CPU"
+
+
 class Payload:
     def __reduce__(self):
         return exec, ("raise SystemExit('the pickle ran')",)
@@ -25,6 +28,7 @@ def bad_weights(tmp_path):
     (tmp_path / "truncated.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:5000])
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Payload()))
+    torch.save({"step": 1, "model": {}, "optimizer": {}, "settings": {}}, tmp_path / "checkpoint.pt")
 
 
 MISTAKES = {
@@ -34,7 +38,12 @@ MISTAKES = {
     "out is a file": (["--out", "{tmp}/whole.safetensors"], "whole.safetensors"),
     "out inside data": (["--out", "{tmp}/photos/out"], "--out"),
     "nothing to resume": (["--resume"], "--resume"),
-    "steps no integer": (["--steps", "1e3"], "--steps"),
+    "steps no integer": (["--steps", "10.5"], "--steps: expected a whole number; got '10.5'"),
+    "steps no number": (["--steps", "ten"], "--steps: expected a whole number; got 'ten'"),
+    "steps infinite": (["--steps", "inf"], "--steps: expected a whole number; got 'inf'"),
+    "cuda": (["--cuda", "yes"], "--cuda: expected True or False; got 'yes'"),
+    "cuda and device": (["--cuda", "True", "--device", "cpu"], "--cuda: expected to be given without --device"),
+    "gpu and device": (["--gpu", "0", "--device", "cpu"], "--gpu: expected to be given without --device"),
     "steps none": (["--steps", "0"], "--steps"),
     "epochs negative": (["--epochs", "-1"], "--epochs"),
     "lr": (["--lr", "-1"], "--lr"),
@@ -62,6 +71,7 @@ MISTAKES = {
     "weights missing": (["--finetune", "nowhere.pt"], "nowhere.pt"),
     "weights truncated": (["--finetune", "{tmp}/truncated.safetensors"], "truncated.safetensors"),
     "weights of another": (["--finetune", "{tmp}/other.pt"], "other.pt"),
+    "weights of a checkpoint": (["--finetune", "{tmp}/checkpoint.pt"], "checkpoint.pt: the checkpoint of a run, for"),
     "weights with code": (["--finetune", "{tmp}/code.pt"], "code.pt"),
 }
 
@@ -92,7 +102,12 @@ def test_no_data_and_no_gpu(folder, tmp_path, capsys):
     assert "--data" in capsys.readouterr().err
     if not torch.cuda.is_available():
         assert main(["--data", str(folder), "--out", str(tmp_path / "out"), "--gpu", "0", "--steps", "1"]) == 0
-        assert "no GPU" in capsys.readouterr().err
+        assert capsys.readouterr().err == f"train: --gpu: {NO_GPU}\n"
+        arguments = ["--data", str(folder), "--out", str(tmp_path / "cuda"), "--steps", "1"]
+        assert main([*arguments, "--cuda", "True"]) == 0
+        assert capsys.readouterr().err == f"train: --cuda: {NO_GPU}\n"
+        assert main([*arguments, "--cuda", "False", "--overwrite"]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_left_out_files_are_named_and_training_goes_on(command, folder):

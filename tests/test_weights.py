@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from model import (
 )
 from model.networks import CalibrateNetwork
 from model.weights import DEFAULT_WEIGHTS
+from tests.runs import load_as_official
 
 
 @pytest.fixture
@@ -65,6 +67,35 @@ def test_pt_is_the_official_format(tmp_path, golden, network):
     official = {k.removeprefix("init/"): v for k, v in golden("train_3stage").items() if k.startswith("init/")}
     assert list(state) == list(official)  # the golden file keeps the order of the official state dict
     assert all(state[name].shape == value.shape for name, value in official.items())
+
+
+@pytest.mark.parametrize("extension", [".pt", ".pth"])
+def test_pt_is_read_by_every_pytorch(tmp_path, network, extension):
+    """By its first two pickles it is in the format of before 1.6, no archive; its tensors are on the CPU."""
+    path = tmp_path / f"w{extension}"
+    save_weights(network, path)
+    with open(path, "rb") as file:
+        assert [pickle.load(file), pickle.load(file)] == [0x1950A86A20F9469CFC6C, 1001]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = torch.load(path, weights_only=True)
+    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items()) and len(state) == 83
+    assert {tensor.device.type for tensor in state.values()} == {"cpu"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
+def test_pt_of_a_network_on_a_gpu_needs_none(tmp_path, network):
+    save_weights(network.cuda(), tmp_path / "w.pt")
+    assert b"cuda" not in (tmp_path / "w.pt").read_bytes()
+    assert load_as_official(Network(), tmp_path / "w.pt") == list(network.state_dict())
+
+
+@pytest.mark.parametrize("kind", [Network, FinetuneNetwork])
+def test_the_official_loader_drops_no_entry(tmp_path, kind):
+    saved, loaded = kind(), kind()
+    save_weights(saved, tmp_path / "w.pt")
+    assert load_as_official(loaded, tmp_path / "w.pt") == list(saved.state_dict()) and same_state(saved, loaded)
 
 
 @pytest.mark.parametrize("name", ["easy", "difficult"])
@@ -130,7 +161,17 @@ def test_truncated_files(tmp_path, network, extension):
     data = path.read_bytes()
     for length in (0, 1, 9, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:length])
-        assert "truncated" in refusal(network, path)
+        assert ": truncated, or no weight file" in refusal(network, path)
+
+
+def test_half_a_name_is_truncated_not_refused(tmp_path, network):
+    """Cut there, the name of a harmless function is one that nobody knows."""
+    path = tmp_path / "w.pt"
+    save_weights(network, path)
+    data = path.read_bytes()
+    for name in (b"_rebuild_tensor_v2", b"LongStorage", b"OrderedDict"):
+        path.write_bytes(data[: data.index(name) + 5])
+        assert ": truncated, or no weight file" in refusal(network, path)
 
 
 def test_missing_folder_text_and_default(tmp_path, network, monkeypatch):
@@ -153,21 +194,22 @@ class Malicious:
         return os.mkdir, (self.folder,)
 
 
-@pytest.mark.parametrize("protocol", [2, 4, "torch"])
+@pytest.mark.parametrize("protocol", [2, 4, "torch", "torch before 1.6"])
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, network, protocol):
     path, made = tmp_path / "w.pt", tmp_path / "made"
     state = {**network.state_dict(), "extra": Malicious(made)}
-    if protocol == "torch":
-        torch.save(state, path)
+    as_torch = isinstance(protocol, str)
+    if as_torch:
+        torch.save(state, path, _use_new_zipfile_serialization=protocol == "torch")
     else:
         path.write_bytes(pickle.dumps(Malicious(made), protocol=protocol))
     for module in (network, FinetuneNetwork(), EnhanceNetwork()):
         line = refusal(module, path)
         assert "refused" in line and "run code" in line
     assert not made.exists()
-    if protocol != "torch":  # the file is live: what was refused would have run
-        pickle.loads(path.read_bytes())
-        assert made.exists()
+    # The file is live: what was refused would have run.
+    torch.load(path, weights_only=False) if as_torch else pickle.loads(path.read_bytes())
+    assert made.exists()
 
 
 def test_a_training_checkpoint_is_no_state_dict(tmp_path, network):

@@ -18,9 +18,10 @@ from .config import Settings
 from .data import Place, place_of
 from .errors import TrainError
 
-CONFIG, CHECKPOINT, WEIGHTS, LOG = "config.json", "checkpoint.pt", "weights.safetensors", "log.txt"
+CONFIG, CHECKPOINT, LOG = "config.json", "checkpoint.pt", "log.txt"
+WEIGHTS, OFFICIAL = "weights.safetensors", "weights.pt"  # the same numbers; the second for the official code
 SAMPLES, TENSORBOARD, SUMMARY = "samples", "tensorboard", "summary.txt"
-_FILES = (CHECKPOINT, WEIGHTS, LOG, CONFIG, SUMMARY)
+_FILES = (CHECKPOINT, WEIGHTS, OFFICIAL, LOG, CONFIG, SUMMARY)
 _FOLDERS = (SAMPLES, TENSORBOARD)
 _KEYS = {"step", "place", "model", "optimizer", "settings", "photographs"}
 

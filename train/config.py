@@ -100,6 +100,28 @@ def _named(text: str) -> str:
     return text
 
 
+def _true_or_false(text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"expected True or False; got {text!r}")
+    return values[text.lower()]
+
+
+def _steps(text: str) -> int:
+    """A whole number, which the official code takes as a float."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value.is_integer():
+        raise argparse.ArgumentTypeError(f"expected a whole number; got {text!r}")
+    return int(value)
+
+
 def _whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -202,8 +224,14 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     )
     add("--finetune", "--model", metavar="FILE", help="start from these weights, training the enhance network alone")
     add("--stage", type=int, metavar="N", help="stages of the network (3); not used when fine-tuning")
-    add("--epochs", type=int, metavar="N", help="times over the photographs (1000)")
-    add("--steps", type=int, metavar="N", help="optimisation steps in all; overrides --epochs (fine-tuning: 100)")
+    add("--epochs", type=int, metavar="N", help="passes over the photographs (1000)")
+    add(
+        "--steps",
+        type=_steps,
+        metavar="N",
+        help="optimisation steps in all; overrides --epochs (fine-tuning: 100). The official finetune.py counts "
+        "passes over the photographs: its --steps is --epochs here",
+    )
     add("--lr", type=float, help="learning rate of Adam (3e-4; fine-tuning 5e-4)")
     add(
         "--batch-size",
@@ -214,9 +242,14 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     )
     add("--crop", type=int, nargs=2, metavar=("H", "W"), help="train on random crops of this size")
     add("--seed", type=int, help="of the initial weights, the order and the crops (2)")
-    device = parser.add_mutually_exclusive_group()
-    device.add_argument("--device", help="auto, cpu, cuda or cuda:N (auto: a GPU if there is one)")
-    device.add_argument("--gpu", type=int, metavar="N", help="GPU number; without a GPU, the CPU")
+    add("--device", help="auto, cpu, cuda or cuda:N (auto: a GPU if there is one)")
+    add("--gpu", type=int, metavar="N", help="GPU number; without a GPU, the CPU")
+    add(
+        "--cuda",
+        type=_true_or_false,
+        metavar="True|False",
+        help="True: a GPU, without one the CPU; False: the CPU, whatever --gpu",
+    )
     add("--workers", type=int, metavar="N", help="processes that load photographs (0: this one)")
     add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
     add("--sync-bn", "--sync_bn", action="store_true", help="BatchNorm over all processes (torchrun, GPUs only)")
@@ -247,12 +280,25 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     existing.add_argument("--resume", action="store_true", help="continue the run in --out; its settings are kept")
     existing.add_argument("--overwrite", action="store_true", help="delete the run in --out and start anew")
     given = vars(parser.parse_args(argv))
+    _take_official_device(parser, given)
     resume, overwrite = given.pop("resume", False), given.pop("overwrite", False)
     if "crop" in given:
         given["crop"] = tuple(given["crop"])
     for name in ("data", "out", "finetune"):
         if name in given:
             given[name] = str(Path(given[name]).absolute())
-    if "gpu" in given:
-        given["device"] = f"gpu:{given.pop('gpu')}"
     return given, resume, overwrite
+
+
+def _take_official_device(parser: _Parser, given: dict) -> None:
+    """Put what --cuda and --gpu say into the setting of --device, which excludes them."""
+    for name in ("cuda", "gpu"):
+        if name in given and "device" in given:
+            parser.error(f"--{name}: expected to be given without --device, which says the same; leave one of them out")
+    cuda, gpu = given.pop("cuda", None), given.pop("gpu", None)
+    if cuda is False:
+        given["device"] = "cpu"
+    elif gpu is not None:
+        given["device"] = f"gpu:{gpu}"
+    elif cuda:
+        given["device"] = "gpu"

@@ -174,7 +174,9 @@ def _own_device(name: str, local: int) -> str:
     """The device of this machine's process number `local`."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
-    if name not in ("auto", "cuda"):
+    if name == "gpu" and not torch.cuda.is_available():
+        return name  # `run.pick_device` makes the CPU of it, and says so
+    if name not in ("auto", "cuda", "gpu"):
         raise TrainError(f"--device: expected auto, cpu or cuda, each process takes a GPU of its own; got {name}")
     present = torch.cuda.device_count()
     if local >= present:

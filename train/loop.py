@@ -16,7 +16,7 @@ from .distributed import Lost, join, leave
 from .errors import TrainError
 from .late import LateReport
 from .report import SAMPLE_COUNT, Report, preview
-from .run import Run, metadata, prepare, resume_command
+from .run import Run, metadata, passes, prepare, resume_command
 from .step import losses_function, training_step
 from .stop import Stopped, StopSignal
 
@@ -35,7 +35,7 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
     Started by torchrun, it is one of several processes of the run; see `train.distributed`.
 
     Returns:
-        The weight file.
+        The weight file of this project.
 
     Raises:
         TrainError, model.images.ImageError, model.weights.WeightsError: a mistake to be mended, told in one line.
@@ -60,15 +60,21 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
 
 
 def _finish(run: Run, report: Report, loss: float | None) -> None:
-    """Write the weight file; print the summary, then the line that programs read."""
+    """Write the weight files; say what each is for; print the summary, then the line that programs read."""
     if not run.processes.first:
         return
-    weights = run.out / checkpoint.WEIGHTS
+    weights, official = run.out / checkpoint.WEIGHTS, run.out / checkpoint.OFFICIAL
     save_weights(run.model, weights, metadata(run))
-    print(report.summary(max(run.start, run.total), loss, str(run.device), weights), end="", flush=True)
+    save_weights(run.model, official)
+    report.line(
+        f"use {weights.name} with this project, {official.name} with the official code; "
+        f"{checkpoint.CHECKPOINT} is for --resume alone"
+    )
+    print(report.summary(max(run.start, run.total), loss, str(run.device), weights, official), end="", flush=True)
     seconds = round(statistics.median(report.seconds), 6) if report.seconds else None
     summary = {"weights": str(weights), "step": max(run.start, run.total), "loss": loss, "seconds_a_step": seconds}
-    print(json.dumps(summary | {"device": str(run.device), "impl": run.impl}), flush=True)
+    summary |= {"device": str(run.device), "impl": run.impl, "weights_pt": str(official)}
+    print(json.dumps(summary), flush=True)
 
 
 def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
@@ -145,6 +151,8 @@ def _announce(run: Run, report: Report) -> None:
         report.line(f"already at step {run.start} of {run.total}; give more --epochs or --steps to go on")
     elif run.start:
         report.line(f"resuming after step {run.start} of {run.total}")
+    elif run.settings.finetune:
+        report.line(passes(run.settings, run.total, len(run.photos), run.batch))
 
 
 def _samples(run: Run) -> list[tuple[str, torch.Tensor]]:

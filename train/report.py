@@ -94,7 +94,7 @@ class Report:
             self._log("add_scalar", f"samples/brightness_{when}", found.brightness, step)
             self._log("add_scalar", f"samples/colour_cast_{when}", found.cast, step)
 
-    def summary(self, step: int, loss: float | None, device: str, weights: Path) -> str:
+    def summary(self, step: int, loss: float | None, device: str, weights: Path, official: Path) -> str:
         """What came of the run, in plain lines; also kept in summary.txt."""
         seconds = sum(self.seconds)
         lines = [f"step {step} reached, {len(self.seconds)} steps now, {seconds:.1f} s in steps on {device}"]
@@ -102,7 +102,8 @@ class Report:
             lines.append(f"loss {self._first_loss:.6f} over the first epoch since the start, {loss:.6f} over the last")
         if self._tones:
             lines += [f"samples before: {self._tones[0]}", f"samples after:  {self._tones[1]}"]
-        lines += [f"weights {weights}", f"tensorboard --logdir {shlex.quote(str(self.out / TENSORBOARD))}"]
+        lines += [f"weights {weights}", f"the same for the official code {official}"]
+        lines += [f"tensorboard --logdir {shlex.quote(str(self.out / TENSORBOARD))}"]
         text = "\n".join(lines) + "\n"
         write_atomically(self.out / SUMMARY, text.encode())
         return text

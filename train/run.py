@@ -3,6 +3,7 @@
 import platform
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Proce
         )
     if not resume and not overwrite:
         checkpoint.refuse_existing_run(out)
-    device = pick_device(device)
+    device = pick_device(device, warn if processes.first else _silent)
     state = checkpoint.load_checkpoint(out) if resume else None
     photos = Photos(settings.data, settings.crop, settings.seed, warn if processes.first else _silent)
     photos.check_batches(settings.batch_size, processes.count)
@@ -136,15 +137,16 @@ def build(settings: Settings, device: torch.device, finetune: str | None):
     return model, criterion, make_optimizer(model, settings.lr)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a name: auto, cpu, cuda, cuda:N, or gpu:N, which is the CPU where there is no GPU."""
+def pick_device(name: str, tell: Callable[[str], None] = warn) -> torch.device:
+    """The device of a name: auto, cpu, cuda, cuda:N, or gpu and gpu:N, which are the CPU where there is no GPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("gpu:"):
+    kind, colon, number = name.partition(":")
+    if kind == "gpu":
         if not torch.cuda.is_available():
-            warn("--gpu: there is no GPU that PyTorch can use; training on the CPU")
+            tell(f"{'--gpu' if colon else '--cuda'}: there is no GPU that PyTorch can use; training on the CPU")
             return torch.device("cpu")
-        name = "cuda:" + name.removeprefix("gpu:")
+        name = f"cuda{colon}{number}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -154,6 +156,22 @@ def pick_device(name: str) -> torch.device:
             f"--device: expected auto, cpu, cuda or cuda:N that is present; got {name} ({reason})"
         ) from None
     return device
+
+
+def passes(settings: Settings, total: int, count: int, batch: int) -> str:
+    """What the steps of a fine-tuning run come to, and how its official `--steps`, which are passes, are asked for."""
+    an_epoch = -(-count // batch)
+    number = f"{total / an_epoch:.2f}".rstrip("0").rstrip(".")
+    unit = "pass" if number == "1" else "passes"
+    number = "under 0.01" if number == "0" else f"about {number}" if 100 * total % an_epoch else number
+    steps = "1 step is" if total == 1 else f"{total} steps are"
+    text = f"{steps} {number} {unit} over the {count} photograph{'s' * (count != 1)}"
+    if settings.steps is None:
+        return text
+    return (
+        f"{text}; the official finetune.py counts passes in --steps: its --steps {settings.steps} is "
+        f"--epochs {settings.steps} here"
+    )
 
 
 def resume_command(out: Path, processes: int = 1) -> str:
