@@ -21,7 +21,10 @@ from .installing import NoNetworkError, install
 from .measure import ROOT
 from .tried import ENVIRONMENTS, FOLDER, Environment
 
-CORE = ("loss", "ops", "retinex", "enhance_op", "batch_norm", "native", "accelerate", "accelerate_forks", "accelerate_verify", "stand_in", "networks", "fused", "step")
+CORE = (
+    *("loss", "ops", "retinex", "enhance_op", "batch_norm", "native", "networks", "fused", "step"),
+    *("accelerate", "accelerate_forks", "accelerate_verify", "stand_in"),
+)
 TESTING = ("pytest", "pytest-timeout", "pytest-xdist")
 
 

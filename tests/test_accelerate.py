@@ -228,9 +228,7 @@ Gone.__name__ = "SmoothLoss"
 def test_a_device_that_is_gone():
     net = Net(Gone())
     kept = net._criterion
-    with pytest.warns(
-        UserWarning, match="to cpu: RuntimeError: device-side error: the device is gone;"
-    ):
+    with pytest.warns(UserWarning, match="to cpu: RuntimeError: device-side error: the device is gone;"):
         report = sci_kernels.accelerate(net)
     assert net._criterion is kept and len(str(report).splitlines()) == 1
 
