@@ -6,6 +6,7 @@ import numbers
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from . import native, ops, reference
 from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA, SMOOTH_WEIGHT
@@ -50,6 +51,9 @@ def smooth_loss(
 
     Source: the official SCI implementation (CVPR 2022), whose default this is number for number.
     """
+    if _recorded(input, illumination):
+        tensors = (input, illumination)
+        return handle_torch_function(smooth_loss, tensors, *tensors, sigma, color, impl)
     _check_loss_arguments(input, illumination, sigma, color)
     impl = _resolve_impl(impl, input)
     if impl == "reference":
@@ -79,6 +83,9 @@ def illumination_loss(
 
     Source: the official `LossFunction`.
     """
+    if _recorded(input, illumination):
+        tensors, weights = (input, illumination), (fidelity_weight, smooth_weight)
+        return handle_torch_function(illumination_loss, tensors, *tensors, *weights, sigma, color, impl)
     _check_loss_arguments(input, illumination, sigma, color)
     if input.shape != illumination.shape:
         raise ValueError(
@@ -117,6 +124,9 @@ def retinex(
     Raises:
         TypeError, ValueError, RuntimeError: as for `smooth_loss`.
     """
+    if _recorded(residual, stage_input, image):
+        tensors = (residual, stage_input, image)
+        return handle_torch_function(retinex, tensors, *tensors, impl, sigmoid=sigmoid)
     for name, tensor in (("residual", residual), ("stage_input", stage_input), ("image", image)):
         _check_tensor(name, tensor)
         if tensor.shape != residual.shape:
@@ -186,6 +196,11 @@ def default_impl(device: str | torch.device) -> str:
     if kind == "cpu":
         return "native" if native.compiler_error() is None else "blocked"
     return "triton" if kind == "cuda" and _HAS_TRITON else "blocked"
+
+
+def _recorded(*arguments: object) -> bool:
+    """Whether one stands for a tensor without being one, as in torch.fx, which records the call itself."""
+    return not all(isinstance(argument, Tensor) for argument in arguments) and has_torch_function(arguments)
 
 
 def _check_enhance_weights(weights: EnhanceWeights) -> None:

@@ -1,12 +1,24 @@
 """The functions as modules, with the signatures of the official classes."""
 
+from typing import NoReturn
+
 from torch import Tensor, nn
 
 from . import functional
 from .constants import FIDELITY_WEIGHT, SIGMA, SMOOTH_WEIGHT
 
 
-class SmoothLoss(nn.Module):
+class _Operator(nn.Module):
+    """A module around an operator; TorchScript, which compiles Python itself, is told what to use instead."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise RuntimeError(
+            f"torch.jit.script cannot compile sci_kernels.{self._get_name()}; use torch.export or torch.compile, which "
+            "know its operators, or torch.jit.trace"
+        )
+
+
+class SmoothLoss(_Operator):
     """`smooth_loss` as a module: a drop-in for the class of this name in SCI, ZERO-IG, STEPS and their forks.
 
     Args:
@@ -32,7 +44,7 @@ class SmoothLoss(nn.Module):
         return f"sigma={self.sigma}, color={self.color!r}, impl={self.impl!r}, detach_input={self.detach_input}"
 
 
-class LossFunction(nn.Module):
+class LossFunction(_Operator):
     """`illumination_loss` as a module: a drop-in for the official class of this name.
 
     Args:
@@ -71,7 +83,7 @@ class LossFunction(nn.Module):
         )
 
 
-class Retinex(nn.Module):
+class Retinex(_Operator):
     """`retinex` as a module.
 
     Args:

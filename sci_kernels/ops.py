@@ -35,7 +35,8 @@ def loss(
 ) -> Tensor:
     """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
     _refuse_other_derivatives(input, illumination)
-    grad = torch.is_grad_enabled()
+    # A trace keeps what it sees, and is checked against one without gradients: it finds them in its backward pass.
+    grad = torch.is_grad_enabled() and not torch._C._get_tracing_state()
     wanted = (grad and input.requires_grad, grad and illumination.requires_grad)
     call = _direct(_Loss, _loss_forward, any(wanted)) if _unwatched(input, illumination) else _illumination_loss_fwd
     return call(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, *wanted)[0]

@@ -115,7 +115,8 @@ def _named(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _unwrapped(module: nn.Module) -> nn.Module:
     """What torch.compile was given, if it made `module`."""
-    return module._modules.get("_orig_mod", module)
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def _class_name(loss: nn.Module) -> str:
