@@ -10,6 +10,7 @@ COMMANDS = {
     "environments": "the core tests in whole environments, from the oldest releases supported to the newest",
     "enhance": "one picture enhanced by every provider",
     "figures": "measure every figure the project promises, beside its bound",
+    "gain": "what the official code's training step gains, change by change",
     "gpu": "what only a GPU can show, in stages: parity, speed, tests, memory checks, ncu",
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
@@ -44,6 +45,8 @@ def main() -> int:
         from .environments import main as run
     elif command == "figures":
         from .figures import main as run
+    elif command == "gain":
+        from .gain import main as run
     elif command == "gpu":
         from .gpu import main as run
     elif command == "kernels":

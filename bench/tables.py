@@ -100,6 +100,28 @@ def bounds_table(rows: list[dict], environment: dict) -> str:
     return markdown(["figure", "must", "measured", "of which"], [list(map(str, line)) for line in lines])
 
 
+_WAYS = {
+    "official": "the official code",
+    "accelerate": "`sci_kernels.accelerate(network)`, nothing else",
+    "network": "this project's `Network` and `LossFunction` in the same loop",
+    "trainer": "`python -m train`",
+}
+
+
+def gain_table(rows: list[dict]) -> str:
+    """A training step by each way from the official script to the trainer."""
+    lines = []
+    for row in rows:
+        name = _WAYS[row["way"]] + (f", {row['width']}x{row['height']}" if row["way"] == "official" else "")
+        cells = [_reason(row), NOT_MEASURED, NOT_MEASURED]
+        if row["status"] == "ok":
+            missed = "**missed:** " if row["bound"] and row["faster"] < row["bound"] else ""
+            peak = NOT_MEASURED if row["extra_bytes"] is None else memory(row["extra_bytes"])
+            cells = [_timing(row), f"{missed}{row['faster']:.1f}x", peak]
+        lines.append([name, *cells, f">= {row['bound']:g}x" if row.get("bound") else "no bound"])
+    return markdown(["a training step by", "time", "faster", "memory", "must"], lines)
+
+
 def folder_table(rows: list[dict]) -> str:
     """Pictures a second of the command, and of decoding and encoding alone."""
     lines = []

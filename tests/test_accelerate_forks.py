@@ -92,3 +92,27 @@ def test_what_is_not_this_loss_is_refused_and_told_why(cls):
     for pattern in REFUSED[cls]:
         assert re.search(pattern, report.refused[0].reason)
     assert "by hand" in report.refused[0].reason and "\n" not in str(report.refused[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cls", REPLACED, ids=lambda cls: cls.__qualname__)
+def test_on_a_gpu_whatever_its_products_are_set_to(cls):
+    name, channels, _ = REPLACED[cls]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        net, report = accelerated(cls().cuda())
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert [replacement.name for replacement in report.replaced] == [f"_criterion{name}"]
+    ours = net.get_submodule(f"_criterion{name}")
+    for count in channels:
+        pair = [
+            tensor.cuda().requires_grad_() for tensor in (torch.rand(1, count, 36, 41), torch.rand(1, count, 36, 41))
+        ]
+        results = []
+        for loss in (ours, original_of(ours)):
+            value = loss(*pair)
+            results.append((value.detach(), *torch.autograd.grad(value, pair)))
+        assert max(difference(*results)) <= 1e-6

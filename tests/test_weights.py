@@ -83,14 +83,6 @@ def test_pt_is_read_by_every_pytorch(tmp_path, network, extension):
     assert {tensor.device.type for tensor in state.values()} == {"cpu"}
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
-def test_pt_of_a_network_on_a_gpu_needs_none(tmp_path, network):
-    save_weights(network.cuda(), tmp_path / "w.pt")
-    assert b"cuda" not in (tmp_path / "w.pt").read_bytes()
-    assert load_as_official(Network(), tmp_path / "w.pt") == list(network.state_dict())
-
-
 @pytest.mark.parametrize("kind", [Network, FinetuneNetwork])
 def test_the_official_loader_drops_no_entry(tmp_path, kind):
     saved, loaded = kind(), kind()
