@@ -21,14 +21,41 @@ typedef struct {
     int64_t pixels;
 } problem;
 
-/* Runs a statement for every vector of the pixels of a block: `at` is its place, `v` its place in the period. */
-#define EACH_VECTOR(start, end) \
-    for (int64_t base = (start); base < (end); base += PERIOD * LANES) \
-        for (int64_t v = 0, at = base; v < PERIOD && at < (end); ++v, at += LANES)
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
+/* Runs statements for every vector of the pixels of a block: `at` is its place, `v` its place in the period. Where a
+ * period is `whole`, its vectors are written out: what they sum stays in registers, and no end is looked for. */
+#define EACH_VECTOR(start, end, ...) \
+    do { \
+        int64_t base = (start); \
+        for (; base + PERIOD * LANES <= (end); base += PERIOD * LANES) \
+            UNROLL for (int64_t v = 0; v < PERIOD; ++v) { \
+                const int64_t at = base + v * LANES; \
+                const int whole = 1; \
+                __VA_ARGS__ \
+            } \
+        for (int64_t v = 0, at = base; at < (end); ++v, at += LANES) { \
+            const int whole = 0; \
+            __VA_ARGS__ \
+        } \
+    } while (0)
 
 /* A block in stretches of a few pixels, whose sums lose no digit worth the name in single precision. */
 #define EACH_STRETCH(start, end) \
     for (int64_t from = (start), to; to = from + LIMIT / 16 < (end) ? from + LIMIT / 16 : (end), from < (end); from = to)
+
+INLINE vec load_vector(int whole, const real *from, const real *end, vec beyond) {
+    return whole ? load(from) : load_part(from, end, beyond);
+}
+
+INLINE void store_vector(int whole, real *to, const real *end, vec x) {
+    if (whole) memcpy(to, &x, sizeof x);
+    else store_part(to, end, x);
+}
 
 /* Adds the lanes of PERIOD vectors to their channels. */
 INLINE void add_up(const vec *sums, double *channels) {
@@ -48,7 +75,7 @@ int statistics(const problem *job, int64_t first, int64_t last) {
         double *sum = job->partial + 2 * CHANNELS * block, *square = sum + CHANNELS, rough[CHANNELS] = {0};
         vec sums[PERIOD], squares[PERIOD], middle[PERIOD];
         memset(sums, 0, sizeof sums);
-        EACH_VECTOR(start, end) sums[v] += load_part(job->z + at, job->z + end, (vec){0});
+        EACH_VECTOR(start, end, sums[v] += load_vector(whole, job->z + at, job->z + end, (vec){0}););
         add_up(sums, rough);
         for (int64_t v = 0; v < PERIOD; ++v)
             for (int64_t lane = 0; lane < LANES; ++lane) middle[v][lane] = rough[(v * LANES + lane) % CHANNELS] / pixels;
@@ -60,11 +87,11 @@ int statistics(const problem *job, int64_t first, int64_t last) {
         EACH_STRETCH(start, end) {
             memset(sums, 0, sizeof sums);
             memset(squares, 0, sizeof squares);
-            EACH_VECTOR(from, to) {
-                const vec difference = load_part(job->z + at, job->z + end, middle[v]) - middle[v];
+            EACH_VECTOR(from, to,
+                const vec difference = load_vector(whole, job->z + at, job->z + end, middle[v]) - middle[v];
                 sums[v] += difference;
                 squares[v] += difference * difference;
-            }
+            );
             add_up(sums, sum);
             add_up(squares, square);
         }
@@ -73,8 +100,8 @@ int statistics(const problem *job, int64_t first, int64_t last) {
 }
 
 /* z - mean, from which everything is made: far from 0, z itself would cost digits. */
-INLINE vec centered(const problem *job, int64_t at, const real *end, int64_t v) {
-    return load_part(job->z + at, end, (vec){0}) - load(job->mean + v * LANES);
+INLINE vec centered(const problem *job, int whole, int64_t at, int64_t end, int64_t v) {
+    return load_vector(whole, job->z + at, job->z + end, (vec){0}) - load(job->mean + v * LANES);
 }
 
 /* What relu sees of a centered z. */
@@ -83,19 +110,20 @@ INLINE vec normalized(const problem *job, int64_t v, vec z) {
 }
 
 /* g: the gradient where relu's argument is positive, or NaN. */
-INLINE vec let_through(const problem *job, int64_t at, const real *end, int64_t v, vec z) {
-    return (vec)((ivec)load_part(job->grad + at, end, (vec){0}) & ~(normalized(job, v, z) <= 0));
+INLINE vec let_through(const problem *job, int whole, int64_t at, int64_t end, int64_t v, vec z) {
+    const vec grad = load_vector(whole, job->grad + at, job->grad + end, (vec){0});
+    return (vec)((ivec)grad & ~(normalized(job, v, z) <= 0));
 }
 
 /* out = relu(scale (z - mean) + beta) [+ residual] */
 int apply(const problem *job, int64_t first, int64_t last) {
     const int64_t start = first * LIMIT, end = end_of(job, last - 1);
-    EACH_VECTOR(start, end) {
-        vec x = normalized(job, v, centered(job, at, job->z + end, v));
+    EACH_VECTOR(start, end,
+        vec x = normalized(job, v, centered(job, whole, at, end, v));
         x = (vec)((ivec)x & ~(x < 0)); /* NaN stays */
-        if (job->residual) x += load_part(job->residual + at, job->residual + end, (vec){0});
-        store_part(job->out + at, job->out + end, x);
-    }
+        if (job->residual) x += load_vector(whole, job->residual + at, job->residual + end, (vec){0});
+        store_vector(whole, job->out + at, job->out + end, x);
+    );
     return 0;
 }
 
@@ -109,11 +137,11 @@ int sums(const problem *job, int64_t first, int64_t last) {
         EACH_STRETCH(start, end) {
             memset(direct, 0, sizeof direct);
             memset(product, 0, sizeof product);
-            EACH_VECTOR(from, to) {
-                const vec z = centered(job, at, job->z + end, v), g = let_through(job, at, job->grad + end, v, z);
+            EACH_VECTOR(from, to,
+                const vec z = centered(job, whole, at, end, v), g = let_through(job, whole, at, end, v, z);
                 direct[v] += g;
                 product[v] += g * z;
-            }
+            );
             add_up(direct, sum);
             add_up(product, sum + CHANNELS);
         }
@@ -124,10 +152,10 @@ int sums(const problem *job, int64_t first, int64_t last) {
 /* out = scale g + slope (z - mean) + offset */
 int gradient(const problem *job, int64_t first, int64_t last) {
     const int64_t start = first * LIMIT, end = end_of(job, last - 1);
-    EACH_VECTOR(start, end) {
-        const vec z = centered(job, at, job->z + end, v), g = let_through(job, at, job->grad + end, v, z);
+    EACH_VECTOR(start, end,
+        const vec z = centered(job, whole, at, end, v), g = let_through(job, whole, at, end, v, z);
         const vec rest = load(job->slope + v * LANES) * z + load(job->offset + v * LANES);
-        store_part(job->out + at, job->out + end, load(job->scale + v * LANES) * g + rest);
-    }
+        store_vector(whole, job->out + at, job->out + end, load(job->scale + v * LANES) * g + rest);
+    );
     return 0;
 }
