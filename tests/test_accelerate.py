@@ -1,5 +1,9 @@
 """Losses of other people's networks, recognised and replaced only where the numbers agree."""
 
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -309,3 +313,149 @@ def test_no_attribute_sigma_is_the_published_one():
     net = Net(Constant())
     sci_kernels.accelerate(net)
     assert (net._criterion.sigma, net._criterion.color) == (10.0, "ycbcr")
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="PyTorch before 2.9")
+@pytest.mark.parametrize("legacy", [True, False], ids=["legacy flag", "by backend"])
+def test_the_precision_of_products_is_put_back(legacy):
+    settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        if legacy:
+            torch.backends.cuda.matmul.allow_tf32 = True
+        else:
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+        chosen = [setting.fp32_precision for setting in settings]
+        assert sci_kernels.accelerate(Net(SmoothLoss())).replaced
+        assert [setting.fp32_precision for setting in settings] == chosen
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+def test_threads_wait_for_each_other():
+    before = torch.Tensor.cuda, torch.get_num_threads()
+    nets = [nn.ModuleList([Net(SmoothLoss(sigma=sigma)) for sigma in (1.0, 2.0, 3.0)]) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(sci_kernels.accelerate, nets))
+    assert all(len(report.replaced) == 3 for report in reports)
+    assert (torch.Tensor.cuda, torch.get_num_threads()) == before
+
+
+def test_a_warning_that_is_an_error_changes_nothing():
+    net = Net(LossFunction(extra=0.3))
+    inner = net._criterion.smooth_loss
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning):
+            sci_kernels.accelerate(net)
+    assert net._criterion.smooth_loss is inner
+
+
+def named(cls):
+    """The class under the name of the one that it changes, as a fork has it."""
+    return type(cls.__base__.__name__, (cls,), {})
+
+
+class PerImage(SmoothLoss):
+    def forward(self, input, output):
+        pairs = zip(input, output, strict=True)
+        return torch.stack([super(PerImage, self).forward(x[None], y[None]) for x, y in pairs]).squeeze()
+
+
+class Unsqueezed(SmoothLoss):
+    def forward(self, input, output):
+        return super().forward(input, output).unsqueeze(0)
+
+
+class Locked(SmoothLoss):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class AfterAFewChannels(SmoothLoss):
+    """Sums over channels by the number of those of the input, whatever the illumination has."""
+
+    def forward(self, input, output):
+        return reference.smooth_loss(input, output.mean(1, keepdim=True), 10.0, "rgb") * input.shape[1]
+
+
+class DarkHinge(SmoothLoss):
+    def forward(self, input, output):
+        return super().forward(input, output) + 5 * torch.relu(0.1 - output.mean())
+
+
+class OnLargeImages(SmoothLoss):
+    def forward(self, input, output):
+        return super().forward(input, output) * (2.0 if min(input.shape[2:]) >= 32 else 1.0)
+
+
+class PartlyDetached(LossFunction):
+    def forward(self, input, illu):
+        return 1.5 * self.l2_loss(illu, input) + self.smooth_loss(input.detach(), illu)
+
+
+class Remembers(SmoothLoss):
+    def __init__(self):
+        super().__init__()
+        self.history = []
+
+    def get_extra_state(self):
+        return self.history
+
+
+REASONS = {
+    PerImage: r"on a batch of two, 2x3x12x13 on cpu it returns a tensor of shape \(2,\), not a scalar",
+    Unsqueezed: r"it returns a tensor of shape \(1,\), not a scalar",
+    Locked: "it cannot be copied, to be run aside: TypeError",
+    AfterAFewChannels: "its value differs",
+    DarkHinge: "its value differs by .* on a nearly black image",
+    OnLargeImages: "its value differs by 50.0% on a larger image",
+    PartlyDetached: "gradient of the first argument differs .* all else agrees, as where a part of it takes its first",
+    Remembers: "it has an extra state in state dicts",
+}
+
+
+@pytest.mark.parametrize("cls", REASONS, ids=lambda cls: cls.__qualname__)
+def test_what_differs_somewhere_is_refused(cls):
+    net = Net(named(cls)())
+    with pytest.warns(UserWarning, match=f"_criterion: .* kept: .*{REASONS[cls]}"):
+        assert "_criterion" not in [each.name for each in sci_kernels.accelerate(net).replaced]
+
+
+class InsideUnit(SmoothLoss):
+    def forward(self, input, output):
+        assert input.min() >= 0 and input.max() <= 1
+        return super().forward(input, output)
+
+
+class OneLight(SmoothLoss):
+    def forward(self, input, output):
+        assert output.shape[1] == 1 and input.shape[1] == 3
+        return super().forward(input, output)
+
+
+class Frozen(SmoothLoss):
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def forward(self, input, output):
+        return super().forward(input * self.kernel.mean(), output)
+
+
+@pytest.mark.parametrize("cls", [InsideUnit, OneLight, Frozen], ids=lambda cls: cls.__qualname__)
+def test_what_takes_only_some_tensors_is_tried_on_those(cls):
+    net = Net(named(cls)())
+    keys = list(net.state_dict())
+    assert sci_kernels.accelerate(net).replaced and list(net.state_dict()) == keys
+
+
+def test_a_default_dtype_of_float64_does_not_matter():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert sci_kernels.accelerate(Net(LossFunction())).replaced
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

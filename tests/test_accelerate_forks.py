@@ -18,7 +18,7 @@ REPLACED = {
     forks.ZeroIgLossFunction: (".smooth_loss", (3,), "SmoothLoss(sigma={}, color='reference'"),
     forks.StagesLoss: (".smooth", (3,), "SmoothLoss(sigma={}, color='reference'"),
     forks.ThreeArguments: (".smooth_loss", (3,), "SmoothLoss(sigma={}, color='reference'"),
-    forks.ThirdOptional: (".smooth_loss", (3,), "SmoothLoss(sigma={}, color='reference'"),
+    forks.ThirdOptional: ("", (3,), "LossFunction(fidelity_weight=1.5, smooth_weight=1.0, sigma={}"),
     forks.ReturnsTuple: (".smooth_loss", (3,), "SmoothLoss(sigma={}, color='reference'"),
     forks.BatchOfOne: ("", (3,), "SmoothLoss(sigma={}, color='reference'"),
     forks.PadsByTen: ("", (3,), "SmoothLoss(sigma={}, color='reference'"),
@@ -95,6 +95,7 @@ def test_what_is_not_this_loss_is_refused_and_told_why(cls):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 @pytest.mark.parametrize("cls", REPLACED, ids=lambda cls: cls.__qualname__)
 def test_on_a_gpu_whatever_its_products_are_set_to(cls):
     name, channels, _ = REPLACED[cls]

@@ -6,6 +6,7 @@ import pickle
 import warnings
 
 import forks
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -260,3 +261,90 @@ def test_a_compiled_loss_goes_with_its_wrapper_and_comes_back():
     assert sci_kernels.restore(net) == ["_criterion"] and net._criterion is loss
     with pytest.raises(ValueError, match="is itself a LossFunction"):
         sci_kernels.accelerate(loss)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(2), torch.tensor(0.5)], ids=["float32", "int64", "tensor"])
+def test_sigma_of_any_kind_of_number(value):
+    original = forks.LossFunction()
+    net = forks.Network(original)
+    sci_kernels.accelerate(net)
+    net._criterion.smooth_loss.sigma = value
+    assert net._criterion.sigma == float(value)
+    agrees(net._criterion, original)
+
+
+class SigmaBuffer(forks.NoColors):
+    """Whose sigma is part of the state dict."""
+
+    def __init__(self):
+        super().__init__()
+        del self.sigma
+        self.register_buffer("sigma", torch.tensor(10.0))
+
+
+SigmaBuffer.__name__ = "SmoothLoss"
+
+
+def test_sigma_in_a_buffer_follows_the_state_dict():
+    original = SigmaBuffer()
+    net = forks.Network(original)
+    assert sci_kernels.accelerate(net).replaced
+    other = forks.Network(SigmaBuffer())
+    other._criterion.sigma.fill_(0.25)
+    net.load_state_dict(other.state_dict())
+    assert net._criterion.sigma == 0.25
+    agrees(net._criterion, original)
+    net._criterion.sigma = 0.5
+    assert float(original.sigma) == 0.5 and net._criterion.sigma == 0.5
+
+
+def test_accelerated_in_two_goes():
+    """First the inner loss alone, since the outer one has a hook; then the outer one, whose inner one is fused."""
+    original = forks.LossFunction()
+    net = forks.Network(original)
+    hook = original.register_forward_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match="_criterion: .* it has hooks"):
+        assert [each.name for each in sci_kernels.accelerate(net).replaced] == ["_criterion.smooth_loss"]
+    hook.remove()
+    assert [each.name for each in sci_kernels.accelerate(net).replaced] == ["_criterion"]
+    net._criterion.smooth_loss.sigma = 0.2
+    assert net._criterion.sigma == 0.2
+    assert sci_kernels.restore(net) == ["_criterion", "_criterion.smooth_loss"]
+    assert net._criterion is original and type(original.smooth_loss) is forks.SmoothLoss
+    assert original.smooth_loss.sigma == 0.2
+
+
+def test_what_is_added_to_the_new_one_is_there_after_restore():
+    net = forks.Network(forks.LossFunction())
+    sci_kernels.accelerate(net)
+    calls = []
+    net._criterion.register_forward_hook(lambda *_: calls.append(1))
+    net._criterion.epoch = 3
+    net._criterion.register_buffer("kept", torch.ones(2))
+    net._criterion(*pair())
+    assert calls == [1] and net._criterion.epoch == 3
+    sci_kernels.restore(net)
+    with forks.cuda_or_not():
+        net._criterion(*pair())
+    assert calls == [1, 1] and net._criterion.epoch == 3 and torch.equal(net._criterion.kept, torch.ones(2))
+    del net._criterion.epoch
+
+
+def test_attributes_can_be_deleted():
+    original = forks.LossFunction()
+    original.note = 1
+    net = forks.Network(original)
+    sci_kernels.accelerate(net)
+    del net._criterion.note
+    assert not hasattr(net._criterion, "note") and not hasattr(original, "note")
+
+
+def test_a_third_argument_goes_to_the_original():
+    original = forks.ThirdOptional()
+    net = forks.Network(original)
+    sci_kernels.accelerate(net)
+    x, y = pair()
+    with forks.cuda_or_not():
+        expected = original(x, y, x)
+        assert torch.equal(net._criterion(x, y, pair=x), expected) and torch.equal(net._criterion(x, y, x), expected)
+        assert torch.equal(net._criterion(input=x, illu=y, pair=x), expected)

@@ -1,9 +1,10 @@
 """Exchanges the losses inside a network, after proving on small tensors that the numbers agree, and puts them back."""
 
+import contextlib
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,11 @@ from ..constants import IMPLS
 from ..modules import LossFunction, SmoothLoss
 from . import verify as verification
 from .fit import Unlike, argument_names, by_hand, copied, duplicate, fit, is_loss, sigma_owner
-from .probes import CHANNELS, devices, probes, probing, relative, told
+from .foreign_code import probing
+from .probes import CHANNELS, devices, probes, relative, told
 from .report import Acceleration, Refusal, Replacement
 from .stand_in import StandIn, original_of, stand_in
-from .verify import Batch
+from .verify import Batch, Measured
 
 _OUTER_TOLERANCE = 1e-4  # of a loss around the one replaced, whatever else it adds up
 
@@ -47,8 +49,8 @@ def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = Non
 
     Raises:
         TypeError: `module` is not an nn.Module, or `verify` is none of the above.
-        ValueError: `module` is itself such a loss: there is no network to put the new one into; `impl` is unknown; a
-            loss cannot be run on the tensors of `verify`.
+        ValueError: `module` is itself such a loss: there is no network to put the new one into; `impl` is unknown; the
+            function given as `verify` calls none of the losses, or its value is not finite.
 
     Whatever is raised, by your function too, `module` is as it was. On a machine without CUDA an original that calls
     `.cuda()` is run with that call left out.
@@ -70,9 +72,14 @@ def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = Non
         planned.append((name, place, new))
         report.replaced.append(Replacement(name, _class_name(loss), new))
     report.refused += _out_of_reach(module)
-    _exchange(module, planned, function, report)
-    for refusal in report.refused:
-        warnings.warn(str(refusal), stacklevel=2)
+    before = None if function is None else verification.measure_network(module, function)
+    with _all_or_none(module, planned):
+        if before is not None and planned:
+            _verify_network(module, function, before, planned, report)
+        for refusal in report.refused:
+            warnings.warn(str(refusal), stacklevel=2)
+    for _, old, _ in planned:
+        _let_go(old)
     for replacement in report.replaced:
         _log.info("%s", replacement)
     return report
@@ -178,7 +185,7 @@ def _change(outer: nn.Module, name: str, new: nn.Module) -> str | None:
     for device in devices():
         for channels in CHANNELS:
             with probing(device):
-                loss, sample = copied(outer, device), probes(1.0, device, channels)[2]
+                loss, sample = copied(outer, device), probes(1.0, device, channels)[1]
                 old = loss.get_submodule(name)
                 try:
                     before = _outputs(loss, sample.input, sample.illumination)
@@ -209,46 +216,74 @@ def _outputs(loss: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
 
 
 def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Batch, report: Acceleration) -> None:
+    """Unlike, where both can be run on the user's tensors and do not agree."""
     try:
         before = verification.measure_loss(duplicate(loss), batch)
     except Exception as error:
-        raise ValueError(f"verify: {name} cannot be run on these tensors: {told(error)}") from error
+        report.unverified.append(f"{name}: not verified, it cannot be run on these tensors: {told(error)}")
+        return
     result = verification.compared(name, before, verification.measure_loss(new, batch))
     report.verified.append(result)
     if not result.passed:
         raise Unlike(f"with the fused one it is not the same {result}")
 
 
-def _exchange(module: nn.Module, planned: list, function, report: Acceleration) -> None:
-    """All of them or none; none, too, where the user's own loss is another afterwards."""
-    before = None if function is None else verification.measure_network(module, function)
-    passed = False
+def _verify_network(
+    module: nn.Module, function: Callable[[], Tensor], before: Measured, planned: list, report: Acceleration
+) -> None:
+    """Compares the user's own loss; puts the originals back where it is another one now."""
+    calls: list[nn.Module] = []
+    hooks = [new.register_forward_hook(lambda loss, *_: calls.append(loss)) for _, _, new in planned]
     try:
-        for name, _, new in planned:
-            module.set_submodule(name, new)
-        if before is not None:
-            after = verification.measure_network(module, function)
-            report.verified.append(verification.compared("", before, after))
-        passed = all(result.passed for result in report.verified if not result.name)
+        after = verification.measure_network(module, function)
     finally:
-        if not passed:
-            for name, old, _ in planned:
-                module.set_submodule(name, old)
-    if not passed:
+        for hook in hooks:
+            hook.remove()
+    if not calls:
+        raise ValueError(
+            "verify: your function called none of the losses that were replaced, so nothing was compared; expected one "
+            f"that computes the loss, by way of {planned[0][0]}"
+        )
+    report.verified.append(verification.compared("", before, after))
+    if not report.verified[-1].passed:
+        _put_back(module, planned)
         reason = f"your own loss is another with the fused ones: {report.verified[-1]}"
         report.refused += [Refusal(each.name, each.original, reason) for each in report.replaced]
         report.replaced.clear()
-        return
-    for _, old, _ in planned:
-        _let_go(old)
+        planned.clear()
+
+
+@contextlib.contextmanager
+def _all_or_none(module: nn.Module, planned: list) -> Iterator[None]:
+    """With the new losses in their places; whatever is raised meanwhile, the old ones are there again."""
+    try:
+        for name, _, new in planned:
+            module.set_submodule(name, new)
+        yield
+    except BaseException:
+        _put_back(module, planned)
+        raise
+
+
+def _put_back(module: nn.Module, planned: list) -> None:
+    for name, old, _ in planned:
+        module.set_submodule(name, old)
 
 
 def _let_go(original: nn.Module) -> None:
     """Detach what it keeps of its last call, as the official loss does: it holds the graph of a whole step."""
+
+    def detached(value: object) -> object:
+        return value.detach() if isinstance(value, Tensor) and not value.is_leaf else value
+
     for part in original.modules():
-        for name, tensor in vars(part).items():
-            if isinstance(tensor, Tensor) and not tensor.is_leaf:
-                vars(part)[name] = tensor.detach()
+        for name, value in vars(part).items():
+            if isinstance(value, list):
+                value[:] = map(detached, value)
+            elif isinstance(value, dict) and not name.startswith("_"):
+                value.update({key: detached(item) for key, item in value.items()})
+            else:
+                vars(part)[name] = detached(value)
 
 
 def _out_of_reach(module: nn.Module) -> list[Refusal]:

@@ -1,13 +1,13 @@
 """Says in what a foreign smoothness loss differs from this one, from its values on a few made-up illuminations.
 
-With a constant input all weights are 1. Of an illumination that is 0 but for a 1 at p, or at q, or at both,
+Of an illumination that is 0 but for a 1 at p, or at q, or at both, with an input of one color, whose weights are 1,
 
-    value(p) + value(q) - value(p and q) = 4 / pixels compared,  pixels compared = (H - |dy|) (W - |dx|)
+    value(p) + value(q) - value(p and q) - value(none) = 4 / pixels compared,
+    pixels compared = (H - |dy|) (W - |dx|)
 
 if p and q are compared, by the mean over the pixels of a direction, and 0 if they are not.
 """
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable
@@ -17,98 +17,107 @@ from torch import Tensor
 
 from ..constants import OFFSETS, RADIUS
 from ..modules import SmoothLoss
+from .probes import Probe
 
 _SIDE = 15  # pixels; a multiple of 3, and wide enough for neighbors twice as far as this loss has them
 _REACH = RADIUS + 2
+_NAMED = 5  # neighbors, at most
 _CLOSE = 1e-3  # relative
 _DIFFERENCES = (0.5, 1.0, 2.0)  # of the input, in units of sigma
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def diagnosis(loss: Loss, fitted: SmoothLoss, channels: int, device: str) -> list[str]:
-    """What differs, a clause each; none where no experiment shows it or can be run."""
-    canvas = _Canvas(loss, channels, device)
-    findings = [finding for experiment in (_neighbors, _norm, _law, _batch) for finding in _tried(experiment, canvas)]
-    return findings + _tried(_weights, canvas, _Canvas(fitted, channels, device), fitted.sigma)
+def diagnosis(loss: Loss, fitted: SmoothLoss, like: Probe) -> list[str]:
+    """What differs, a clause each; none where no experiment shows it or can be run.
 
-
-def _tried(experiment: Callable[..., str | None], *arguments: object) -> list[str]:
-    try:
-        finding = experiment(*arguments)
-    except Exception:  # somebody else's code, on tensors it was not made for
-        return []
-    return [finding] if finding else []
+    Each experiment is made with both, and tells what comes out otherwise: with "reference" colors, for one, a constant
+    input does not have one color.
+    """
+    findings = []
+    for experiment in (_neighbors, _norm, _law, _batch, _weights):
+        try:
+            finding = experiment(_Canvas(loss, like), _Canvas(fitted, like), fitted.sigma)
+        except Exception:  # somebody else's code, on tensors it was not made for
+            continue
+        findings += [finding] if finding else []
+    return findings
 
 
 class _Canvas:
     """Values of a loss on small images with a constant input."""
 
-    def __init__(self, loss: Loss, channels: int, device: str):
-        self.loss, self.channels, self.device = loss, channels, device
+    def __init__(self, loss: Loss, like: Probe):
+        self.loss, self.device = loss, like.input.device
+        self.channels, self.lights = like.input.shape[1], like.illumination.shape[1]
 
     def value(self, *points: tuple[int, int], height: float = 1.0, channels: int = 1, batch: int = 1) -> float:
         """Of an illumination that is 0 but for `height` at these points of the first channels."""
-        illumination = self._full(batch, 0.0)
+        illumination = self._full(batch, 0.0, self.lights)
         for dy, dx in points:
             illumination[:, :channels, _SIDE // 2 + dy, _SIDE // 2 + dx] = height
-        return float(self.loss(self._full(batch, 0.5), illumination))
+        return float(self.loss(self._full(batch, 0.5, self.channels), illumination))
+
+    def interaction(self, offset: tuple[int, int]) -> float:
+        """By how much the value of two bright points is less than that of each alone: 0 if they are not compared."""
+        both = self.value((0, 0), offset)
+        return self.value((0, 0)) + self.value(offset) - both - self.value()
 
     def weighed(self, difference: float) -> float:
         """Of one bright point whose input differs from that of all others by `difference`."""
-        image, illumination = self._full(1, 0.5), self._full(1, 0.0)
+        image, illumination = self._full(1, 0.5, self.channels), self._full(1, 0.0, self.lights)
         for tensor, step in ((image, difference), (illumination, 1.0)):
             tensor[:, :, _SIDE // 2, _SIDE // 2] += step
         return float(self.loss(image, illumination))
 
-    def _full(self, batch: int, value: float) -> Tensor:
-        return torch.full((batch, self.channels, _SIDE, _SIDE), value, device=self.device)
+    def _full(self, batch: int, value: float, channels: int) -> Tensor:
+        return torch.full((batch, channels, _SIDE, _SIDE), value, device=self.device)
 
 
-def _neighbors(canvas: _Canvas) -> str | None:
-    alone = canvas.value((0, 0))
-    raw, counted = {}, {}
-    for dy, dx in itertools.product(range(_REACH + 1), range(-_REACH, _REACH + 1)):
-        if (dy, dx) > (0, 0):
-            raw[dy, dx] = alone + canvas.value((dy, dx)) - canvas.value((0, 0), (dy, dx))
-            counted[dy, dx] = raw[dy, dx] * (_SIDE - dy) * (_SIDE - abs(dx)) / 4
-    largest = max(map(abs, counted.values()))
-    theirs = {offset for offset, share in counted.items() if abs(share) > _CLOSE * largest}
-    ours = {offset for offset in OFFSETS if offset > (0, 0)}
-    if theirs != ours:
-        without, also = (_offsets(*some) for some in ((ours, theirs), (theirs, ours)))
+def _neighbors(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
+    near = [(dy, dx) for dy in range(_REACH + 1) for dx in range(-_REACH, _REACH + 1) if (dy, dx) > (0, 0)]
+    found = {offset: canvas.interaction(offset) for offset in near}
+    largest = max(map(abs, found.values()))
+    compared = {offset for offset in near if abs(found[offset]) > _CLOSE * largest}
+    usual = {offset for offset in OFFSETS if offset > (0, 0)}
+    if compared != usual:
+        without, also = _offsets(usual - compared), _offsets(compared - usual)
         named = " and ".join(filter(None, (without and f"without {without}", also and f"with {also} besides")))
-        return f"it compares each pixel with {2 * len(theirs)} others: {named}"
-    if _equal([raw[offset] for offset in ours]):
+        return f"it compares each pixel with {2 * len(compared)} others: {named}"
+    pixels = {(dy, dx): (_SIDE - dy) * (_SIDE - abs(dx)) for dy, dx in usual}
+    shares = {offset: found[offset] / ours.interaction(offset) for offset in usual}
+    sums = [found[offset] / 4 for offset in usual], [shares[offset] / pixels[offset] for offset in usual]
+    if any(map(_equal, sums)) and not _equal(list(shares.values())):
+        divisor = 1 / sums[0 if _equal(sums[0]) else 1][0]
         return (
-            f"it divides the sum of every direction by {4 / raw[0, 1]:.4g}, where this loss takes the mean over the "
-            "pixels compared"
+            f"it divides the sum of every direction by {divisor:.4g}, where this loss takes the mean over the pixels "
+            "compared"
         )
-    usual = statistics.median(counted[offset] for offset in ours)
-    odd = max(ours, key=lambda offset: abs(counted[offset] / usual - 1))
-    if abs(counted[odd] / usual - 1) > _CLOSE:
-        return f"the neighbors at {_both(odd)} count {counted[odd] / usual:.4g} times as much as others"
-    return f"it is {usual:.4g} times this loss where the input is constant" if abs(usual - 1) > _CLOSE else None
+    middle = statistics.median(shares.values())
+    odd = max(usual, key=lambda offset: abs(shares[offset] / middle - 1))
+    if abs(shares[odd] / middle - 1) > _CLOSE:
+        return f"the neighbors at {_both(odd)} count {shares[odd] / middle:.4g} times as much as others"
+    return f"it is {middle:.4g} times this loss where the input is constant" if abs(middle - 1) > _CLOSE else None
 
 
-def _norm(canvas: _Canvas) -> str | None:
-    if canvas.channels == 1:
+def _norm(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
+    if canvas.lights == 1:
         return None
-    ratio = canvas.value((0, 0), channels=2) / canvas.value((0, 0))
-    if abs(ratio - 2) < 2 * _CLOSE:
+    ratio, usual = (each.value((0, 0), channels=2) / each.value((0, 0)) for each in (canvas, ours))
+    if abs(ratio - usual) < 2 * _CLOSE:
         return None
     order = f" (a norm of order {1 / math.log2(ratio):.3g})" if ratio > 1 + _CLOSE else ""
     return f"a difference in two channels counts {ratio:.4g} times that in one{order}; here channels are added, p = 1"
 
 
-def _law(canvas: _Canvas) -> str | None:
-    ratio = canvas.value((0, 0), height=1.0) / canvas.value((0, 0), height=0.1)
-    if abs(ratio - 10) < 10 * _CLOSE:
+def _law(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
+    ratio, usual = (each.value((0, 0)) / each.value((0, 0), height=0.1) for each in (canvas, ours))
+    if abs(ratio - usual) < 10 * _CLOSE:
         return None
     return f"a difference ten times as large counts {ratio:.4g} times as much; here differences are absolute values"
 
 
-def _batch(canvas: _Canvas) -> str | None:
+def _batch(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
     ratio = canvas.value((0, 0), batch=2) / canvas.value((0, 0))
     if abs(ratio - 1) < _CLOSE:
         return None
@@ -117,8 +126,8 @@ def _batch(canvas: _Canvas) -> str | None:
 
 def _weights(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
     steps = [step * sigma for step in _DIFFERENCES]
-    theirs, expected = ([each.weighed(step) / each.weighed(0.0) for step in steps] for each in (canvas, ours))
-    found = max(zip(steps, theirs, expected, strict=True), key=lambda values: abs(values[1] - values[2]))
+    theirs, usual = ([each.weighed(step) / each.weighed(0.0) for step in steps] for each in (canvas, ours))
+    found = max(zip(steps, theirs, usual, strict=True), key=lambda values: abs(values[1] - values[2]))
     if abs(found[1] - found[2]) < _CLOSE:
         return None
     return (
@@ -131,9 +140,9 @@ def _equal(values: list[float]) -> bool:
     return max(values) - min(values) < _CLOSE * abs(max(values))
 
 
-def _offsets(some: set[tuple[int, int]], others: set[tuple[int, int]]) -> str:
-    """Those of one set alone, as (dy, dx)."""
-    return ", ".join(map(_both, sorted(some - others)))
+def _offsets(some: set[tuple[int, int]]) -> str:
+    """As (dy, dx), the first few."""
+    return ", ".join([*map(_both, sorted(some)[:_NAMED]), *(["..."] if len(some) > _NAMED else [])])
 
 
 def _both(offset: tuple[int, int]) -> str:

@@ -16,12 +16,27 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..constants import COLORS, SIGMA
 from ..functional import illumination_loss, smooth_loss
 from ..modules import LossFunction, SmoothLoss
 from .diagnosis import diagnosis
-from .probes import CHANNELS, PARTS, Answer, Probe, answer, devices, differences, probes, probing, relative, told, value
+from .foreign_code import probing
+from .probes import (
+    CHANNELS,
+    PARTS,
+    Answer,
+    NotScalarError,
+    Probe,
+    answer,
+    devices,
+    differences,
+    probes,
+    relative,
+    told,
+    value,
+)
 
 _TOLERANCE = 1e-5  # float32 of an original on a probe is good for 2e-7; the nearest wrong guess is 1e-3 away
 _HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of one that holds its color matrix in such numbers
@@ -40,23 +55,25 @@ def is_loss(module: nn.Module) -> bool:
 
 def sigma_owner(original: nn.Module) -> nn.Module | None:
     """The module that carries sigma: the first SmoothLoss that has the attribute, itself or within it."""
-    losses = (module for module in original.modules() if type(module).__name__ == SmoothLoss.__name__)
+    kind = SmoothLoss
+    losses = (part for part in original.modules() if isinstance(part, kind) or type(part).__name__ == kind.__name__)
     return next((module for module in losses if hasattr(module, "sigma")), None)
 
 
 def argument_names(original: nn.Module) -> list[str]:
-    """Of the two arguments of its forward; Unlike if it takes more or fewer."""
+    """Of the first two arguments of its forward; Unlike if it cannot be called with two."""
     parameters = inspect.signature(original.forward).parameters.values()
-    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(named) != 2 and not (not named and parameters):
-        raise Unlike(f"its forward takes {len(named)} arguments ({', '.join(named)}); the fused one takes two")
-    return named or list(inspect.signature(SmoothLoss.forward).parameters)[1:]
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = [p.name for p in named if p.default is p.empty]
+    if len(needed) > 2:
+        raise Unlike(f"its forward takes {len(needed)} arguments ({', '.join(needed)}); the fused one takes two")
+    return [p.name for p in named[:2]] if len(named) >= 2 else []
 
 
 def fit(original: nn.Module) -> nn.Module:
-    """A `SmoothLoss` or `LossFunction` that reproduces `original`; Unlike if there is none. `original` is not changed.
+    """A `SmoothLoss` or `LossFunction` that reproduces `original`; Unlike if there is none.
 
-    Run on a copy where one can be made: the official loss keeps its arguments as attributes.
+    It is a copy that is run: the official loss keeps its arguments as attributes.
     """
     sigma = _sigma(original)
     _refuse_what_would_be_lost(original)
@@ -65,36 +82,38 @@ def fit(original: nn.Module) -> nn.Module:
     for device, channels in itertools.product(devices(), CHANNELS):
         with probing(device):
             loss, samples = copied(original, device), probes(sigma, device, channels)
-            try:
-                first = answer(loss, samples[0])
-            except Exception as error:  # whatever somebody else's code raises on tensors it was not made for
-                failures.setdefault(told(error), f"on {samples[0]}")
-                continue
-            return _Trial(loss, sigma, _tolerance(original)).fit(samples, first)
+            for start in (0, 1):  # some assert that values lie in [0, 1]
+                try:
+                    first = answer(loss, samples[start])
+                except Exception as error:  # whatever somebody else's code raises on tensors it was not made for
+                    failures.setdefault(told(error), f"on {samples[start]}")
+                    continue
+                return _Trial(loss, sigma, _tolerance(original)).fit(samples, start, first)
     tried = "; ".join(f"{where}: {error}" for error, where in failures.items())
     raise Unlike(f"it could not be run as loss(input, illumination), {tried}")
 
 
 def copied(original: nn.Module, device: str) -> nn.Module:
-    """A copy in float32 on `device`, or the original where it cannot be copied."""
+    """A copy in float32 on `device`; Unlike where there can be none."""
     loss = duplicate(original)
     try:
-        return loss if loss is original else loss.to(device, torch.float32)
+        return loss.to(device, torch.float32)
     except Exception as error:
         raise Unlike(f"what it holds cannot be moved to {device}: {told(error)}") from None
 
 
 def duplicate(module: nn.Module) -> nn.Module:
-    """A copy, or the module itself where it cannot be copied.
+    """A copy; Unlike where there can be none.
 
     The official loss keeps its last arguments as attributes. Those that autograd made, which deepcopy refuses, become
     empty.
     """
-    held = (tensor for part in module.modules() for tensor in vars(part).values() if isinstance(tensor, Tensor))
+    held = (tensor for part in module.modules() for tensor in pytree.tree_leaves(dict(vars(part))))
+    graph = [tensor for tensor in held if isinstance(tensor, Tensor) and not tensor.is_leaf]
     try:
-        return copy.deepcopy(module, {id(tensor): tensor.new_empty(0) for tensor in held if not tensor.is_leaf})
-    except Exception:
-        return module
+        return copy.deepcopy(module, {id(tensor): tensor.new_empty(0) for tensor in graph})
+    except Exception as error:
+        raise Unlike(f"it cannot be copied, to be run aside: {told(error)}") from None
 
 
 def by_hand(sigma: object, kind: str = SmoothLoss.__name__, fitted: nn.Module | None = None) -> str:
@@ -122,8 +141,10 @@ def _sigma(original: nn.Module) -> float:
 
 
 def _refuse_what_would_be_lost(original: nn.Module) -> None:
-    if any(True for _ in original.parameters()):
+    if any(parameter.requires_grad for parameter in original.parameters()):
         raise Unlike("it has parameters, which the fused one would not train")
+    if any(type(part).get_extra_state is not nn.Module.get_extra_state for part in original.modules()):
+        raise Unlike("it has an extra state in state dicts, which would be lost")
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if any(getattr(part, kind) for part in original.modules() for kind in kinds):
         raise Unlike("it has hooks, which would be lost; remove them, accelerate, and register them on the new one")
@@ -140,68 +161,78 @@ class _Trial(NamedTuple):
     sigma: float
     tolerance: float  # of every difference, relative
 
-    def fit(self, samples: list[Probe], first: Answer) -> nn.Module:
-        """The fused loss that agrees on every probe; `first` is the foreign one's answer to the first of them."""
-        again = relative(value(self.loss, samples[0].input, samples[0].illumination), first.value)
+    def fit(self, samples: list[Probe], start: int, first: Answer) -> nn.Module:
+        """The fused loss that agrees on every probe; `first` is the foreign one's answer to the one at `start`."""
+        sample = samples[start]
+        again = relative(value(self.loss, sample.input, sample.illumination), first.value)
         if again > _TOLERANCE / 10:
-            raise Unlike(f"it is random: its value differs by {again:.1e} between two calls on {samples[0]}")
-        fitted = self._nearest(samples[0], first)
-        self._require_alike(fitted, samples[0], first)
-        for sample in samples[1:]:
-            self._require_alike(fitted, sample, _answer_if_run(self.loss, sample))
-        self._require_alike_in_other_mode(fitted, samples[2])
-        self._require_other_channels(fitted, samples[0].input)
+            raise Unlike(f"it is random: its value differs by {again:.1e} between two calls on {sample}")
+        fitted = self._nearest(sample, first)
+        self._require_alike(fitted, sample, first)
+        for other in samples:
+            if other is not sample:
+                self._require_alike(fitted, other, self._answer_if_run(other))
+        self._require_alike_in_other_mode(fitted, sample)
+        self._require_other_channels(fitted, sample)
         return fitted
 
     def _nearest(self, sample: Probe, theirs: Answer) -> nn.Module:
-        """The candidate that differs least, or the first that does not."""
-        fitted, least = None, float("inf")
+        """The candidate that differs least; one whose value agrees before any other."""
+        candidates = {}
         for color in COLORS:
             if color == "ycbcr" and sample.input.shape[1] != 3:
                 continue
             candidate = _candidate(self.loss, self.sigma, color, sample, theirs.input is None)
-            worst = max(differences(theirs, answer(candidate, sample)))
-            if fitted is None or worst < least:
-                fitted, least = candidate, worst
-            if least <= self.tolerance:
+            found = differences(theirs, answer(candidate, sample))
+            candidates[found[0] > self.tolerance, max(found)] = candidate
+            if max(found) <= self.tolerance:
                 break
-        return fitted
+        return candidates[min(candidates)]
+
+    def _answer_if_run(self, sample: Probe) -> Answer | None:
+        """None where the loss does not take such tensors, as a batch of two: then nothing is to be compared."""
+        try:
+            return answer(self.loss, sample)
+        except NotScalarError as error:
+            raise Unlike(f"on {sample} {error}") from None
+        except Exception:
+            return None
 
     def _require_alike_in_other_mode(self, fitted: nn.Module, sample: Probe) -> None:
         training = self.loss.training
         self.loss.train(not training)
         try:
-            self._require_alike(fitted, sample, _answer_if_run(self.loss, sample), f" in {MODES[not training]} mode")
+            self._require_alike(fitted, sample, self._answer_if_run(sample), f" in {MODES[not training]} mode")
         finally:
             self.loss.train(training)
 
-    def _require_other_channels(self, fitted: nn.Module, like: Tensor) -> None:
+    def _require_other_channels(self, fitted: nn.Module, like: Probe) -> None:
         """A loss that runs on other numbers of channels does the same there, where the fused one runs at all."""
         for channels in CHANNELS:
-            if channels != like.shape[1]:
-                sample = probes(self.sigma, like.device.type, channels)[0]
-                if _answer_if_run(fitted, sample) is not None:
-                    self._require_alike(fitted, sample, _answer_if_run(self.loss, sample))
+            if channels != (like.input.shape[1], like.illumination.shape[1]):
+                sample = probes(self.sigma, like.input.device.type, channels)[0]
+                try:
+                    answer(fitted, sample)
+                except ValueError:
+                    continue
+                self._require_alike(fitted, sample, self._answer_if_run(sample))
 
     def _require_alike(self, fitted: nn.Module, sample: Probe, theirs: Answer | None, where: str = "") -> None:
         if theirs is None:
             return
-        found = differences(theirs, answer(fitted, sample))
+        ours = answer(fitted, sample)
+        if theirs.value.dtype != ours.value.dtype:
+            raise Unlike(f"on {sample} it returns {theirs.value.dtype}, where the fused one returns {ours.value.dtype}")
+        found = differences(theirs, ours)
         if max(found) <= self.tolerance:
             return
         part = max(range(len(found)), key=found.__getitem__) if found[0] <= self.tolerance else 0
         reasons = [f"its {PARTS[part]} differs by {_size(found[part])} on {sample}{where}"]
-        if isinstance(fitted, SmoothLoss):
-            reasons += diagnosis(self.loss, fitted, sample.input.shape[1], sample.input.device.type)
+        if part == 1 and found[2] <= self.tolerance:
+            reasons.append("all else agrees, as where a part of it takes its first argument detached")
+        elif isinstance(fitted, SmoothLoss):
+            reasons += diagnosis(self.loss, fitted, sample)
         raise Unlike("; ".join([*reasons, by_hand(fitted.sigma, type(self.loss).__name__, fitted)]))
-
-
-def _answer_if_run(loss: nn.Module, sample: Probe) -> Answer | None:
-    """None where the loss does not take such tensors, as a batch of two: then nothing is to be compared."""
-    try:
-        return answer(loss, sample)
-    except Exception:
-        return None
 
 
 def _size(difference: float) -> str:

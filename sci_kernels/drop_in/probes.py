@@ -6,15 +6,13 @@ do. All sides are 12 pixels or more, for losses that pad by 10 with reflection, 
 grouped in threes, as the official color transform does it, with one channel as well.
 """
 
-import contextlib
-import unittest.mock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-CHANNELS = (3, 1, 2)  # most forks take images, some one plane
+CHANNELS = ((3, 3), (1, 1), (2, 2), (3, 1), (1, 3))  # of input and illumination; most forks take images, some one plane
 
 
 class Probe(NamedTuple):
@@ -28,6 +26,10 @@ class Probe(NamedTuple):
         return f"{self.what}, {'x'.join(map(str, self.input.shape))} on {self.input.device.type}"
 
 
+class NotScalarError(TypeError):
+    """A loss returned something else than a number."""
+
+
 class Answer(NamedTuple):
     """Value and gradients of a loss; None for an argument that the value does not depend on."""
 
@@ -39,31 +41,35 @@ class Answer(NamedTuple):
 PARTS = ("value", "gradient of the first argument", "gradient of the second argument")
 
 
-def probes(sigma: float, device: str, channels: int) -> list[Probe]:
+def probes(sigma: float, device: str, channels: tuple[int, int]) -> list[Probe]:
     """Random inputs and illuminations, the same at every call; the last is a batch of two, others are of one image."""
     generator = torch.Generator(device="cpu").manual_seed(0)
 
-    def draw(n: int, height: int, width: int, high: float, levels: int = 0) -> Tensor:
-        shape = (n, channels, height, width)
-        uniform = torch.rand(shape, generator=generator, device="cpu", dtype=torch.float32)
-        return high * ((uniform * levels).floor() / levels if levels else uniform).to(device)
+    def draw(n: int, channels: int, size: tuple[int, int], low: float, high: float, levels: int = 0) -> Tensor:
+        uniform = torch.rand((n, channels, *size), generator=generator, device="cpu", dtype=torch.float32)
+        return low + (high - low) * ((uniform * levels).floor() / levels if levels else uniform).to(device)
 
-    def probe(what: str, *size: int, high: tuple[float, float], levels: int = 0) -> Probe:
-        return Probe(what, *(draw(*size, each, levels) for each in high))
+    def probe(what: str, size: tuple[int, int], *ranges: tuple[float, float], n: int = 1, levels: int = 0) -> Probe:
+        pair = zip(channels, ranges, strict=True)
+        return Probe(what, *(draw(n, count, size, low, high, levels) for count, (low, high) in pair))
 
-    scaled, image = (2 * sigma, 2 * sigma), (1.0, 1.0)
+    scaled, image = (0.0, 2 * sigma), (0.0, 1.0)
     return [
-        probe("values in [0, 2 sigma]", 1, 15, 14, high=scaled),
-        probe("values in [0, 2 sigma]", 1, 12, 16, high=scaled),
-        probe("values in [0, 1]", 1, 13, 15, high=image),
-        probe("a dark image", 1, 12, 14, high=(0.2, 1.0)),
-        probe("four levels, with ties", 1, 12, 13, high=scaled, levels=4),
-        probe("a batch of two", 2, 12, 13, high=scaled),
+        probe("values in [0, 2 sigma]", (15, 14), scaled, scaled),
+        probe("values in [0, 1]", (13, 15), image, image),
+        probe("values in [0, 2 sigma]", (12, 16), scaled, scaled),
+        probe("a dark image", (12, 14), (0.0, 0.2), image),
+        probe("a nearly black image", (12, 14), (0.0, 0.03), (0.0, 0.05)),
+        probe("an illumination beyond [0, 1]", (12, 13), image, (-0.2, 1.3)),
+        probe("four levels, with ties", (12, 13), scaled, scaled, levels=4),
+        probe("a larger image", (66, 64), image, image),
+        probe("a wide image", (12, 516), image, image),
+        probe("a batch of two", (12, 13), scaled, scaled, n=2),
     ]
 
 
 def answer(loss: Callable[[Tensor, Tensor], Tensor], probe: Probe) -> Answer:
-    """What a loss says of a probe; TypeError where it gives no scalar."""
+    """What a loss says of a probe; NotScalarError where it gives no scalar."""
     x, y = probe.input.clone().requires_grad_(), probe.illumination.clone().requires_grad_()
     value = scalar(loss(x, y))
     if not value.requires_grad:
@@ -78,10 +84,10 @@ def value(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Ten
 
 
 def scalar(value: object) -> Tensor:
-    """`value`, if it is a loss; TypeError otherwise."""
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise TypeError(f"it returns {found}, not a scalar tensor")
+    """`value`, if it is a loss; NotScalarError otherwise."""
+    if not isinstance(value, Tensor) or value.dim():
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise NotScalarError(f"it returns {found}, not a scalar tensor")
     return value
 
 
@@ -98,42 +104,6 @@ def relative(ours: Tensor | None, theirs: Tensor | None) -> float:
     if difference == 0:
         return 0.0
     return difference / size if size and difference == difference else float("inf")
-
-
-@contextlib.contextmanager
-def foreign_code(device: str) -> Iterator[None]:
-    """Gradients on, autocast off, float32 products in float32, new tensors on `device`, random state put back.
-
-    Where there is no CUDA, `tensor.cuda()` returns the tensor: the official color transform calls it.
-    """
-    cuda = torch.cuda.is_available()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([torch.cuda.current_device()] if cuda else []))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        if torch.get_default_device().type not in (
-            "cpu",
-            device,
-        ):  # as the mode it is, it costs something at every call
-            stack.enter_context(torch.device(device))
-        stack.enter_context(torch.autocast("cpu", enabled=False))
-        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest")
-        if cuda:
-            stack.enter_context(torch.autocast("cuda", enabled=False))
-        else:
-            stack.enter_context(unittest.mock.patch.object(Tensor, "cuda", lambda self, *args, **kwargs: self))
-        yield
-
-
-@contextlib.contextmanager
-def probing(device: str) -> Iterator[None]:
-    """`foreign_code`, in one thread: on tensors as small as a probe, waiting for a second takes most of the time."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(foreign_code(device))
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(1)
-        yield
 
 
 def devices() -> tuple[str, ...]:

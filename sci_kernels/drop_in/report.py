@@ -39,9 +39,10 @@ class Acceleration:
     refused: list[Refusal] = field(default_factory=list)
     fused: list[str] = field(default_factory=list)  # names of losses that were fused ones before
     verified: list[Verification] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)  # losses that could not be run on the user's tensors, and why
 
     def __str__(self) -> str:
-        lines = [*self.replaced, *self.refused, *self.verified]
+        lines = [*self.replaced, *self.refused, *self.verified, *self.unverified]
         if self.fused:
             lines.append(f"fused before, left as they are: {', '.join(self.fused)}")
         if not lines:

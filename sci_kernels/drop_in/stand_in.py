@@ -1,17 +1,20 @@
 """What stands in the place of a foreign loss: the fused one, with everything that scripts read from the original.
 
-The original stays inside, unregistered, for its attributes and for the way back. Submodules and buffers are the
-original's own dictionaries: the keys of a state dict stay, and `.to()`, deepcopy and pickle reach both alike.
+The original stays inside, unregistered, for its attributes, for calls with more than two arguments, and for the way
+back. Submodules, buffers and hooks are kept in the original's own dictionaries: the keys of a state dict stay, `.to()`,
+deepcopy and pickle reach both alike, and what is registered on one is there on the other.
 """
 
 import inspect
+import numbers
 import warnings
 
+import torch
 from torch import Tensor, nn
 
 from ..modules import LossFunction, SmoothLoss
 
-_SHARED = ("_modules", "_buffers", "_non_persistent_buffers_set")
+_SHARED = [name for name, value in vars(nn.Module()).items() if isinstance(value, (dict, set))]
 
 
 class StandIn(nn.Module):
@@ -23,27 +26,41 @@ class StandIn(nn.Module):
     def _replace(self, original: nn.Module, owner: nn.Module | None, names: list[str]) -> None:
         """Take the place of `original`, whose sigma is read from `owner` and whose arguments are called `names`."""
         self.training = original.training
-        ours = inspect.signature(super().forward).parameters
-        self._argument_names = dict(zip(names, ours, strict=True))
+        ours = list(inspect.signature(super().forward).parameters)
+        self._argument_names = dict(zip(names, ours, strict=False))
+        self._arguments = ours
         shared = {attribute: original.__dict__[attribute] for attribute in _SHARED}
         # Past nn.Module, which would register both as submodules.
         self.__dict__.update(shared, _owner=owner, _original=original)
 
     @property
     def sigma(self) -> float:
-        """That of the original, whoever changes it; where it is a tensor, the value it had."""
-        value = None if self._owner is None else self._owner.sigma
-        return float(value) if isinstance(value, (int, float)) else self._sigma
+        """That of the original, whoever changes it, as a number."""
+        value = self._sigma if self._owner is None else self._owner.sigma
+        if isinstance(value, Tensor):
+            # Reading it from a GPU waits for the GPU: only when it has changed.
+            now = (id(value), value._version)
+            if self._read[0] != now:
+                self._read = (now, float(value))
+            return self._read[1]
+        return float(value) if isinstance(value, numbers.Real) else self._sigma
 
     @sigma.setter
     def sigma(self, value: float) -> None:
-        self._sigma = float(value)
         if self._owner is not None:
-            self._owner.sigma = value
+            held = self._owner.sigma
+            if isinstance(held, Tensor) and not isinstance(value, Tensor):
+                with torch.no_grad():
+                    held.fill_(value)
+            else:
+                self._owner.sigma = value
+        self._sigma, self._read = float(value), (None, 0.0)
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
-        if kwargs:
-            kwargs = {self._argument_names.get(name, name): value for name, value in kwargs.items()}
+        kwargs = {self._argument_names.get(name, name): value for name, value in kwargs.items()} if kwargs else kwargs
+        if len(args) + len(kwargs) > 2:
+            back = {ours: theirs for theirs, ours in self._argument_names.items()}
+            return self._original(*args, **{back.get(name, name): value for name, value in kwargs.items()})
         return super().forward(*args, **kwargs)
 
     def __getattr__(self, name: str) -> object:
@@ -57,15 +74,27 @@ class StandIn(nn.Module):
 
     def __setattr__(self, name: str, value: object) -> None:
         original = self._original
-        if original is None or name in self.__dict__ or hasattr(type(self), name) or not hasattr(original, name):
+        if name == "sigma":
+            object.__setattr__(self, name, value)  # past nn.Module, which may know a buffer of that name
+            return
+        if original is None or name in self.__dict__ or hasattr(type(self), name):
             super().__setattr__(name, value)
             return
+        known = hasattr(original, name)
         setattr(original, name, value)
-        warnings.warn(
-            f"{name}: set on a loss that sci_kernels.accelerate replaced; the fused one keeps the weights and colors "
-            "measured before; if the loss depends on it: sci_kernels.restore(network), set it, accelerate again",
-            stacklevel=2,
-        )
+        if known:
+            warnings.warn(
+                f"{name}: set on a loss that sci_kernels.accelerate replaced; the fused one keeps the weights and "
+                "colors measured before; if the loss depends on it: sci_kernels.restore(network), set it, accelerate "
+                "again",
+                stacklevel=2,
+            )
+
+    def __delattr__(self, name: str) -> None:
+        if self._original is None or name in self.__dict__:
+            super().__delattr__(name)
+        else:
+            delattr(self._original, name)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *dir(self._original)})
@@ -91,7 +120,7 @@ def stand_in(fitted: nn.Module, original: nn.Module, owner: nn.Module | None, na
     Args:
         fitted: a `SmoothLoss` or `LossFunction` with the numbers of the original.
         owner: the module whose attribute sigma the original reads; None: it has none.
-        names: of the original's two arguments.
+        names: of the original's first two arguments; none where it takes any.
         impl: of the new one.
     """
     options = {"sigma": fitted.sigma, "color": fitted.color, "impl": impl, "detach_input": fitted.detach_input}
@@ -105,5 +134,6 @@ def stand_in(fitted: nn.Module, original: nn.Module, owner: nn.Module | None, na
 
 def original_of(module: StandIn) -> nn.Module:
     """The original, in the mode (train or eval) that its stand-in is in."""
-    module._original.training = module.training
-    return module._original
+    original = module._original
+    original.training, original._is_full_backward_hook = module.training, module._is_full_backward_hook
+    return original

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .probes import foreign_code, relative, scalar
+from .foreign_code import foreign_code, random_states_kept
+from .probes import NotScalarError, relative, scalar
 
 Batch = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | Callable[[], Tensor]
 
@@ -34,15 +35,18 @@ class Verification:
     before: float
     after: float
     difference: float  # of the values, relative
-    gradient_difference: float  # in norm, relative
+    gradient_difference: float | None  # in norm, relative; None where there was none to compare
     seconds_before: float
     seconds_after: float
     passed: bool
 
     def __str__(self) -> str:
+        gradient = "no gradient compared"
+        if self.gradient_difference is not None:
+            gradient = f"of the gradient {self.gradient_difference:.1e}"
         return (
             f"{self.name or 'the network'}: on your tensors {self.before:.8g} before, {self.after:.8g} after (relative "
-            f"difference {self.difference:.1e}, of the gradient {self.gradient_difference:.1e}); "
+            f"difference {self.difference:.1e}, {gradient}); "
             f"{self.seconds_before * 1e3:.3g} ms before, {self.seconds_after * 1e3:.3g} ms after, "
             f"{self.seconds_before / self.seconds_after:.3g}x"
         )
@@ -51,10 +55,10 @@ class Verification:
 def compared(name: str, before: Measured, after: Measured) -> Verification:
     """Both side by side; passed where they agree to what the original's rounding allows."""
     difference = relative(after.value, before.value)
-    of_gradient = relative(after.gradient, before.gradient)
+    of_gradient = None if before.gradient is None else relative(after.gradient, before.gradient)
     bound = _HALF if before.half else _TOLERANCE
     values = (float(before.value), float(after.value), difference, of_gradient, before.seconds, after.seconds)
-    return Verification(name, *values, max(difference, of_gradient) <= bound)
+    return Verification(name, *values, max(difference, of_gradient or 0.0) <= bound)
 
 
 def whole(module: nn.Module, batch: Batch) -> Callable[[], Tensor] | None:
@@ -69,10 +73,12 @@ def whole(module: nn.Module, batch: Batch) -> Callable[[], Tensor] | None:
         return lambda: module._loss(batch)
     if callable(batch):
         return batch
-    if not isinstance(batch, (Sequence, Mapping)) or not all(isinstance(tensor, Tensor) for tensor in _values(batch)):
+    held = list(_values(batch)) if isinstance(batch, (Sequence, Mapping)) else []
+    if not held or not all(isinstance(tensor, Tensor) for tensor in held):
+        found = f"{type(batch).__name__} of {', '.join(type(item).__name__ for item in held) or 'nothing'}"
         raise TypeError(
-            f"verify: expected a tensor, a tuple or dict of tensors, or a function without arguments; got "
-            f"{type(batch).__name__}"
+            "verify: expected a tensor, a tuple or dict of tensors, or a function without arguments; got "
+            f"{found if isinstance(batch, (Sequence, Mapping)) else type(batch).__name__}"
         )
     return None
 
@@ -92,11 +98,24 @@ def measure_loss(loss: nn.Module, batch: Sequence[Tensor] | Mapping[str, Tensor]
 
 
 def measure_network(module: nn.Module, function: Callable[[], Tensor]) -> Measured:
-    """The user's function and the gradient of the network's parameters; buffers and random state are put back."""
+    """The user's function and the gradient of the network's parameters; all that it changes in `module` is put back.
+
+    Raises ValueError where the function returns no loss to compare.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     device = tensors[0].device.type if tensors else "cpu"
-    with _unchanged(module), torch.enable_grad():
-        return _measured(lambda _: function(), lambda: [p for p in module.parameters() if p.requires_grad], device)
+    with _unchanged(module), torch.inference_mode(False), torch.enable_grad():
+        try:
+            found = _measured(lambda _: function(), lambda: [p for p in module.parameters() if p.requires_grad], device)
+        except NotScalarError as error:
+            raise ValueError(f"verify: expected your function to return the loss; {error}") from None
+        except RuntimeError as error:
+            if "backward through the graph a second time" in str(error):
+                raise ValueError("verify: expected your function to return the loss before its backward()") from None
+            raise
+    if not torch.isfinite(found.value):
+        raise ValueError(f"verify: your loss is {float(found.value)}, which compares with nothing; give other tensors")
+    return found
 
 
 def _measured(call: Callable[[list[Tensor]], Tensor], leaves: Callable[[], list[Tensor]], device: str) -> Measured:
@@ -124,15 +143,34 @@ def _gradients(value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Whatever happens inside, buffers and random states are as before; BatchNorm's statistics move with each call."""
-    saved = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+    """Whatever happens inside: parameters, their gradients, buffers, modes and random states are as before.
+
+    A user's own function may do a whole step.
+    """
+    # What autograd may need again is written to only where it has changed; BatchNorm's statistics do not tell that.
+    saved = [(tensor, _version(tensor), tensor.detach().clone()) for tensor in module.parameters()]
+    saved += [(tensor, None, tensor.clone()) for tensor in module.buffers()]
+    grads = [(parameter, parameter.grad) for parameter in module.parameters()]
+    parts = [(part, part.training, dict(part._buffers)) for part in module.modules()]
+    for parameter, _ in grads:
+        parameter.grad = None
+    with random_states_kept():
         try:
             yield
         finally:
+            for part, training, buffers in parts:
+                part.training = training
+                part._buffers.update(buffers)
             with torch.no_grad():
-                for buffer, before in saved:
-                    buffer.copy_(before)
+                for tensor, version, before in saved:
+                    if version is None or tensor._version != version:
+                        tensor.copy_(before)
+            for parameter, grad in grads:
+                parameter.grad = grad
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
 
 
 def _values(batch: Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
