@@ -76,8 +76,8 @@ Results are checked under Triton's interpreter, and as compiled: the tests execu
 PTX included, on a CPU (`tests/ptx`). What ptxas makes of it only an NVIDIA GPU can run."""
 _GAIN = """\
 One training step of three stages, in one run, all from the same weights; a way whose first loss or gradient differed
-from the official one's would not be timed. Memory is the peak beyond network and picture. The convolutions, the same in all
-ways, are most of what the last two take: the better a processor is at them, the larger the ratios
+from the official one's would not be timed. Memory is the peak beyond network and picture. The convolutions, the same in
+all ways, are most of what the last two take: the better a processor is at them, the larger the ratios
 ([bench/NOTES.md](bench/NOTES.md))."""
 _NOTES = """\
 `make bench` times the same operations under pytest-benchmark and saves each run, with parity and GB/s beside the times;
