@@ -68,7 +68,8 @@ def cases() -> Iterator[Case]:
     yield _enhance_case(torch.uint8)
     yield _enhance_case(torch.float32, width=WIDTH - 1)
     yield _enhance_case(torch.float32, illumination=True)
-    # A smoothness loss alone, and one illumination for three colours.
+    # Two planes, a smoothness loss alone, and one illumination for three colours.
+    yield loss_case(torch.float32, "rgb", 2, (True, True))
     yield loss_case(torch.float32, "ycbcr", 3, (True, True), fidelity=0.0)
     yield loss_case(torch.float32, "rgb", 3, (True, True), fidelity=0.0, l_channels=1)
 

@@ -424,6 +424,27 @@ def test_what_differs_somewhere_is_refused(cls):
         assert "_criterion" not in [each.name for each in sci_kernels.accelerate(net).replaced]
 
 
+class OneLightAlone(LossFunction):
+    """Takes what the fused one does not: three channels beside one."""
+
+    def forward(self, input, illu):
+        assert (input.shape[1], illu.shape[1]) == (3, 1)
+        return self.l2_loss(illu.expand_as(input), input) + self.smooth_loss(input, illu)
+
+
+def test_a_loss_that_cannot_be_compared_is_told():
+    net = Net(named(OneLightAlone)())
+    with pytest.warns(UserWarning, match="_criterion: .* but cannot be compared: AssertionError.*; by hand"):
+        assert [each.name for each in sci_kernels.accelerate(net).replaced] == ["_criterion.smooth_loss"]
+
+
+def test_an_outer_loss_that_cannot_be_copied_proves_nothing():
+    net = Net(LossFunction(extra=0.3))
+    net._criterion.lock = threading.Lock()
+    with pytest.warns(UserWarning, match="_criterion: .* it cannot be copied"):
+        assert [each.name for each in sci_kernels.accelerate(net).replaced] == ["_criterion.smooth_loss"]
+
+
 class InsideUnit(SmoothLoss):
     def forward(self, input, output):
         assert input.min() >= 0 and input.max() <= 1

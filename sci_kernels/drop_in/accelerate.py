@@ -8,19 +8,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from ..constants import IMPLS
 from ..modules import LossFunction, SmoothLoss
 from . import verify as verification
-from .fit import Unlike, argument_names, by_hand, copied, duplicate, fit, is_loss, sigma_owner
-from .foreign_code import probing
-from .probes import CHANNELS, devices, probes, relative, told
+from .fit import Unlike, argument_names, by_hand, duplicate, fit, is_loss, sigma_owner
+from .outer_loss import require_outer_alike
+from .probes import told
 from .report import Acceleration, Refusal, Replacement
 from .stand_in import StandIn, original_of, stand_in
 from .verify import Batch, Measured
-
-_OUTER_TOLERANCE = 1e-4  # of a loss around the one replaced, whatever else it adds up
 
 _NAMES = (SmoothLoss.__name__, LossFunction.__name__)
 
@@ -60,10 +57,9 @@ def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = Non
     report, planned, fitted = Acceleration(), [], {}
     for name, place, loss in _losses(module, report):
         try:
-            new = next((new for _, old, new in planned if old is place), None) or _replacement(
-                place, loss, impl, fitted
-            )
-            _check_around(module, name, new, report.refused)
+            known = (new for _, old, new in planned if old is place)
+            new = next(known, None) or _replacement(place, loss, impl, fitted)
+            require_outer_alike(module, name, new, report.refused)
             if verify is not None and function is None:
                 _verify_loss(name, loss, new, verify, report)
         except Unlike as reason:
@@ -72,9 +68,9 @@ def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = Non
         planned.append((name, place, new))
         report.replaced.append(Replacement(name, _class_name(loss), new))
     report.refused += _out_of_reach(module)
-    before = None if function is None else verification.measure_network(module, function)
+    before = verification.measure_network(module, function) if function is not None and planned else None
     with _all_or_none(module, planned):
-        if before is not None and planned:
+        if before is not None:
             _verify_network(module, function, before, planned, report)
         for refusal in report.refused:
             warnings.warn(str(refusal), stacklevel=2)
@@ -147,17 +143,13 @@ def _losses(module: nn.Module, report: Acceleration) -> Iterator[tuple[str, nn.M
 
 def _replacement(place: nn.Module, loss: nn.Module, impl: str, fitted: dict) -> StandIn:
     """The fused module that reproduces `loss` and stands where `place` did, or Unlike; equal losses are fitted once."""
-    kind, owner = type(loss).__name__, sigma_owner(loss)
     try:
         same = _content(loss)
         if same is None or same not in fitted:
             fitted[same] = fit(loss)
-        return stand_in(fitted[same], place, owner, argument_names(loss), impl)
+        return stand_in(fitted[same], place, sigma_owner(loss), argument_names(loss), impl)
     except Unlike as reason:
-        if "by hand" in str(reason):
-            raise
-        sigma = getattr(owner, "sigma", "...")
-        raise Unlike(f"{reason}; {by_hand(sigma, kind)}") from None
+        raise Unlike(f"{reason}; {by_hand(loss, reason.nearest)}") from None
 
 
 def _content(loss: nn.Module) -> bytes | None:
@@ -166,53 +158,6 @@ def _content(loss: nn.Module) -> bytes | None:
         return pickle.dumps(duplicate(loss))
     except Exception:
         return None
-
-
-def _check_around(module: nn.Module, name: str, new: nn.Module, refused: list[Refusal]) -> None:
-    """Unlike, if a refused loss around `name` can be run and does not do the same with `new` inside.
-
-    What could not be run before the exchange proves nothing against it.
-    """
-    for outer in refused:
-        if name.startswith(outer.name + "."):
-            changed = _change(module.get_submodule(outer.name), name.removeprefix(outer.name + "."), new)
-            if changed:
-                raise Unlike(f"the loss around it, {outer.name}, was kept, and with the fused one inside {changed}")
-
-
-def _change(outer: nn.Module, name: str, new: nn.Module) -> str | None:
-    """In what a loss changes when one inside it is exchanged, tried on a copy; None: in nothing that can be seen."""
-    for device in devices():
-        for channels in CHANNELS:
-            with probing(device):
-                loss, sample = copied(outer, device), probes(1.0, device, channels)[1]
-                old = loss.get_submodule(name)
-                try:
-                    before = _outputs(loss, sample.input, sample.illumination)
-                except Exception:  # it takes something else
-                    continue
-                impl, new.impl = new.impl, "blocked"  # nothing is to be compiled for this
-                loss.set_submodule(name, new)
-                try:
-                    after = _outputs(loss, sample.input, sample.illumination)
-                except Exception as error:
-                    return f"it raises {told(error)}"
-                finally:
-                    loss.set_submodule(name, old)
-                    new.impl = impl
-                worst = max(map(relative, after, before), default=0.0) if len(before) == len(after) else float("inf")
-                return f"its results differ by {worst:.1e} on {sample}" if worst > _OUTER_TOLERANCE else None
-    return None
-
-
-def _outputs(loss: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
-    """All that a loss of any kind returns, and the gradients of its sum; random numbers are the same at every call."""
-    torch.manual_seed(0)
-    x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
-    results = [leaf for leaf in pytree.tree_leaves(loss(x, y)) if isinstance(leaf, Tensor)]
-    total = sum(result.sum() for result in results if result.requires_grad)
-    grads = torch.autograd.grad(total, (x, y), allow_unused=True) if isinstance(total, Tensor) else ()
-    return [result.detach() for result in results] + [grad for grad in grads if grad is not None]
 
 
 def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Batch, report: Acceleration) -> None:

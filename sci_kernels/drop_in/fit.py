@@ -40,12 +40,15 @@ from .probes import (
 
 _TOLERANCE = 1e-5  # float32 of an original on a probe is good for 2e-7; the nearest wrong guess is 1e-3 away
 _HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of one that holds its color matrix in such numbers
-MODES = {True: "train", False: "eval"}
 _IMPL = "blocked"  # what is compared: it runs on every device, and nothing is compiled for it
 
 
 class Unlike(Exception):
-    """The loss cannot be reproduced; the message says why."""
+    """The loss cannot be reproduced; the message says why. `nearest` is the fused one that comes nearest, if any."""
+
+    def __init__(self, reason: str, nearest: nn.Module | None = None):
+        super().__init__(reason)
+        self.nearest = nearest
 
 
 def is_loss(module: nn.Module) -> bool:
@@ -62,7 +65,10 @@ def sigma_owner(original: nn.Module) -> nn.Module | None:
 
 def argument_names(original: nn.Module) -> list[str]:
     """Of the first two arguments of its forward; Unlike if it cannot be called with two."""
-    parameters = inspect.signature(original.forward).parameters.values()
+    try:
+        parameters = inspect.signature(original.forward).parameters.values()
+    except (TypeError, ValueError):  # it is not written in Python
+        return []
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     needed = [p.name for p in named if p.default is p.empty]
     if len(needed) > 2:
@@ -88,9 +94,18 @@ def fit(original: nn.Module) -> nn.Module:
                 except Exception as error:  # whatever somebody else's code raises on tensors it was not made for
                     failures.setdefault(told(error), f"on {samples[start]}")
                     continue
-                return _Trial(loss, sigma, _tolerance(original)).fit(samples, start, first)
+                return _tried(_Trial(loss, sigma, _tolerance(original)), samples, start, first)
     tried = "; ".join(f"{where}: {error}" for error, where in failures.items())
     raise Unlike(f"it could not be run as loss(input, illumination), {tried}")
+
+
+def _tried(trial: "_Trial", samples: list[Probe], start: int, first: Answer) -> nn.Module:
+    try:
+        return trial.fit(samples, start, first)
+    except Unlike:
+        raise
+    except Exception as error:  # of a loss that ran, on other tensors; or of the fused one, which does not take them
+        raise Unlike(f"it runs on {samples[start]}, but cannot be compared: {told(error)}") from None
 
 
 def copied(original: nn.Module, device: str) -> nn.Module:
@@ -116,15 +131,18 @@ def duplicate(module: nn.Module) -> nn.Module:
         raise Unlike(f"it cannot be copied, to be run aside: {told(error)}") from None
 
 
-def by_hand(sigma: object, kind: str = SmoothLoss.__name__, fitted: nn.Module | None = None) -> str:
+def by_hand(loss: nn.Module, nearest: nn.Module | None) -> str:
     """What to construct instead."""
-    if fitted is None:
+    kind = type(loss).__name__
+    if nearest is None:
+        sigma = getattr(sigma_owner(loss), "sigma", "...")
         return f"by hand, should it be this loss: sci_kernels.{kind}(sigma={sigma})"
     weights = ""
-    if isinstance(fitted, LossFunction):
-        weights = f"fidelity_weight={fitted.fidelity_weight:.4g}, smooth_weight={fitted.smooth_weight:.4g}, "
-    detached = ", detach_input=True" if fitted.detach_input else ""
-    return f"the nearest by hand: sci_kernels.{kind}({weights}sigma={sigma:g}, color={fitted.color!r}{detached})"
+    if isinstance(nearest, LossFunction):
+        weights = f"fidelity_weight={nearest.fidelity_weight:.4g}, smooth_weight={nearest.smooth_weight:.4g}, "
+    detached = ", detach_input=True" if nearest.detach_input else ""
+    arguments = f"{weights}sigma={nearest.sigma:g}, color={nearest.color!r}{detached}"
+    return f"the nearest by hand: sci_kernels.{kind}({arguments})"
 
 
 def _sigma(original: nn.Module) -> float:
@@ -202,7 +220,9 @@ class _Trial(NamedTuple):
         training = self.loss.training
         self.loss.train(not training)
         try:
-            self._require_alike(fitted, sample, self._answer_if_run(sample), f" in {MODES[not training]} mode")
+            self._require_alike(
+                fitted, sample, self._answer_if_run(sample), f" in {'eval' if training else 'train'} mode"
+            )
         finally:
             self.loss.train(training)
 
@@ -232,7 +252,7 @@ class _Trial(NamedTuple):
             reasons.append("all else agrees, as where a part of it takes its first argument detached")
         elif isinstance(fitted, SmoothLoss):
             reasons += diagnosis(self.loss, fitted, sample)
-        raise Unlike("; ".join([*reasons, by_hand(fitted.sigma, type(self.loss).__name__, fitted)]))
+        raise Unlike("; ".join(reasons), fitted)
 
 
 def _size(difference: float) -> str:

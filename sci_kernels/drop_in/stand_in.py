@@ -26,9 +26,8 @@ class StandIn(nn.Module):
     def _replace(self, original: nn.Module, owner: nn.Module | None, names: list[str]) -> None:
         """Take the place of `original`, whose sigma is read from `owner` and whose arguments are called `names`."""
         self.training = original.training
-        ours = list(inspect.signature(super().forward).parameters)
+        ours = inspect.signature(super().forward).parameters
         self._argument_names = dict(zip(names, ours, strict=False))
-        self._arguments = ours
         shared = {attribute: original.__dict__[attribute] for attribute in _SHARED}
         # Past nn.Module, which would register both as submodules.
         self.__dict__.update(shared, _owner=owner, _original=original)
@@ -47,6 +46,7 @@ class StandIn(nn.Module):
 
     @sigma.setter
     def sigma(self, value: float) -> None:
+        number = float(value)
         if self._owner is not None:
             held = self._owner.sigma
             if isinstance(held, Tensor) and not isinstance(value, Tensor):
@@ -54,7 +54,7 @@ class StandIn(nn.Module):
                     held.fill_(value)
             else:
                 self._owner.sigma = value
-        self._sigma, self._read = float(value), (None, 0.0)
+        self._sigma, self._read = number, (None, 0.0)
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
         kwargs = {self._argument_names.get(name, name): value for name, value in kwargs.items()} if kwargs else kwargs
