@@ -23,7 +23,7 @@ from .tried import ENVIRONMENTS, FOLDER, Environment
 
 CORE = (
     *("loss", "ops", "retinex", "enhance_op", "batch_norm", "native", "networks", "fused", "step"),
-    *("accelerate", "accelerate_forks", "accelerate_verify", "stand_in"),
+    *("accelerate", "accelerate_forks", "accelerate_verify", "stand_in", "tracing"),
 )
 TESTING = ("pytest", "pytest-timeout", "pytest-xdist")
 
