@@ -24,7 +24,7 @@ def state(net):
     [
         (images(), images() * 0.5),
         {"input": images(), "illu": images() * 0.5},
-        [images(2), images(2).half()],
+        [images(2).half(), images(2).half() * 0.5],
     ],
     ids=["tuple", "dict", "half"],
 )
@@ -33,7 +33,8 @@ def test_each_loss_on_the_users_tensors(batch):
     report = sci_kernels.accelerate(net, verify=batch)
     (result,) = report.verified
     assert result.passed and result.name == "_criterion" and len(report.replaced) == 1
-    assert result.before == pytest.approx(result.after, rel=2e-3) and result.before > 0
+    assert result.before == pytest.approx(result.after, rel=5e-3) and result.before > 0
+    assert result.difference == pytest.approx(abs(result.after / result.before - 1), rel=1e-3, abs=1e-9)
     assert min(result.seconds_before, result.seconds_after) > 0
     assert "_criterion: on your tensors" in str(report) and "ms before" in str(report)
     assert all(tensor.grad is None for tensor in (batch.values() if isinstance(batch, dict) else batch))

@@ -115,7 +115,7 @@ def test_compiles_without_graph_break(fused, backend):
 
 
 @pytest.mark.filterwarnings("ignore:Your compiler for AOTAutograd")  # which only counts
-@pytest.mark.parametrize("dynamic, counts", [(True, [1, 1, 1, 1]), (None, [1, 2, 2, 2])], ids=["dynamic", "default"])
+@pytest.mark.parametrize("dynamic, counts", [(True, [1, 1, 1]), (None, [1, 2, 2])], ids=["dynamic", "default"])
 @pytest.mark.parametrize("name", MODULES)
 def test_another_size_does_not_recompile(fused, name, dynamic, counts):
     impl, device = fused
@@ -125,7 +125,7 @@ def test_another_size_does_not_recompile(fused, name, dynamic, counts):
     module = MODULES[name](impl)
     compiled = torch.compile(module, fullgraph=True, dynamic=dynamic, backend=backend)
     seen = []
-    for size in ((8, 9), (10, 7), (12, 15), (9, 16)):
+    for size in ((8, 9), (10, 7), (12, 15)):
         arguments = pair(device, h=size[0], w=size[1], count=3 if name == "Retinex" else 2)
         expected = torch.autograd.grad(total(module(*arguments)), arguments)
         assert_all_close(torch.autograd.grad(total(compiled(*arguments)), arguments), expected)

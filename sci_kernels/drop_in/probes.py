@@ -98,9 +98,10 @@ def differences(theirs: Answer, ours: Answer) -> list[float]:
 
 def relative(ours: Tensor | None, theirs: Tensor | None) -> float:
     """|ours - theirs| / |theirs|; infinite where that is no number, or one of them alone is missing."""
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or ours.shape != theirs.shape:
         return 0.0 if ours is theirs else float("inf")
-    difference, size = (float(tensor.double().norm()) for tensor in (ours.to(theirs) - theirs, theirs))
+    exact = theirs.double()
+    difference, size = (float(tensor.norm()) for tensor in (ours.to(exact) - exact, exact))
     if difference == 0:
         return 0.0
     return difference / size if size and difference == difference else float("inf")
