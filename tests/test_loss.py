@@ -139,7 +139,7 @@ def test_shapes(fused, shape, color, poisoned):
     compare(fused, *random_pair(shape), sigma=0.3, color=color, fidelity_weight=1.5)
 
 
-@pytest.mark.ptx("sm_90", "sm_80", channels=[(1, 1)])
+@pytest.mark.ptx("sm_90", "sm_80", channels=[(1, 1), (2, 2)])
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1), (2, 2)], ids=str)
 @pytest.mark.parametrize("color", ["reference", "rgb"])
 def test_channels_need_not_agree(fused, channels, color):
