@@ -25,6 +25,7 @@ from train.step import make_optimizer, training_step
 
 from . import official_script
 from .compare import size_of
+from .figures import loss_inputs
 from .measure import environment, extra_memory, interleave, write_json
 from .timing import choose_device
 from .training import LR, SEED, STAGES
@@ -65,9 +66,8 @@ def _sum(network: Network, criterion: nn.Module, image: Tensor) -> Tensor:
 
 
 def picture(height: int, width: int, device: str) -> Tensor:
-    """A dark one."""
-    generator = torch.Generator().manual_seed(SEED)
-    return (torch.rand(1, 3, height, width, generator=generator) * 0.3).to(device)
+    """The dark one of the other comparisons."""
+    return loss_inputs(height, width)[0].detach().to(device)
 
 
 def memory_call(way: str, height: int, width: int) -> Callable[[], object]:

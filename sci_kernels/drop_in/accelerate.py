@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from ..constants import IMPLS
 from ..modules import LossFunction, SmoothLoss
 from . import verify as verification
-from .fit import Unlike, argument_names, by_hand, duplicate, fit, is_loss, sigma_owner
+from .fit import NAMES, Unlike, argument_names, by_hand, duplicate, fit, is_loss, sigma_owner
 from .outer_loss import require_outer_alike
 from .probes import told
 from .report import Acceleration, Refusal, Replacement
 from .stand_in import StandIn, original_of, stand_in
 from .verify import Batch, Measured
-
-_NAMES = (SmoothLoss.__name__, LossFunction.__name__)
 
 _log = logging.getLogger(__name__)
 
@@ -235,7 +233,7 @@ def _out_of_reach(module: nn.Module) -> list[Refusal]:
     """Losses in plain lists, tuples and dicts of a submodule, and scripted ones: seen, but not to be exchanged."""
     found = []
     for name, child in module.named_modules():
-        if isinstance(child, torch.jit.ScriptModule) and child.original_name in _NAMES:
+        if isinstance(child, torch.jit.ScriptModule) and child.original_name in NAMES:
             reason = "it is scripted; accelerate the network before torch.jit.script"
             found.append(Refusal(name, child.original_name, reason))
         for attribute, value in vars(child).items():

@@ -8,6 +8,7 @@ Of an illumination that is 0 but for a 1 at p, or at q, or at both, with an inpu
 if p and q are compared, by the mean over the pixels of a direction, and 0 if they are not.
 """
 
+import functools
 import math
 import statistics
 from collections.abc import Callable
@@ -34,10 +35,10 @@ def diagnosis(loss: Loss, fitted: SmoothLoss, like: Probe) -> list[str]:
     Each experiment is made with both, and tells what comes out otherwise: with "reference" colors, for one, a constant
     input does not have one color.
     """
-    findings = []
+    canvas, ours, findings = _Canvas(loss, like), _Canvas(fitted, like), []
     for experiment in (_neighbors, _norm, _law, _batch, _weights):
         try:
-            finding = experiment(_Canvas(loss, like), _Canvas(fitted, like), fitted.sigma)
+            finding = experiment(canvas, ours)
         except Exception:  # somebody else's code, on tensors it was not made for
             continue
         findings += [finding] if finding else []
@@ -58,10 +59,19 @@ class _Canvas:
             illumination[:, :channels, _SIDE // 2 + dy, _SIDE // 2 + dx] = height
         return float(self.loss(self._full(batch, 0.5, self.channels), illumination))
 
+    @functools.cached_property
+    def alone(self) -> float:
+        """Of one bright point."""
+        return self.value((0, 0))
+
+    @functools.cached_property
+    def dark(self) -> float:
+        """Of none."""
+        return self.value()
+
     def interaction(self, offset: tuple[int, int]) -> float:
         """By how much the value of two bright points is less than that of each alone: 0 if they are not compared."""
-        both = self.value((0, 0), offset)
-        return self.value((0, 0)) + self.value(offset) - both - self.value()
+        return self.alone + self.value(offset) - self.value((0, 0), offset) - self.dark
 
     def weighed(self, difference: float) -> float:
         """Of one bright point whose input differs from that of all others by `difference`."""
@@ -74,7 +84,7 @@ class _Canvas:
         return torch.full((batch, channels, _SIDE, _SIDE), value, device=self.device)
 
 
-def _neighbors(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
+def _neighbors(canvas: _Canvas, ours: _Canvas) -> str | None:
     near = [(dy, dx) for dy in range(_REACH + 1) for dx in range(-_REACH, _REACH + 1) if (dy, dx) > (0, 0)]
     found = {offset: canvas.interaction(offset) for offset in near}
     largest = max(map(abs, found.values()))
@@ -100,32 +110,32 @@ def _neighbors(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
     return f"it is {middle:.4g} times this loss where the input is constant" if abs(middle - 1) > _CLOSE else None
 
 
-def _norm(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
+def _norm(canvas: _Canvas, ours: _Canvas) -> str | None:
     if canvas.lights == 1:
         return None
-    ratio, usual = (each.value((0, 0), channels=2) / each.value((0, 0)) for each in (canvas, ours))
+    ratio, usual = (each.value((0, 0), channels=2) / each.alone for each in (canvas, ours))
     if abs(ratio - usual) < 2 * _CLOSE:
         return None
     order = f" (a norm of order {1 / math.log2(ratio):.3g})" if ratio > 1 + _CLOSE else ""
     return f"a difference in two channels counts {ratio:.4g} times that in one{order}; here channels are added, p = 1"
 
 
-def _law(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
-    ratio, usual = (each.value((0, 0)) / each.value((0, 0), height=0.1) for each in (canvas, ours))
+def _law(canvas: _Canvas, ours: _Canvas) -> str | None:
+    ratio, usual = (each.alone / each.value((0, 0), height=0.1) for each in (canvas, ours))
     if abs(ratio - usual) < 10 * _CLOSE:
         return None
     return f"a difference ten times as large counts {ratio:.4g} times as much; here differences are absolute values"
 
 
-def _batch(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
-    ratio = canvas.value((0, 0), batch=2) / canvas.value((0, 0))
+def _batch(canvas: _Canvas, ours: _Canvas) -> str | None:
+    ratio = canvas.value((0, 0), batch=2) / canvas.alone
     if abs(ratio - 1) < _CLOSE:
         return None
     return f"the same image twice gives {ratio:.4g} times its value; here a batch gives the mean"
 
 
-def _weights(canvas: _Canvas, ours: _Canvas, sigma: float) -> str | None:
-    steps = [step * sigma for step in _DIFFERENCES]
+def _weights(canvas: _Canvas, ours: _Canvas) -> str | None:
+    steps = [step * ours.loss.sigma for step in _DIFFERENCES]
     theirs, usual = ([each.weighed(step) / each.weighed(0.0) for step in steps] for each in (canvas, ours))
     found = max(zip(steps, theirs, usual, strict=True), key=lambda values: abs(values[1] - values[2]))
     if abs(found[1] - found[2]) < _CLOSE:

@@ -38,6 +38,7 @@ from .probes import (
     value,
 )
 
+NAMES = (SmoothLoss.__name__, LossFunction.__name__)  # of the classes that may be replaced
 _TOLERANCE = 1e-5  # float32 of an original on a probe is good for 2e-7; the nearest wrong guess is 1e-3 away
 _HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of one that holds its color matrix in such numbers
 _IMPL = "blocked"  # what is compared: it runs on every device, and nothing is compiled for it
@@ -53,7 +54,7 @@ class Unlike(Exception):
 
 def is_loss(module: nn.Module) -> bool:
     """Whether a module has the class name of a loss that may be replaced."""
-    return type(module).__name__ in (SmoothLoss.__name__, LossFunction.__name__)
+    return type(module).__name__ in NAMES
 
 
 def sigma_owner(original: nn.Module) -> nn.Module | None:
