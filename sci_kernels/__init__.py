@@ -1,10 +1,12 @@
 """Fused operators for self-calibrated illumination: losses, Retinex step, drop-in modules."""
 
 from . import batch_norm
+from .arguments import default_impl
 from .drop_in import accelerate, restore
 from .enhance_weights import EnhanceWeights
-from .functional import default_impl, enhance, illumination_loss, retinex, smooth_loss
+from .functional import illumination_loss, retinex, smooth_loss
 from .modules import LossFunction, Retinex, SmoothLoss
+from .pictures import denoise, enhance, exposure
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "accelerate",
     "batch_norm",
     "default_impl",
+    "denoise",
     "enhance",
+    "exposure",
     "illumination_loss",
     "restore",
     "retinex",

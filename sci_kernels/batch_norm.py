@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import native
-from .functional import default_impl
+from .arguments import default_impl
 from .ops import triton_launchers
 from .reference import compute_dtype
 

@@ -14,7 +14,9 @@ one too, and no convolution pads rows: a pixel's bits do not depend on where in 
 import torch
 from torch import Tensor
 
+from . import reference
 from .constants import ENHANCE_RADIUS, ILLUMINATION_MAX, ILLUMINATION_MIN
+from .enhance_weights import constants_of
 from .reference import compute_dtype
 
 FOLD = 4
@@ -25,13 +27,17 @@ _BAND_PIXELS = 1 << 17
 _Kernels = list[tuple[Tensor, Tensor]]
 
 
-def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor, Tensor | None]:
-    """Reflectance, and illumination if asked for, in the image's dtype and memory format."""
+def enhance(
+    image: Tensor, weights: Tensor, illumination: bool, exposure: Tensor | None = None, gain: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Result, and illumination and gain if asked for; the first two in the image's dtype and memory format."""
     dtype = compute_dtype(image)
     n, _, height, width = image.shape
     rows = max(1, min(_BAND_ROWS, _BAND_PIXELS // width))
     result = torch.empty_like(image)
     light = torch.empty_like(image) if illumination else None
+    gains = torch.empty((n, 1, height, width), dtype=dtype, device=image.device) if gain else None
+    black = 1.0 if exposure is None else constants_of(weights)[1]
     folded = _kernels(weights, FOLD, dtype, image.device)
     shape = (rows + 2 * ENHANCE_RADIUS, -(-width // FOLD) * FOLD, 3)
     with torch.autocast(image.device.type, enabled=False):
@@ -43,10 +49,17 @@ def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor,
                 if band.sum().isnan():
                     band = _illuminate_band(x, _kernels(weights, 1, dtype, image.device), top, height, width)
                 x = x[ENHANCE_RADIUS : ENHANCE_RADIUS + band.shape[0], :width]
-                _divide_band(x, band, result[index, :, top : top + rows].permute(1, 2, 0))
+                target = result[index, :, top : top + rows].permute(1, 2, 0)
+                if exposure is None:
+                    _divide_band(x, band, target)
+                else:
+                    own = image[index, :, top : top + rows].permute(1, 2, 0)
+                    factor = _expose_band(x, band, exposure[index], black, own, target)
+                    if gains is not None:
+                        gains[index, 0, top : top + rows] = factor
                 if light is not None:
                     _write_band(band, light[index, :, top : top + rows].permute(1, 2, 0))
-    return result, light
+    return result, light, gains
 
 
 def _kernels(weights: Tensor, fold: int, dtype: torch.dtype, device: torch.device) -> _Kernels:
@@ -106,6 +119,16 @@ def _divide_band(x: Tensor, light: Tensor, target: Tensor) -> None:
         torch.div(x, light, out=target).clamp_(0.0, 1.0)
     else:
         _write_band(torch.div(x, light).clamp_(0.0, 1.0), target)
+
+
+def _expose_band(x: Tensor, light: Tensor, c: Tensor, black: float, own: Tensor, target: Tensor) -> Tensor:
+    """Writes the exposed band, and returns its gain; `own` is the band as it was."""
+    exposed, gain = reference.expose(x.permute(2, 0, 1)[None], light.permute(2, 0, 1)[None], c[None], black)
+    exposed = exposed[0].permute(1, 2, 0)
+    if target.dtype == torch.uint8:
+        exposed = exposed.mul(255).round_()
+    target.copy_(torch.where(c == 0, own, exposed.to(target.dtype)))
+    return gain[0, 0]
 
 
 def _write_band(band: Tensor, target: Tensor) -> None:

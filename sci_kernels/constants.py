@@ -34,4 +34,17 @@ ILLUMINATION_MAX = 1.0
 
 ENHANCE_RADIUS = 3  # of a pixel's influence: three 3x3 convolutions, one after another
 
+# Exposure, see `sci_kernels.enhance` and `sci_kernels.exposure`.
+LUMA = (0.299, 0.587, 0.114)
+TARGET = 0.40  # mean luma, of 1: that of normally exposed photographs begins there
+HIGHLIGHTS = 3.0  # a picture's highlights come out at (3 + h) / 4 of white at most
+NORM = 8  # of the norm that says where highlights lie: a smooth percentile
+MAX_EXPOSURE = 20.0  # beyond it noise grows, and structure does not
+FADE = 0.02  # of the color, per unit of exposure, toward grey
+SAMPLES = 256  # points at least along the longer side, of which exposure is found
+
+# Noise, see `sci_kernels.denoise`.
+NOISE = 0.01  # standard deviation that a picture as it was taken is thought to have
+REACH = 2.0  # standard deviation of the spatial weight, pixels
+
 IMPLS = ("auto", "triton", "native", "blocked", "reference")

@@ -1,9 +1,12 @@
 """The enhance network's numbers as the fused operator takes them."""
 
+import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 
 LAYERS = 3
 CHANNELS = 3
@@ -36,3 +39,16 @@ class EnhanceWeights(NamedTuple):
                 )
         rows = [torch.cat((weight.reshape(CHANNELS, TAPS), bias[:, None]), dim=1) for weight, bias in convolutions]
         return cls(torch.stack(rows).detach().to("cpu", torch.float64))
+
+
+@functools.lru_cache(16)
+def constants_of(packed: Tensor) -> tuple[tuple[float, ...], float]:
+    """The packed numbers in order, and the network's illumination of black, at least 1e-3.
+
+    The latter is the mean over the channels, away from the borders: each convolution then adds up its weights.
+    """
+    taps = packed[..., :TAPS].unflatten(-1, (CHANNELS, 9)).sum(-1)
+    first = torch.relu(packed[0, :, TAPS])
+    features = first + torch.relu(taps[1] @ first + packed[1, :, TAPS])
+    light = torch.sigmoid(taps[2] @ features + packed[2, :, TAPS]).clamp(ILLUMINATION_MIN, ILLUMINATION_MAX)
+    return tuple(packed.flatten().tolist()), max(1e-3, float(light.mean()))

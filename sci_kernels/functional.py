@@ -1,18 +1,11 @@
-"""The public functions: documentation, validation from metadata only, choice of implementation."""
+"""The public functions of training: documentation, validation from metadata only, choice of implementation."""
 
-import importlib.util
-import math
-import numbers
-
-import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import native, ops, reference
-from .constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA, SMOOTH_WEIGHT
-from .enhance_weights import CHANNELS, LAYERS, TAPS, EnhanceWeights
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+from . import ops, reference
+from .arguments import check_device, check_number, check_tensor, resolve_impl
+from .constants import COLORS, FIDELITY_WEIGHT, MIN_SIDE, MIN_SIGMA, SIGMA, SMOOTH_WEIGHT
 
 
 def smooth_loss(
@@ -55,7 +48,7 @@ def smooth_loss(
         tensors = (input, illumination)
         return handle_torch_function(smooth_loss, tensors, *tensors, sigma, color, impl)
     _check_loss_arguments(input, illumination, sigma, color)
-    impl = _resolve_impl(impl, input)
+    impl = resolve_impl(impl, input)
     if impl == "reference":
         return reference.smooth_loss(input, illumination, sigma, color)
     return ops.loss(input, illumination, float(sigma), color, 0.0, 1.0, impl)
@@ -92,9 +85,9 @@ def illumination_loss(
             f"illumination: expected the shape of input, {tuple(input.shape)}, since the fidelity term compares "
             f"them element by element; got {tuple(illumination.shape)}"
         )
-    _check_number("fidelity_weight", fidelity_weight)
-    _check_number("smooth_weight", smooth_weight)
-    impl = _resolve_impl(impl, input)
+    check_number("fidelity_weight", fidelity_weight)
+    check_number("smooth_weight", smooth_weight)
+    impl = resolve_impl(impl, input)
     if impl == "reference":
         return reference.illumination_loss(input, illumination, fidelity_weight, smooth_weight, sigma, color)
     return ops.loss(input, illumination, float(sigma), color, float(fidelity_weight), float(smooth_weight), impl)
@@ -128,74 +121,18 @@ def retinex(
         tensors = (residual, stage_input, image)
         return handle_torch_function(retinex, tensors, *tensors, impl, sigmoid=sigmoid)
     for name, tensor in (("residual", residual), ("stage_input", stage_input), ("image", image)):
-        _check_tensor(name, tensor)
+        check_tensor(name, tensor)
         if tensor.shape != residual.shape:
             raise ValueError(
                 f"{name}: expected the shape of residual, {tuple(residual.shape)}; got {tuple(tensor.shape)}"
             )
-        _check_device(name, tensor, "residual", residual)
+        check_device(name, tensor, "residual", residual)
     if residual.numel() == 0:
         raise ValueError(f"residual: expected at least one element; got shape {tuple(residual.shape)}")
-    impl = _resolve_impl(impl, residual)
+    impl = resolve_impl(impl, residual)
     if impl == "reference":
         return reference.retinex(residual, stage_input, image, sigmoid)
     return ops.retinex(residual, stage_input, image, sigmoid, impl)
-
-
-def enhance(
-    image: Tensor, weights: EnhanceWeights, *, return_illumination: bool = False, impl: str = "auto"
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The published enhance network and the division, in one pass: the bright image of a dark one.
-
-        f            = relu(conv_1(image)),   g = f + relu(conv_2(f))
-        illumination = clamp(sigmoid(conv_3(g)) + image, 1e-4, 1)
-        reflectance  = clamp(image / illumination, 0, 1)
-
-    Args:
-        image: `(N, 3, H, W)`, any size but an empty one, any strides; float16, bfloat16, float32 or float64 in
-            [0, 1], or uint8 in [0, 255]. Each 3x3 convolution takes its own input to be 0 outside the image.
-        weights: of the three convolutions, BatchNorm folded into the second; `model.fold` makes them of a network.
-        return_illumination: also return the illumination.
-        impl: "triton", one kernel that reads and writes each pixel once (a new set of weights is compiled anew);
-            "native", the same in C on a CPU; "blocked", bands of rows in cache; "reference", plain convolutions; or
-            "auto", as for `smooth_loss`.
-
-    Arithmetic is in float32, and in float64 for float64. Inference only: "reference" alone has a gradient.
-
-    Returns:
-        The reflectance, or `(reflectance, illumination)`, in the dtype of the image; uint8 is 255 times the value,
-        truncated, as the official code writes pictures.
-
-    Raises:
-        TypeError: `image` is no tensor of these dtypes, or `weights` are no `EnhanceWeights`.
-        ValueError: a shape or option does not fit.
-        RuntimeError: a gradient would be needed, or "triton" or "native" was asked for where it cannot run.
-
-    Source: inference of the official implementation (CVPR 2022), in eval mode.
-    """
-    _check_tensor("image", image, (torch.uint8, *_DTYPES))
-    if image.dim() != 4 or image.shape[1] != 3 or image.numel() == 0:
-        raise ValueError(f"image: expected shape (N, 3, H, W), none of them 0; got {tuple(image.shape)}")
-    _check_enhance_weights(weights)
-    impl = _resolve_impl(impl, image)
-    if impl == "reference":
-        result, light = reference.enhance(image, weights.packed)
-    else:
-        if image.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                "image: requires a gradient, which enhance has not; use torch.no_grad(), image.detach(), or "
-                "impl='reference'"
-            )
-        result, light = ops.enhance(image, weights.packed, return_illumination, impl)
-    return (result, light) if return_illumination else result
-
-
-def default_impl(device: str | torch.device) -> str:
-    """What `impl="auto"` stands for with tensors on `device`: "triton", "native" or "blocked"."""
-    kind = torch.device(device).type
-    if kind == "cpu":
-        return "native" if native.compiler_error() is None else "blocked"
-    return "triton" if kind == "cuda" and _HAS_TRITON else "blocked"
 
 
 def _recorded(*arguments: object) -> bool:
@@ -203,20 +140,9 @@ def _recorded(*arguments: object) -> bool:
     return not all(isinstance(argument, Tensor) for argument in arguments) and has_torch_function(arguments)
 
 
-def _check_enhance_weights(weights: EnhanceWeights) -> None:
-    if not isinstance(weights, EnhanceWeights):
-        raise TypeError(f"weights: expected EnhanceWeights, as from model.fold(network); got {type(weights).__name__}")
-    packed, shape = weights.packed, (LAYERS, CHANNELS, TAPS + 1)
-    if packed.shape != shape or packed.dtype != torch.float64 or packed.device.type != "cpu":
-        raise ValueError(
-            f"weights: expected a float64 tensor {shape} on the CPU, as EnhanceWeights.pack makes it; "
-            f"got {packed.dtype}, {tuple(packed.shape)}, {packed.device}"
-        )
-
-
 def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, color: str) -> None:
     for name, tensor in (("input", input), ("illumination", illumination)):
-        _check_tensor(name, tensor)
+        check_tensor(name, tensor)
         if tensor.dim() != 4:
             raise ValueError(f"{name}: expected 4 dimensions (N, C, H, W); got shape {tuple(tensor.shape)}")
         n, c, h, w = tensor.shape
@@ -234,8 +160,8 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
             f"illumination: expected the batch, height and width of input, shape {tuple(input.shape)}; "
             f"got {tuple(illumination.shape)}"
         )
-    _check_device("illumination", illumination, "input", input)
-    _check_number("sigma", sigma)
+    check_device("illumination", illumination, "input", input)
+    check_number("sigma", sigma)
     if sigma < MIN_SIGMA:
         raise ValueError(f"sigma: expected a positive number, at least {MIN_SIGMA:g}; got {sigma}")
     if color not in COLORS:
@@ -247,56 +173,3 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
             f"input: color='reference' groups elements in threes and needs numel() % 3 == 0; got {input.numel()} "
             f"elements, shape {tuple(input.shape)}; use color='rgb'"
         )
-
-
-def _check_tensor(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor; got {type(tensor).__name__}")
-    if tensor.dtype not in dtypes:
-        *names, last = (str(dtype).removeprefix("torch.") for dtype in dtypes)
-        expected = f"{', '.join(names)} or {last}"
-        raise TypeError(f"{name}: expected {expected}; got {tensor.dtype}; convert it, as by .float()")
-    if tensor.is_nested:
-        raise TypeError(f"{name}: expected a dense tensor; got a nested one; give its images one by one")
-    if tensor.layout != torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor; got layout {tensor.layout}; convert it by .to_dense()")
-
-
-def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    if tensor.device != other.device:
-        raise ValueError(f"{name}: expected the device of {other_name}, {other.device}; got {tensor.device}")
-
-
-def _check_number(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
-    # Comparisons rather than math.isfinite: torch.compile traces a module's numbers as symbols.
-    if not -math.inf < value < math.inf:
-        raise ValueError(f"{name}: expected a finite number; got {value}")
-
-
-def _resolve_impl(impl: str, tensor: Tensor) -> str:
-    """The implementation for `ops`; one asked for by name is never exchanged for another."""
-    if impl not in IMPLS:
-        raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
-    if impl == "triton" and tensor.device.type not in ("cuda", "cpu"):
-        raise ValueError(
-            f"impl: 'triton' needs tensors on a CUDA or ROCm device, or on a CPU to be interpreted; got one on "
-            f"{tensor.device}; move it, or use impl='blocked'"
-        )
-    if impl == "native" and tensor.device.type != "cpu":
-        raise ValueError(
-            f"impl: 'native' needs tensors on a CPU; got one on {tensor.device}; move it, or use impl='auto'"
-        )
-    # "auto" remains where it means native or blocked: an exported program may run on another machine.
-    return "triton" if impl == "auto" and tensor.device.type == "cuda" and _HAS_TRITON else impl
-
-
-def _has_triton() -> bool:
-    try:
-        return importlib.util.find_spec("triton") is not None
-    except ValueError:  # sys.modules["triton"] is None: its import has been blocked
-        return False
-
-
-_HAS_TRITON = _has_triton()

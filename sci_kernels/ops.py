@@ -34,31 +34,24 @@ def loss(
     impl: str,
 ) -> Tensor:
     """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
-    _refuse_other_derivatives(input, illumination)
+    refuse_other_derivatives(input, illumination)
     # A trace keeps what it sees, and is checked against one without gradients: it finds them in its backward pass.
     grad = torch.is_grad_enabled() and not torch._C._get_tracing_state()
     wanted = (grad and input.requires_grad, grad and illumination.requires_grad)
-    call = _direct(_Loss, _loss_forward, any(wanted)) if _unwatched(input, illumination) else _illumination_loss_fwd
+    call = _direct(_Loss, _loss_forward, any(wanted)) if unwatched(input, illumination) else _illumination_loss_fwd
     return call(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, *wanted)[0]
 
 
 def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool, impl: str) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance, differentiable once."""
-    _refuse_other_derivatives(residual, stage_input, image)
+    refuse_other_derivatives(residual, stage_input, image)
     tensors = (residual, stage_input, image)
     grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    call = _direct(_Retinex, _retinex_forward, grad) if _unwatched(*tensors) else _retinex_fwd
+    call = _direct(_Retinex, _retinex_forward, grad) if unwatched(*tensors) else _retinex_fwd
     return call(*tensors, impl, sigmoid)[:2]
 
 
-def enhance(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> tuple[Tensor, Tensor]:
-    """Reflectance, and illumination or an empty tensor; not differentiable."""
-    _refuse_other_derivatives(image)
-    call = _enhance_pass if _unwatched(image) else _enhance
-    return call(image, weights, illumination, impl)
-
-
-def _unwatched(*tensors: Tensor) -> bool:
+def unwatched(*tensors: Tensor) -> bool:
     """Whether nothing but these plain tensors has to learn of a call: no compiler, transform, mode or subclass.
 
     Nor may one be a lazy negative, which only the dispatcher turns into numbers.
@@ -78,7 +71,7 @@ def _direct(function: type[torch.autograd.Function], forward: Callable, grad: bo
     return function.apply if grad else forward
 
 
-def _refuse_other_derivatives(*tensors: Tensor) -> None:
+def refuse_other_derivatives(*tensors: Tensor) -> None:
     """Forward mode, and torch.func.grad and what is built on it; vmap needs no rule and may pass."""
     compiling = torch.compiler.is_compiling()
     transformed = not compiling and torch._C._are_functorch_transforms_active()
@@ -121,7 +114,7 @@ def triton_launchers(device: torch.device) -> ModuleType:
     return launchers
 
 
-def _host_code(impl: str, device: torch.device) -> ModuleType:
+def host_code(impl: str, device: torch.device) -> ModuleType:
     """`native` or `blocked`; a RuntimeError that says why the one asked for cannot run."""
     if impl == "blocked" or device.type != "cpu":
         return blocked
@@ -146,7 +139,7 @@ def _loss_forward(
     if impl == "triton":
         value = triton_launchers(input.device).launch_loss_forward(input, illumination, *options)
         return value, value.new_empty(0), value.new_empty(0)
-    value, *grads = _host_code(impl, input.device).loss(input, illumination, *options, input_grad, illumination_grad)
+    value, *grads = host_code(impl, input.device).loss(input, illumination, *options, input_grad, illumination_grad)
     return value, *(value.new_empty(0) if grad is None else grad for grad in grads)
 
 
@@ -179,7 +172,7 @@ def _loss_gradients(
     arguments = (input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad)
     if impl == "triton":
         return triton_launchers(input.device).launch_loss_backward(grad_loss, *arguments)
-    _, *grads = _host_code(impl, input.device).loss(*arguments)
+    _, *grads = host_code(impl, input.device).loss(*arguments)
     return tuple(
         tensor.new_empty(0) if grad is None else (grad * grad_loss).to(tensor.dtype)
         for grad, tensor in zip(grads, (input, illumination), strict=True)
@@ -271,7 +264,7 @@ def _loss_backward(ctx, grad_loss, *_):
 
 def _final(*tensors: Tensor) -> bool:
     """Whether a backward pass is unwatched, and no second derivative can be asked for, which an operator refuses."""
-    return not torch.is_grad_enabled() and _unwatched(*tensors)
+    return not torch.is_grad_enabled() and unwatched(*tensors)
 
 
 class _Loss(torch.autograd.Function):
@@ -299,7 +292,7 @@ def _retinex_forward(
         return *launch(residual, stage_input, image, dtype, sigmoid), residual.new_empty(0)
     if sigmoid:
         residual = residual.to(compute_dtype(residual, stage_input, image)).contiguous().sigmoid()
-    illumination, reflectance = _host_code(impl, residual.device).retinex(residual, stage_input, image)
+    illumination, reflectance = host_code(impl, residual.device).retinex(residual, stage_input, image)
     return illumination.to(dtype), reflectance.to(dtype), residual if sigmoid else residual.new_empty(0)
 
 
@@ -331,7 +324,7 @@ def _retinex_gradients(
     if impl == "triton":
         *grads, grad_residual = triton_launchers(residual.device).launch_retinex_backward(*arguments, dtype, sigmoid)
     else:
-        grads = _host_code(impl, residual.device).retinex_gradient(*arguments)
+        grads = host_code(impl, residual.device).retinex_gradient(*arguments)
         if sigmoid:
             grad_residual = torch.ops.aten.sigmoid_backward(grads[0], residual.to(grads[0].dtype)).to(dtype)
     return *(grad.to(dtype) for grad in grads), grad_residual if sigmoid else residual.new_empty(0)
@@ -391,33 +384,6 @@ class _Retinex(torch.autograd.Function):
 
 
 torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_context=_retinex_setup)
-
-
-def _enhance_pass(image: Tensor, weights: Tensor, illumination: bool, impl: str) -> tuple[Tensor, Tensor]:
-    if impl == "triton":
-        result, light = triton_launchers(image.device).launch_enhance(
-            image, tuple(weights.flatten().tolist()), illumination
-        )
-    else:
-        result, light = _host_code(impl, image.device).enhance(image, weights, illumination)
-    return result, image.new_empty(0) if light is None else light
-
-
-_enhance = torch.library.custom_op("sci::enhance", _enhance_pass, mutates_args=())
-
-
-@_enhance.register_fake
-def _(image, weights, illumination, impl):
-    format = torch.contiguous_format if impl == "triton" else torch.preserve_format
-    result = torch.empty_like(image, memory_format=format)
-    return result, torch.empty_like(result) if illumination else image.new_empty(0)
-
-
-def _refuse_derivatives(ctx, *grads):
-    raise RuntimeError("enhance is for inference and has no gradient; use impl='reference', or torch.no_grad()")
-
-
-torch.library.register_autograd("sci::enhance", _refuse_derivatives)
 
 for _name in ("illumination_loss_bwd", "scale_gradients", "retinex_bwd"):
     torch.library.register_autograd(f"sci::{_name}", _refuse_second_derivatives)

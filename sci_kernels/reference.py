@@ -18,10 +18,18 @@ from torch import Tensor
 from .constants import (
     COLOR_BIAS,
     COLOR_MATRIX,
+    FADE,
     FIDELITY_WEIGHT,
+    HIGHLIGHTS,
     ILLUMINATION_MAX,
     ILLUMINATION_MIN,
+    LUMA,
+    MAX_EXPOSURE,
+    NOISE,
+    NORM,
     OFFSETS,
+    REACH,
+    SAMPLES,
     SIGMA,
     SMOOTH_WEIGHT,
 )
@@ -131,14 +139,15 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool 
     return illumination.to(out_dtype), reflectance.to(out_dtype)
 
 
-def enhance(image: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Reflectance and illumination; see `sci_kernels.enhance`. `weights` are the packed ones of `EnhanceWeights`.
+def enhance(
+    image: Tensor, weights: Tensor, exposure: Tensor | None = None, black: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Result, illumination and, with an exposure, the gain; see `sci_kernels.enhance`.
 
-    On a GPU PyTorch's setting for TF32 convolutions applies.
+    `weights` are the packed ones of `EnhanceWeights`, `black` their illumination of black. On a GPU PyTorch's setting
+    for TF32 convolutions applies.
     """
-    x = image.to(compute_dtype(image))
-    if image.dtype == torch.uint8:
-        x = x / 255
+    x = as_floating(image)
     weights = weights.to(x.device, x.dtype)
     taps, biases = weights[..., :-1].unflatten(-1, (3, 3, 3)), weights[..., -1]
     with torch.autocast(x.device.type, enabled=False):
@@ -146,9 +155,82 @@ def enhance(image: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         features = features + torch.relu(torch.nn.functional.conv2d(features, taps[1], biases[1], padding=1))
         residual = torch.sigmoid(torch.nn.functional.conv2d(features, taps[2], biases[2], padding=1))
     illumination, reflectance = retinex(residual, x, x)
+    gain = None
+    if exposure is not None:
+        reflectance, gain = expose(x, illumination, exposure, black)
     if image.dtype == torch.uint8:
-        reflectance, illumination = reflectance * 255, illumination * 255  # truncated by the conversion
-    return reflectance.to(image.dtype), illumination.to(image.dtype)
+        illumination = illumination * 255  # truncated by the conversion
+        reflectance = reflectance * 255 if exposure is None else (reflectance * 255).round()
+    return reflectance.to(image.dtype), illumination.to(image.dtype), gain
+
+
+def as_floating(image: Tensor) -> Tensor:
+    """The image in the dtype of arithmetic; 8 bits as [0, 1]."""
+    x = image.to(compute_dtype(image))
+    return x / 255 if image.dtype == torch.uint8 else x
+
+
+def expose(
+    image: Tensor, illumination: Tensor, exposure: Tensor, black: float, fade: float = FADE
+) -> tuple[Tensor, Tensor]:
+    """The image times one gain for all channels, and that gain `(N, 1, H, W)`; see `sci_kernels.enhance`."""
+    c = exposure.to(image.device, image.dtype).view(-1, 1, 1, 1)
+    x = image.clamp(0.0, 1.0)
+    m, luma, s = _brightness(x, illumination, black)
+    gain = (c + s) / (c * m + s)
+    result = (gain * (x + fade * c * (luma - x))).clamp(0.0, 1.0)
+    # What is not finite, or not in [0, 1], stays as it was as well.
+    return torch.where(c == 0, image, result), torch.where(c == 0, 1.0, gain)
+
+
+def sample(image: Tensor) -> Tensor:
+    """Points of the image, evenly spread, from 256 to 511 along the longer side, or all."""
+    step = max(1, max(image.shape[-2:]) // SAMPLES)
+    return image[..., ::step, ::step]
+
+
+def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float) -> Tensor:
+    """c `(N,)` of sampled images, in the dtype of arithmetic, and their illuminations; see `sci_kernels.exposure`.
+
+    The mean f of the result grows with c, and ever more slowly, so that Newton's steps from 0 never pass the root.
+    """
+    x = as_floating(image).clamp(0.0, 1.0)
+    m, luma, s = (plane.double().flatten(1) for plane in _brightness(x, illumination.to(x.dtype), black))
+    mean = luma.mean(1)
+    highlights = (m**NORM).mean(1) ** (1 / NORM)
+    cap = (HIGHLIGHTS / highlights.clamp(min=1e-3)).clamp(max=MAX_EXPOSURE)
+    c = torch.zeros_like(mean)
+    for _ in range(8):
+        q = 1 / (c[:, None] * m + s)
+        f = (luma * (c[:, None] + s) * q).mean(1)
+        slope = (luma * s * (1 - m) * q * q).mean(1)
+        c = torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
+    # Comparisons with NaN are false: what is not finite is left as it is.
+    return torch.where((mean > 0) & (mean < target) & (c < torch.inf), c, 0.0).to(x.dtype)
+
+
+def _brightness(x: Tensor, illumination: Tensor, black: float) -> tuple[Tensor, Tensor, Tensor]:
+    """m, l and s of `sci_kernels.enhance`, `(N, 1, H, W)`, of an image in [0, 1]."""
+    red, green, blue = x.split(1, dim=1)
+    luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    added = illumination.mean(1, keepdim=True) - x.mean(1, keepdim=True)
+    return x.amax(1, keepdim=True), luma, 0.5 + 0.5 * (added / black).clamp(max=1.0)
+
+
+def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
+    """The 5x5 filter of `sci_kernels.denoise`, one direction after another."""
+    y = as_floating(image)
+    scale = -0.5 / (NOISE * strength * gain.to(y.dtype)).square()
+    total, weights = y.clone(), torch.ones_like(scale)
+    for dy, dx in OFFSETS:
+        here, there = _overlap(y, (dy, dx))
+        own = _overlap(scale, (dy, dx))[0]
+        distance = (here - there).square().sum(1, keepdim=True)
+        weight = torch.exp(distance * own - (dy * dy + dx * dx) / (2 * REACH * REACH))
+        _overlap(total, (dy, dx))[0].add_(weight * there)
+        _overlap(weights, (dy, dx))[0].add_(weight)
+    result = total / weights
+    return (result * 255).round().to(torch.uint8) if image.dtype == torch.uint8 else result.to(image.dtype)
 
 
 def _overlap(x: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:

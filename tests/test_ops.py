@@ -336,16 +336,16 @@ def test_triton_without_gpu_or_interpreter_is_refused(monkeypatch):
 
 
 def test_auto_is_triton_on_a_gpu_and_native_or_blocked_elsewhere(monkeypatch):
-    from sci_kernels import functional, native
+    from sci_kernels import arguments, native
 
     class OnGpu:
         device = torch.device("cuda")
 
-    monkeypatch.setattr(functional, "_HAS_TRITON", True)
-    assert functional._resolve_impl("auto", OnGpu()) == "triton" == sci_kernels.default_impl("cuda")
-    monkeypatch.setattr(functional, "_HAS_TRITON", False)
+    monkeypatch.setattr(arguments, "_HAS_TRITON", True)
+    assert arguments.resolve_impl("auto", OnGpu()) == "triton" == sci_kernels.default_impl("cuda")
+    monkeypatch.setattr(arguments, "_HAS_TRITON", False)
     assert sci_kernels.default_impl("cuda") == "blocked"
-    assert functional._resolve_impl("triton", OnGpu()) == "triton"
+    assert arguments.resolve_impl("triton", OnGpu()) == "triton"
     ran = []
     for name, code in (("native", native), ("blocked", blocked)):
         loss = code.loss

@@ -15,8 +15,10 @@ _INTEGERS = ("height", "width", *(f"{way}_{name}" for way in ("from", "to") for 
 _REALS = (("weights", 252), ("lowest", 0), ("highest", 0))
 
 
-def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor, Tensor | None]:
-    """Reflectance, and illumination if asked for, in the image's dtype and memory format."""
+def enhance(
+    image: Tensor, weights: Tensor, illumination: bool, exposure: Tensor | None = None, gain: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Result, and illumination and gain if asked for; the first two in the image's dtype and memory format."""
     x = image.detach()
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
@@ -37,4 +39,4 @@ def enhance(image: Tensor, weights: Tensor, illumination: bool) -> tuple[Tensor,
     problem.tensors = (x, result, light)
     code = library("enhance.c", DOUBLE=int(double), BYTES=int(x.dtype == torch.uint8))
     in_bands(code.enhance, problem, n * h, w)
-    return result.to(image.dtype), None if light is None else light.to(image.dtype)
+    return result.to(image.dtype), None if light is None else light.to(image.dtype), None

@@ -227,10 +227,13 @@ def _enhance_kernel(
             _store(light_ptr, plane, row, columns, inside, wanted, light, H, W, BYTES, VECTOR, COLS, N)
 
 
-def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool) -> tuple[Tensor, Tensor | None]:
-    """Reflectance, and illumination if asked for, contiguous, in the image's dtype.
+def launch_enhance(
+    image: Tensor, weights: tuple[float, ...], illumination: bool, exposure: Tensor | None = None, black: float = 1.0,
+    gain: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """Result, and illumination and gain if asked for, contiguous; the first two in the image's dtype.
 
-    `weights` are the 252 packed ones in order.
+    `weights` are the 252 packed ones in order, `black` is their illumination of black.
     """
     x = aligned(image)
     dtype = compute_dtype(x)
@@ -247,4 +250,4 @@ def launch_enhance(image: Tensor, weights: tuple[float, ...], illumination: bool
             width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
             launch.columns, **launch.options(level),
         )  # fmt: skip
-    return result, light
+    return result, light, None
