@@ -65,8 +65,14 @@ def cases() -> Iterator[Case]:
         yield _retinex_case(dtype, sigmoid=True)
         yield _batch_norm_case(dtype)
         yield _enhance_case(dtype)
+    for dtype in (torch.float32, torch.float64):
+        yield _exposure_case(dtype)
+    for dtype in (torch.uint8, *DTYPES):
+        yield _enhance_case(dtype, exposed=True)
+        yield _enhance_case(dtype, exposed=True, gain=True)
     yield _enhance_case(torch.uint8)
     yield _enhance_case(torch.float32, width=WIDTH - 1)
+    yield _enhance_case(torch.float32, width=WIDTH - 1, exposed=True, gain=True)
     yield _enhance_case(torch.float32, illumination=True)
     # Two planes, a smoothness loss alone, and one illumination for three colours.
     yield loss_case(torch.float32, "rgb", 2, (True, True))
@@ -124,14 +130,25 @@ def _batch_norm_case(dtype: torch.dtype) -> Case:
     return Case(f"{DTYPES[dtype]} batch_norm", call)
 
 
-def _enhance_case(dtype: torch.dtype, width: int = WIDTH, illumination: bool = False) -> Case:
+def _enhance_case(
+    dtype: torch.dtype, width: int = WIDTH, illumination: bool = False, exposed: bool = False, gain: bool = False
+) -> Case:
     def call() -> None:
         image = _fake(dtype, 3, width)
-        launchers.launch_enhance(image, weights, illumination)
+        exposure = torch.empty(1, dtype=torch.promote_types(dtype, torch.float32), device="cuda") if exposed else None
+        launchers.launch_enhance(image, weights, illumination, exposure, 0.4, gain)
 
     weights = tuple(index / 252 for index in range(252))  # all different, as those of a checkpoint are
     name = f"{_POINTEES[dtype]} enhance" + (" unaligned" if width % 4 else "") + " illumination" * illumination
+    name += " exposed" * exposed + " gain" * gain
     return Case(name, call)
+
+
+def _exposure_case(dtype: torch.dtype) -> Case:
+    def call() -> None:
+        launchers.launch_exposure(_fake(dtype), _fake(dtype), 0.4, 0.4)
+
+    return Case(f"{DTYPES[dtype]} exposure", call)
 
 
 def record(case: Case, target: str) -> list[RecordedLaunch]:
@@ -190,6 +207,7 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "loss_fwd": ["y", "l"],
         "loss_bwd": ["y", "l", "grad_y", "grad_l"],
         "enhance": ["x", "result"],
+        "exposure": ["x", "light"],
         "batch_norm_statistics": ["z"],
         "batch_norm_mean": ["partial"],
         "batch_norm_relu_fwd": ["z", "residual", "out"],
@@ -207,6 +225,8 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
             moved += ["x"]
     if values.get("LIGHT"):
         moved += ["light"]
+    if values.get("GAIN"):
+        moved += ["gain"]
     if values.get("SIGMOID") and kernel == "retinex_bwd":
         moved += ["grad_residual"]
     tensors = [values[f"{name}_ptr"] for name in moved]

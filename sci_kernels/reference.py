@@ -195,18 +195,25 @@ def find_exposure(image: Tensor, illumination: Tensor, target: float, black: flo
     The mean f of the result grows with c, and ever more slowly, so that Newton's steps from 0 never pass the root.
     """
     x = as_floating(image).clamp(0.0, 1.0)
-    m, luma, s = (plane.double().flatten(1) for plane in _brightness(x, illumination.to(x.dtype), black))
-    mean = luma.mean(1)
-    highlights = (m**NORM).mean(1) ** (1 / NORM)
+    m, luma, s = (plane.flatten(1) for plane in _brightness(x, illumination.to(x.dtype), black))
+    mean = _mean(luma)
+    highlights = _mean(m**NORM) ** (1 / NORM)
     cap = (HIGHLIGHTS / highlights.clamp(min=1e-3)).clamp(max=MAX_EXPOSURE)
+    weighted = luma * s
+    rest = weighted * (1 - m)
     c = torch.zeros_like(mean)
     for _ in range(8):
-        q = 1 / (c[:, None] * m + s)
-        f = (luma * (c[:, None] + s) * q).mean(1)
-        slope = (luma * s * (1 - m) * q * q).mean(1)
+        now = c[:, None].to(x.dtype)
+        q = (m * now + s).reciprocal()
+        f, slope = _mean((luma * now + weighted) * q), _mean(rest * q * q)
         c = torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
     # Comparisons with NaN are false: what is not finite is left as it is.
     return torch.where((mean > 0) & (mean < target) & (c < torch.inf), c, 0.0).to(x.dtype)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Of each row, in float64."""
+    return values.sum(1, dtype=torch.float64) / values.shape[1]
 
 
 def _brightness(x: Tensor, illumination: Tensor, black: float) -> tuple[Tensor, Tensor, Tensor]:

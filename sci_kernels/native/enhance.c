@@ -1,4 +1,4 @@
-/* The enhance network and the division, row by row.
+/* The enhance network and what brightens the image by it, row by row.
  *
  * Formulas: sci_kernels/functional.py. A thread marches down its rows: with each new row of the image comes the row of
  * features of the first convolution above it, that of the second above that, and above that the result; of each only
@@ -25,17 +25,22 @@ typedef real pixel;
 
 typedef struct {
     const pixel *image;
-    pixel *reflectance, *illumination; /* illumination may be NULL */
+    pixel *result, *illumination; /* illumination may be NULL */
+    real *gain; /* (N, H, W) or NULL */
+    const real *exposure; /* (N,), or NULL for the division */
     int64_t height, width;
     int64_t from_image, from_channel, from_row, from_column; /* strides of the image, in elements */
     int64_t to_image, to_channel, to_row, to_column; /* and of both results */
     real weights[LAYERS][CHANNELS][TAPS + 1]; /* (input channel, dy, dx), then the bias */
     real lowest, highest; /* illumination */
+    real luma[CHANNELS];
+    real share; /* 0.5 / illumination of black: how light that the network adds enters the gain */
+    real fade; /* of the color, per unit of exposure */
 } problem;
 
 /* Rows of three planes; `nothing` is one outside the image. */
 typedef struct {
-    real *image, *first, *second, *nothing, *reflectance, *illumination;
+    real *image, *first, *second, *nothing, *result, *illumination, *gain;
     int64_t pitch, height;
 } rows;
 
@@ -44,7 +49,7 @@ INLINE void read_row(real *restrict to, const pixel *restrict from, int64_t widt
 }
 
 INLINE void write_row(pixel *restrict to, const real *restrict from, int64_t width, int64_t stride) {
-    for (int64_t x = 0; x < width; ++x) to[x * stride] = BYTES ? (pixel)(int)(from[x] * 255) : from[x];
+    for (int64_t x = 0; x < width; ++x) to[x * stride] = BYTES ? (pixel)(int)from[x] : from[x];
 }
 
 /* The usual strides as constants, for the compiler to make vectors of. */
@@ -105,19 +110,58 @@ INLINE vec sigmoid(vec x) {
     return choose(x < 0, e, (vec){0} + 1) / (1 + e);
 }
 
+/* In units of pixels, of which bytes are 255, as results are kept until they are written. */
+INLINE vec in_pixels(vec x) { return BYTES ? x * 255 : x; }
+
+/* The same, rounded half to even. */
+INLINE vec in_whole_pixels(vec x) {
+    const real big = (real)1.5 * (1ll << MANTISSA);
+    return BYTES ? (x * 255 + big) - big : x;
+}
+
+/* The pixels of a vector times one gain for all channels, of exposure c; `light` is their illumination. */
+INLINE void expose(const problem *job, const rows *r, int64_t place, const vec image[CHANNELS],
+                   const vec light[CHANNELS], real c) {
+    const vec zero = {0}, half = zero + (real)0.5;
+    vec x[CHANNELS], luma = zero, added = zero;
+    for (int o = 0; o < CHANNELS; ++o) {
+        x[o] = clamp(image[o], 0, 1);
+        luma += job->luma[o] * x[o];
+        added += light[o] - x[o];
+    }
+    const vec larger = choose(x[0] > x[1], x[0], x[1]), largest = choose(larger > x[2], larger, x[2]);
+    const vec share = added * (job->share / CHANNELS), s = half + choose(share > half, half, share);
+    const vec gain = (c + s) / (c * largest + s);
+    const real fade = c * job->fade;
+    for (int o = 0; o < CHANNELS; ++o) {
+        const vec y = clamp(gain * (x[o] + fade * (luma - x[o])), 0, 1);
+        store_all(r->result + o * r->pitch + place, in_whole_pixels(y));
+    }
+    store_all(r->gain + place, gain);
+}
+
+enum way { DIVIDED, EXPOSED, UNCHANGED };
+
 /* A row of the results from the features around it and the image. */
-INLINE void divide(const problem *job, const rows *r, const real *const row[3], const real *image) {
+INLINE void brighten(const problem *job, const rows *r, const real *const row[3], const real *image, enum way way,
+                     real c) {
     for (int64_t at = 0; at < job->width; at += STEP) {
         vec sums[BLOCK][CHANNELS];
         convolve(sums, job->weights[2], row, r->pitch, at);
-        for (int v = 0; v < BLOCK; ++v)
+        for (int v = 0; v < BLOCK; ++v) {
+            const int64_t first = at + v * LANES;
+            vec x[CHANNELS], light[CHANNELS];
             for (int o = 0; o < CHANNELS; ++o) {
-                const int64_t place = o * r->pitch + at + v * LANES;
-                const vec x = load(image + place);
-                const vec light = clamp(sigmoid(sums[v][o]) + x, job->lowest, job->highest);
-                store_all(r->illumination + place, light);
-                store_all(r->reflectance + place, clamp(x / light, 0, 1));
+                const int64_t place = o * r->pitch + first;
+                x[o] = load(image + place);
+                light[o] = clamp(sigmoid(sums[v][o]) + x[o], job->lowest, job->highest);
+                store_all(r->illumination + place, in_pixels(light[o]));
+                if (way == DIVIDED) store_all(r->result + place, in_pixels(clamp(x[o] / light[o], 0, 1)));
+                if (way == UNCHANGED) store_all(r->result + place, in_whole_pixels(x[o]));
             }
+            if (way == EXPOSED) expose(job, r, first, x, light, c);
+            if (way == UNCHANGED) store_all(r->gain + first, (vec){0} + 1);
+        }
     }
 }
 
@@ -130,10 +174,11 @@ static void bring(const problem *job, const rows *r, int64_t image, int64_t row)
 }
 
 static void write(const problem *job, const rows *r, int64_t image, int64_t row) {
+    if (job->gain) memcpy(job->gain + (image * job->height + row) * job->width, r->gain, job->width * sizeof(real));
     const int64_t start = image * job->to_image + row * job->to_row;
     for (int c = 0; c < CHANNELS; ++c) {
         const int64_t at = start + c * job->to_channel;
-        WITH_STRIDE(write_row, job->reflectance + at, r->reflectance + c * r->pitch, job->width, job->to_column);
+        WITH_STRIDE(write_row, job->result + at, r->result + c * r->pitch, job->width, job->to_column);
         if (job->illumination)
             WITH_STRIDE(write_row, job->illumination + at, r->illumination + c * r->pitch, job->width, job->to_column);
     }
@@ -160,7 +205,13 @@ static void march(const problem *job, const rows *r, int64_t image, int64_t firs
         }
         if (y >= first + 3) {
             around(r, r->second, FEATURE_ROWS, y - 3, row);
-            divide(job, r, row, slot(r, r->image, IMAGE_ROWS, y - 3));
+            const real *x = slot(r, r->image, IMAGE_ROWS, y - 3);
+            if (!job->exposure)
+                brighten(job, r, row, x, DIVIDED, 0);
+            else if (job->exposure[image] == 0)
+                brighten(job, r, row, x, UNCHANGED, 0);
+            else
+                brighten(job, r, row, x, EXPOSED, job->exposure[image]);
             write(job, r, image, y - 3);
         }
     }
@@ -169,11 +220,12 @@ static void march(const problem *job, const rows *r, int64_t image, int64_t firs
 /* Rows `first` ... `end` of the N * H rows; returns 0, or 1 if there is no memory. */
 int enhance(const problem *job, int64_t first, int64_t end) {
     const int64_t pitch = (job->width + STEP - 1) / STEP * STEP + 2 * LANES, planes = CHANNELS * pitch;
-    real *memory = allocate((IMAGE_ROWS + 2 * FEATURE_ROWS + 3) * planes);
+    real *memory = allocate((IMAGE_ROWS + 2 * FEATURE_ROWS + 3) * planes + pitch);
     if (!memory) return 1;
     real *const first_features = memory + IMAGE_ROWS * planes, *const second = first_features + FEATURE_ROWS * planes;
     real *const nothing = second + FEATURE_ROWS * planes;
-    const rows r = {memory, first_features, second, nothing, nothing + planes, nothing + 2 * planes, pitch, job->height};
+    real *const result = nothing + planes, *const illumination = result + planes, *const gain = illumination + planes;
+    const rows r = {memory, first_features, second, nothing, result, illumination, gain, pitch, job->height};
     while (first < end) {
         const int64_t image = first / job->height, below = (image + 1) * job->height;
         const int64_t stop = end < below ? end : below;

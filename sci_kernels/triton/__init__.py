@@ -19,6 +19,7 @@ from .batch_norm import (
 )
 from .config import INTERPRETED
 from .enhance import launch_enhance
+from .exposure import launch_exposure
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
 from .retinex import launch_retinex_backward, launch_retinex_forward
@@ -30,6 +31,7 @@ __all__ = [
     "launch_batch_norm_relu_sums",
     "launch_batch_norm_statistics",
     "launch_enhance",
+    "launch_exposure",
     "launch_loss_backward",
     "launch_loss_forward",
     "launch_retinex_backward",

@@ -28,6 +28,10 @@ COLOR_BLOCK = 256
 BATCH_NORM_BLOCK = 2048
 BATCH_NORM_FINISH = 512
 
+# Points of an image that are taken at a time to find its exposure, and warps that take them.
+EXPOSURE_BLOCK = 2048
+EXPOSURE_WARPS = 16
+
 # Of every launch: a multiplication and the addition of its result are one instruction with one rounding. `divide` needs
 # that for its digits and all kernels for their speed, and it is Triton's default only up to 3.9.
 FUSED = {"enable_fp_fusion": True}

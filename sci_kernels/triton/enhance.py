@@ -1,4 +1,4 @@
-"""The enhance network, illumination and division in one kernel: each pixel read once, each result written once.
+"""The enhance network and what brightens the image by it in one kernel: each pixel read once, each result written once.
 
 A thread marches down its columns. Each new row of the image completes a row of the first convolution one row above
 it, which completes one of the second a row higher, which completes one of the third: three rows behind the image, a
@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
+from ..constants import FADE, ILLUMINATION_MAX, ILLUMINATION_MIN, LUMA
 from ..reference import compute_dtype
 from .config import enhance_launch
 from .neighbours import tiles_of
@@ -136,29 +136,93 @@ def _features(sums, shortcut, row, left, H, W, SIDE: tl.constexpr, COLS: tl.cons
 
 
 @triton.jit
-def _illuminate(total, x, LOW: tl.constexpr, HIGH: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr):
-    """Reflectance and illumination of one column from the last convolution and the image."""
+def _illuminate(
+    totals, x, LOW: tl.constexpr, HIGH: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr
+):
+    """The illumination of the own columns, channel by channel, from the last convolution and the image."""
+    result = ()
+    for j in tl.static_range(3 * COLS):
+        # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
+        residual = sigmoid(totals[j], PTX, ACC)
+        result = result + (clamp(residual + x[j], tl.full([], LOW, ACC), tl.full([], HIGH, ACC)),)
+    return result
+
+
+@triton.jit
+def _divide_by(light, x, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr):
+    """The published division, channel by channel."""
     one = tl.full([], 1.0, ACC)
-    # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
-    residual = sigmoid(total, PTX, ACC)
-    light = clamp(residual + x, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
-    # Clamped before it is divided, as in the Retinex kernel.
-    result = divide(clamp(x, tl.full([], 0.0, ACC), one), light, PTX)
-    return tl.minimum(result, one, propagate_nan=tl.PropagateNan.ALL), light
+    result = ()
+    for j in tl.static_range(3 * COLS):
+        # Clamped before it is divided, as in the Retinex kernel.
+        value = divide(clamp(x[j], tl.full([], 0.0, ACC), one), light[j], PTX)
+        result = result + (tl.minimum(value, one, propagate_nan=tl.PropagateNan.ALL),)
+    return result
+
+
+@triton.jit
+def _expose(
+    light,
+    x,
+    c,
+    LUMA: tl.constexpr,
+    SHARE: tl.constexpr,
+    FADE: tl.constexpr,
+    COLS: tl.constexpr,
+    PTX: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The own columns times one gain for all channels, channel by channel, and the gain."""
+    zero = tl.full([], 0.0, ACC)
+    one = tl.full([], 1.0, ACC)
+    fade = c * FADE
+    reds = ()
+    greens = ()
+    blues = ()
+    gains = ()
+    for j in tl.static_range(COLS):
+        red = clamp(x[j], zero, one)
+        green = clamp(x[COLS + j], zero, one)
+        blue = clamp(x[2 * COLS + j], zero, one)
+        luma = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+        added = (light[j] - red) + (light[COLS + j] - green) + (light[2 * COLS + j] - blue)
+        share = tl.minimum(added * SHARE, 0.5, propagate_nan=tl.PropagateNan.ALL) + 0.5
+        # A NaN that the maximum drops comes back by the luma.
+        most = tl.maximum(tl.maximum(red, green), blue)
+        gain = divide(c + share, c * most + share, PTX)
+        reds = reds + (clamp(gain * (red + fade * (luma - red)), zero, one),)
+        greens = greens + (clamp(gain * (green + fade * (luma - green)), zero, one),)
+        blues = blues + (clamp(gain * (blue + fade * (luma - blue)), zero, one),)
+        gains = gains + (gain,)
+    return reds + greens + blues, gains
+
+
+@triton.jit
+def _unless_zero(c, values, others, COUNT: tl.constexpr):
+    """`values`, and `others` in their place where c = 0; the latter None: 1."""
+    result = ()
+    for j in tl.static_range(COUNT):
+        result = result + (tl.where(c == 0, others[j] if len(others) > 0 else 1.0, values[j]),)
+    return result
 
 
 @triton.jit
 def _store(
     ptr, plane, row, columns, inside, wanted, values, H, W, BYTES: tl.constexpr, VECTOR: tl.constexpr,
-    COLS: tl.constexpr, N: tl.constexpr,
+    COLS: tl.constexpr, N: tl.constexpr, CHANNELS: tl.constexpr = 3, ROUND: tl.constexpr = False,
 ):  # fmt: skip
-    """Writes the own columns of a row, channel by channel."""
+    """Writes the own columns of a row, channel by channel; bytes are 255 times the value, truncated unless ROUND."""
     start = row_offsets(row, H, W, VECTOR)
-    for channel in tl.static_range(3):
+    for channel in tl.static_range(CHANNELS):
         own = values[channel * COLS : (channel + 1) * COLS]
         if BYTES:
             for j in tl.static_range(COLS):
-                own = own[:j] + ((own[j] * 255.0).to(tl.int32).to(tl.uint8),) + own[j + 1 :]
+                if ROUND:
+                    # 1.5 * 2^23 leaves the nearest integer, half to even, in the low bits.
+                    byte = (own[j] * 255.0 + 12582912.0).to(tl.int32, bitcast=True)
+                else:
+                    byte = (own[j] * 255.0).to(tl.int32)
+                own = own[:j] + (byte.to(tl.uint8),) + own[j + 1 :]
         store_own(
             ptr + channel * plane + start,
             columns if VECTOR else columns[1:],
@@ -172,13 +236,20 @@ def _enhance_kernel(
     x_ptr,
     result_ptr,
     light_ptr,
+    gain_ptr,
+    exposure_ptr,  # one for each image
     H,
     W,
     march,  # rows of the result that a thread writes
     WEIGHTS: tl.constexpr,  # the packed weights, one after another
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
+    LUMA: tl.constexpr,
+    SHARE: tl.constexpr,
+    FADE: tl.constexpr,
+    EXPOSED: tl.constexpr,  # else divided
     LIGHT: tl.constexpr,  # whether the illumination is written
+    GAIN: tl.constexpr,  # and the gain
     BYTES: tl.constexpr,  # uint8 in and out
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
     PTX: tl.constexpr,
@@ -196,6 +267,8 @@ def _enhance_kernel(
     x_ptr += image * 3 * plane
     result_ptr += image * 3 * plane
     light_ptr += image * 3 * plane
+    gain_ptr += image * plane
+    c = tl.load(exposure_ptr + image) if EXPOSED else tl.full([], 0.0, ACC)
     f_older = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
     f_newer = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
     g_older = _biases(WEIGHTS, 1, COLS + 2, N, ACC)
@@ -216,13 +289,16 @@ def _enhance_kernel(
         row = row - 3
         wanted = (row >= top) & (row < H) & (left < W)
         x = _image_row(x_ptr, plane, row, columns, inside, H, W, 0, BYTES, VECTOR, COLS, N, ACC)
-        result = ()
-        light = ()
-        for j in tl.static_range(3 * COLS):
-            value, lit = _illuminate(z[j], x[j], LOW, HIGH, PTX, ACC)
-            result = result + (value,)
-            light = light + (lit,)
-        _store(result_ptr, plane, row, columns, inside, wanted, result, H, W, BYTES, VECTOR, COLS, N)
+        light = _illuminate(z, x, LOW, HIGH, COLS, PTX, ACC)
+        if EXPOSED:
+            result, gain = _expose(light, x, c, LUMA, SHARE, FADE, COLS, PTX, ACC)
+            result = _unless_zero(c, result, x, 3 * COLS)
+            if GAIN:
+                gain = _unless_zero(c, gain, (), COLS)
+                _store(gain_ptr, plane, row, columns, inside, wanted, gain, H, W, False, VECTOR, COLS, N, 1)
+        else:
+            result = _divide_by(light, x, COLS, PTX, ACC)
+        _store(result_ptr, plane, row, columns, inside, wanted, result, H, W, BYTES, VECTOR, COLS, N, 3, EXPOSED)
         if LIGHT:
             _store(light_ptr, plane, row, columns, inside, wanted, light, H, W, BYTES, VECTOR, COLS, N)
 
@@ -237,17 +313,19 @@ def launch_enhance(
     """
     x = aligned(image)
     dtype = compute_dtype(x)
-    height, width = x.shape[2:]
+    n, _, height, width = x.shape
     launch = enhance_launch(x, dtype)
     march, programs = tiles_of(x, launch)
     result = torch.empty_like(x)
     light = torch.empty_like(x) if illumination else None
+    gains = x.new_empty((n, 1, height, width), dtype=dtype) if gain else None
     level = ptx_level(x, dtype)
     with torch.cuda.device_of(x):
         _enhance_kernel[(programs,)](
-            x, result, light if illumination else result, height, width, march, weights,
-            ILLUMINATION_MIN, ILLUMINATION_MAX, illumination, x.dtype == torch.uint8,
-            width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
-            launch.columns, **launch.options(level),
+            x, result, light if illumination else result, gains if gain else result,
+            result if exposure is None else exposure.contiguous(), height, width, march, weights,
+            ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / (3 * black), FADE, exposure is not None, illumination, gain,
+            x.dtype == torch.uint8, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands,
+            launch.strips, launch.columns, **launch.options(level),
         )  # fmt: skip
-    return result, light, None
+    return result, light, gains
