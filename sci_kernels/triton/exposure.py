@@ -1,7 +1,7 @@
 """The exposure of sampled images in one launch: a program finds that of an image, whose points stay in cache.
 
-Formulas: sci_kernels/pictures.py. Each thread sums a few hundred points, and a tree puts those sums together: float32 is
-good enough for that.
+Formulas: sci_kernels/pictures.py. Each thread sums a few hundred points, and a tree puts those sums together, for
+which float32 is good enough.
 """
 
 import torch
