@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import torch
 
-from . import gallery_cli, video_cli
+from . import exposure_cli, gallery_cli, video_cli
 from .enhancer import Enhancer
 from .files import make_output_folder
 from .folder import enhance_files
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         jobs, videos = _plan(args)
         device = _device(args.device, args.gpu)
-        enhancer = Enhancer(args.weights, device, strength=args.strength, guard=args.guard, tile=args.tile)
+        options = {"exposure": args.exposure, "denoise": args.denoise, "tile": args.tile}
+        enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
         if jobs:
             _make_folder(args.output)
     except (ImageError, WeightsError, _UsageError) as error:
@@ -71,8 +72,9 @@ def _enhance_pictures(jobs: list[Job], enhancer: Enhancer, args: argparse.Namesp
         allow_pixels(args.max_pixels)
     with gallery_cli.with_maps(jobs, args) as mapped:
         outcome = enhance_files(mapped, enhancer, args.overwrite, args.workers)
-        print(f"{outcome.done} of {len(jobs)} pictures enhanced, in {args.output}")
-        no_page = gallery_cli.write(mapped, outcome.failures, args)
+        left = f", {outcome.left} of them left as they were" if outcome.left else ""
+        print(f"{outcome.done} of {len(jobs)} pictures enhanced{left}, in {args.output}")
+        no_page = gallery_cli.write(mapped, outcome, args)
     if outcome.failures:
         print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
     for line in filter(None, (outcome.stopped, no_page)):
@@ -141,13 +143,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     device.add_argument("--gpu", type=_index, metavar="N", help="GPU number; without a GPU, the CPU")
     add("--seed", type=int, metavar="N", help="accepted from the official command line; nothing here is random")
-    add("--strength", default=1.0, type=_strength, metavar="S", help="0: the original, 1: the result (default: 1)")
     add(
-        "--guard",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave alone what is bright already, and say so (default: on)",
+        "--strength",
+        default=1.0,
+        type=_strength,
+        metavar="S",
+        help="0: the original, 1: all of the effect (default: 1)",
     )
+    exposure_cli.add_options(parser)
     add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
     add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
     add(
@@ -160,7 +163,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
     gallery_cli.add_options(add)
     video_cli.add_options(add)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    exposure_cli.settle(parser, args)
+    return args
 
 
 def _path(text: str) -> Path:

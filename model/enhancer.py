@@ -1,5 +1,7 @@
 """Bright pictures in three lines: `from model import Enhancer; e = Enhancer(); bright = e("night.jpg")`."""
 
+import numbers
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,14 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sci_kernels import enhance as fused_enhance
+from sci_kernels.constants import MAX_EXPOSURE
+from sci_kernels.reference import sample as sample_images
 
-from .fold import fold, unfused_reason
-from .guard import BRIGHT, brightness, grid, guard_amount
+from .brighten import Brightener
+from .brightness import brightness, sample
 from .images import Picture, from_pil, grey_of, quantize, read_image, to_pil
-from .networks import EnhanceNetwork, enhance_image
+from .networks import EnhanceNetwork
 from .tiles import tile_rows, tiles
 from .weights import DEFAULT_WEIGHTS, load_weights
+
+MOST_DENOISING = 4.0
 
 
 class Enhanced(NamedTuple):
@@ -24,9 +29,22 @@ class Enhanced(NamedTuple):
 
     pixels: np.ndarray  # (H, W, 3), uint8
     illumination: np.ndarray | None  # the same, where it was asked for
-    brightness: float  # of the original, as in `guard`
-    amount: float  # of the enhancement that was applied, 0 to 1
-    note: str | None  # a line for the user, where the guard held back
+    exposure: float | None  # c of `sci_kernels.enhance`; None: the published division
+    before: float  # mean luma of the original, see `brightness`
+    after: float  # and of the result
+
+    @property
+    def left(self) -> bool:
+        """Whether the picture was left as it was."""
+        return self.exposure == 0.0
+
+    @property
+    def line(self) -> str:
+        """For the user."""
+        if self.left:
+            return f"brightness {self.before:.2f}, left as it was"
+        exposure = "" if self.exposure is None else f", exposure {self.exposure:.2f}"
+        return f"brightness {self.before:.2f} to {self.after:.2f}{exposure}"
 
 
 class Enhancer:
@@ -45,9 +63,15 @@ class Enhancer:
         device: to compute on; "auto": a GPU where there is one.
         half: floating point arrays and tensors are computed from and to float16, half the bytes to move; arithmetic
             stays in float32 and the result has the dtype of the original.
-        strength: 0 gives the original, 1 the result of the network, what is between a blend of both.
-        guard: leave alone what is bright already, by the rule in `guard`; each image of a batch by itself.
+        strength: 0 gives the original, 1 all of the effect. Multiplies the exposure; the published division is blended
+            with the original.
+        exposure: "auto" makes each image as bright as a well exposed photograph, by `sci_kernels.exposure`, and leaves
+            alone what is bright already; a number from 0 to 20 is c itself; None is the published division.
+        denoise: strength of the filter against the noise that was brightened, `sci_kernels.denoise`, from 0 to 4;
+            None: 1, and with the published division 0, which it always has.
         tile: rows to compute at once; None: as many as the free memory has room for. The result is the same.
+
+    Floating point values outside [0, 1] are clamped to it, with a warning, once; those on a GPU are not looked at.
 
     Raises:
         WeightsError, TypeError, ValueError: an argument does not fit.
@@ -59,31 +83,29 @@ class Enhancer:
         device: str | torch.device = "auto",
         half: bool = False,
         strength: float = 1.0,
-        guard: bool = True,
+        *,
+        exposure: float | str | None = "auto",
+        denoise: float | None = None,
         tile: int | None = None,
     ):
-        if not 0.0 <= strength <= 1.0:
-            raise ValueError(f"strength: expected a number from 0 to 1; got {strength}")
+        _check_range("strength", strength, 1.0)
+        if exposure not in ("auto", None):
+            _check_range("exposure", exposure, MAX_EXPOSURE, ", 'auto' or None")
+        if denoise is None:
+            denoise = 0.0 if exposure is None else 1.0
+        _check_range("denoise", denoise, MOST_DENOISING)
+        if exposure is None and denoise:
+            raise ValueError(f"denoise: the published division has no filter; got {denoise}; leave it out")
         if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
             raise ValueError(f"tile: expected a number of rows, at least 1, or None; got {tile!r}")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self.half, self.strength, self.guard, self.tile = half, float(strength), guard, tile
+        self.strength, self.exposure, self.tile = float(strength), exposure, tile
         network = weights
         if not isinstance(weights, nn.Module):
             network = EnhanceNetwork()
             load_weights(network, weights)
-        network = getattr(network, "enhance", network)
-        if not isinstance(network, EnhanceNetwork):
-            raise TypeError(
-                f"weights: expected a path, or Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}"
-            )
-        self._impl = network.impl
-        self._channels = self._weights = self._network = None
-        if unfused_reason(network) is None:
-            self._radius, self._weights = 3, fold(network)
-        else:
-            self._radius, self._network = len(network.blocks) + 2, network.to(self.device)
-            self._channels = network.in_conv[0].out_channels
+        self._brighten = Brightener(network, self.device, exposure is None, float(denoise), half)
+        self._warned = False
 
     def __call__(self, image):
         """The enhanced version of a path, PIL image, array, tensor, or of each of a list; the same kind.
@@ -101,7 +123,7 @@ class Enhancer:
         if isinstance(image, np.ndarray):
             return self._array(image)
         if isinstance(image, Tensor):
-            return self._tensor("image", image)
+            return self._tensor(image)
         raise TypeError(
             f"image: expected a path, PIL image, array, tensor or a list of them; got {type(image).__name__}"
         )
@@ -109,61 +131,60 @@ class Enhancer:
     def picture(self, picture: Picture, illumination: bool = False) -> Enhanced:
         """A picture as `read_image` gives it; eight bits, without a copy of the whole in floating point."""
         pixels = picture.pixels
-        level = brightness(_planes(pixels[grid(*pixels.shape[:2])])[0])
-        amount = self._amount(level)
+        exposures = self.exposures(_planes(sample(pixels)))
+        exposure = None if exposures is None else float(exposures)
         result = np.empty(pixels.shape, np.uint8)
         light = np.empty(pixels.shape, np.uint8) if illumination else None
+        rounded = exposure is not None
 
         def write(rows: slice, bright: Tensor, lit: Tensor | None) -> None:
-            result[rows] = _eight_bits(bright[0])
+            result[rows] = _eight_bits(bright[0], rounded)
             if lit is not None:
                 light[rows] = _eight_bits(lit[0])
 
-        self._by_tiles(lambda rows: _planes(pixels[rows]), (1, *pixels.shape[:2]), [amount], write, illumination)
-        return Enhanced(result, light, level, amount, self._note(level, amount))
+        self._by_tiles(lambda rows: _planes(pixels[rows]), (1, *pixels.shape[:2]), exposures, write, illumination)
+        return Enhanced(result, light, exposure, brightness(pixels), brightness(result))
+
+    @torch.no_grad()
+    def exposures(self, images: Tensor) -> Tensor | None:
+        """The exposure that each image `(N, 3, H, W)` would get, strength included; None: the published division."""
+        if self.exposure is None:
+            return None
+        if self.exposure == "auto":
+            return self.strength * self._brighten.find_exposure(sample_images(images).to(self.device))
+        return torch.full((len(images),), self.strength * self.exposure)
+
+    def frame(self, image: Tensor, exposure: float) -> Tensor:
+        """One image `(1, 3, H, W)` with an exposure that was found elsewhere, as for a video."""
+        return self._tensor(image, torch.tensor([exposure]))
 
     def _by_tiles(
         self,
         read: Callable[[slice], Tensor],
         shape: tuple[int, int, int],
-        amounts: list[float],
+        exposures: Tensor | None,
         write: Callable[[slice, Tensor, Tensor | None], None],
         illumination: bool = False,
     ) -> None:
-        """Enhances images `read` by rows as (N, 3, rows, W) and hands the blend with the original to `write`."""
+        """Brightens images `read` by rows as (N, 3, rows, W) and hands the results to `write`."""
         count, height, width = shape
-        rows = self.tile or tile_rows(count * width, self.device, self._channels)
-        for tile in tiles(height, rows, self._radius):
+        rows = self.tile or tile_rows(count * width, self.device, self._brighten.channels)
+        unchanged = self.strength == 0.0 or self._all_zero(exposures)
+        for tile in tiles(height, rows, self._brighten.radius):
             around = read(slice(tile.low, tile.high))
-            original, bright, lit = around[..., tile.own, :], None, None
-            if any(amounts) or illumination:
-                bright, lit = self._network_pass(around, illumination)
-                bright = bright[..., tile.own, :]
-            mixed = original if not any(amounts) else _blend(original, bright.to(original.device), amounts)
-            write(slice(tile.top, tile.bottom), mixed, None if lit is None else lit[..., tile.own, :])
+            bright, lit = around[..., tile.own, :], None
+            if not unchanged or illumination:
+                made, lit = self._brighten(around.to(self.device), exposures, illumination)
+                lit = None if lit is None else lit[..., tile.own, :]
+            if not unchanged:
+                made = made[..., tile.own, :].to(bright.device)
+                bright = made if exposures is not None else _blend(bright, made, self.strength)
+            write(slice(tile.top, tile.bottom), bright, lit)
 
-    def _network_pass(self, image: Tensor, illumination: bool) -> tuple[Tensor, Tensor | None]:
-        """Reflectance, and illumination if asked for, of a tile, on the enhancer's device."""
-        x = image.to(self.device)
-        if self._weights is None:
-            x = x if x.dtype == torch.uint8 else x.to(next(self._network.parameters()).dtype)
-            lit, bright = enhance_image(self._network, x, impl="plain")
-            return bright, lit
-        if self.half and x.is_floating_point():
-            x = x.half()
-        if illumination:
-            return fused_enhance(x, self._weights, return_illumination=True, impl=self._impl)
-        return fused_enhance(x, self._weights, impl=self._impl), None
-
-    def _amount(self, level: float) -> float:
-        return self.strength * (guard_amount(level) if self.guard else 1.0)
-
-    def _note(self, level: float, amount: float) -> str | None:
-        if amount == self.strength:
-            return None
-        if amount == 0.0:
-            return f"bright already (mean {level:.2f}, from {BRIGHT:.2f} on); left as it is; --no-guard enhances it"
-        return f"not dark (mean {level:.2f}); enhanced by {amount:.2f} of 1; --no-guard for all of it"
+    @staticmethod
+    def _all_zero(exposures: Tensor | None) -> bool:
+        """Whether every image is to be left as it is, where looking costs no waiting for a GPU."""
+        return exposures is not None and exposures.device.type == "cpu" and not exposures.any()
 
     def _picture_to_pil(self, picture: Picture) -> Image.Image:
         return to_pil(self.picture(picture).pixels, picture.alpha, picture.grey, picture.icc_profile)
@@ -178,23 +199,43 @@ class Enhancer:
         # A copy only where torch cannot view it: read-only, or with negative strides.
         viewable = array.flags.writeable and all(stride > 0 for stride in array.strides)
         tensor = torch.from_numpy(array if viewable else array.copy())
-        return np.ascontiguousarray(self._tensor("image", tensor.movedim(-1, -3)).movedim(-3, -1).numpy())
+        return np.ascontiguousarray(self._tensor(tensor.movedim(-1, -3)).movedim(-3, -1).numpy())
 
     @torch.no_grad()
-    def _tensor(self, name: str, image: Tensor) -> Tensor:
+    def _tensor(self, image: Tensor, exposures: Tensor | None = None) -> Tensor:
         if image.dim() not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
-            raise ValueError(f"{name}: expected (3, H, W) or (N, 3, H, W), none of them 0; got {tuple(image.shape)}")
+            raise ValueError(f"image: expected (3, H, W) or (N, 3, H, W), none of them 0; got {tuple(image.shape)}")
         if not image.is_floating_point() and image.dtype != torch.uint8:
-            raise TypeError(f"{name}: expected uint8, or floating point in [0, 1]; got {image.dtype}")
+            raise TypeError(f"image: expected uint8, or floating point in [0, 1]; got {image.dtype}")
+        self._check_values(image)
         batch = image.detach().reshape(-1, *image.shape[-3:])
-        amounts = [self._amount(brightness(one)) for one in batch] if self.guard else [self.strength] * len(batch)
+        if exposures is None:
+            exposures = self.exposures(batch)
         result = torch.empty_like(batch)
 
         def write(rows: slice, bright: Tensor, lit: Tensor | None) -> None:
             result[..., rows, :] = bright
 
-        self._by_tiles(lambda rows: batch[..., rows, :], (len(batch), *batch.shape[-2:]), amounts, write)
+        self._by_tiles(lambda rows: batch[..., rows, :], (len(batch), *batch.shape[-2:]), exposures, write)
         return result.reshape(image.shape)
+
+    def _check_values(self, image: Tensor) -> None:
+        if self._warned or image.dtype == torch.uint8 or image.device.type != "cpu":
+            return
+        low, high = (float(value) for value in image.detach().aminmax())
+        if low < 0.0 or high > 1.0:
+            self._warned = True
+            warnings.warn(
+                f"image: expected values in [0, 1]; got {low:g} to {high:g}; what lies outside is taken for 0 or 1; "
+                "divide values of 0 to 255 by 255, or give them as uint8",
+                stacklevel=4,
+            )
+
+
+def _check_range(name: str, value: float, most: float, others: str = "") -> None:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0.0 <= value <= most:
+        raise ValueError(f"{name}: expected a number from 0 to {most:g}{others}; got {value!r}")
 
 
 def _planes(pixels: np.ndarray) -> Tensor:
@@ -204,15 +245,14 @@ def _planes(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def _eight_bits(values: Tensor) -> np.ndarray:
-    return values.permute(1, 2, 0).cpu().numpy() if values.dtype == torch.uint8 else quantize(values)
+def _eight_bits(values: Tensor, rounded: bool = False) -> np.ndarray:
+    return values.permute(1, 2, 0).cpu().numpy() if values.dtype == torch.uint8 else quantize(values, rounded)
 
 
-def _blend(original: Tensor, bright: Tensor, amounts: list[float]) -> Tensor:
-    """original + amount (bright - original) of each image, in the original's dtype."""
-    if all(amount == 1.0 for amount in amounts):
+def _blend(original: Tensor, bright: Tensor, strength: float) -> Tensor:
+    """original + strength (bright - original), in the original's dtype."""
+    if strength == 1.0:
         return bright.to(original.dtype)
     dtype = torch.promote_types(torch.float32, original.dtype)
-    weight = torch.tensor(amounts, dtype=dtype, device=original.device).view(-1, 1, 1, 1)
-    mixed = torch.lerp(original.to(dtype), bright.to(dtype), weight)
+    mixed = torch.lerp(original.to(dtype), bright.to(dtype), strength)
     return (mixed.round_() if original.dtype == torch.uint8 else mixed).to(original.dtype)

@@ -1,4 +1,4 @@
-"""Steady brightness over time: a gain for each frame of a video, for its illumination."""
+"""Steady brightness over time: an exposure, or a gain, for each frame of a video."""
 
 import math
 
@@ -12,12 +12,17 @@ _COARSE = 8  # cells a side of that coarse picture
 
 
 class Steady:
-    """The gain that keeps the brightness of a video from flickering.
+    """What keeps the brightness of a video from flickering.
 
-    With R_t the reflectance of frame t, m_t = log(mean R_t) and d seconds since the frame before:
+    With m_t a level of frame t and d seconds since the frame before:
 
         a    = exp(-d / seconds)
         s_t  = a s_{t-1} + (1 - a) m_t        exponential moving average; s_t = m_t in the first frame of a scene
+
+    Of exposures, m_t = log(1 + c_t), and exp(s_t) - 1 is used. They damp flicker by themselves, as the brighter of two
+    frames gets the smaller one; the average does the rest. Of the published division, with R_t the reflectance:
+
+        m_t  = log(mean R_t)
         g_t  = exp(s_t - m_t)
         L'_t = L_t / g_t                      so that R'_t = clamp(image / L'_t, 0, 1) = clamp(g_t R_t, 0, 1)
 
@@ -26,8 +31,9 @@ class Steady:
     part of a change of exposure, which shows in full over an L that stands still; and what moves would leave ghosts.
     One number for the whole frame leaves none, and no colour changes.
 
-    A scene begins where the 8x8 block means of R, divided by their mean, differ from those of the frame before by more
-    than 0.3 on average, or where m_t lies more than log 1.6 from s_{t-1}: a light switched on is no flicker.
+    A scene begins where the 8x8 block means of the frame, or of R, divided by their mean, differ from those of the
+    frame before by more than 0.3 on average, or where m_t lies more than log 1.6 from s_{t-1}: a light switched on is
+    no flicker.
 
     Args:
         seconds: the time constant, above 0. A flicker of f hertz is damped by sqrt(1 + (2 pi f seconds)^2).
@@ -42,9 +48,16 @@ class Steady:
 
     def gain(self, reflectance: Tensor, time: float) -> float:
         """g_t of the next frame: `reflectance` `(1, 3, H, W)` in [0, 1], shown at `time` seconds."""
-        coarse = adaptive_avg_pool2d(reflectance.mean(dim=1, keepdim=True), _COARSE).double().cpu()
-        mean = float(reflectance.double().mean())
-        level = math.log(max(mean, 1e-4))
+        level = math.log(max(float(reflectance.double().mean()), 1e-4))
+        return math.exp(self._smooth(level, reflectance, time) - level)
+
+    def exposure(self, exposure: float, image: Tensor, time: float) -> float:
+        """The exposure of the next frame `image` `(1, 3, H, W)`, for which c = `exposure` was found."""
+        return math.expm1(self._smooth(math.log1p(exposure), image, time))
+
+    def _smooth(self, level: float, image: Tensor, time: float) -> float:
+        """s_t of the next frame."""
+        coarse = adaptive_avg_pool2d(image.mean(dim=1, keepdim=True), _COARSE).double().cpu()
         coarse = coarse / max(float(coarse.mean()), 1e-4)
         if self._is_cut(coarse, level):
             self._average = level
@@ -52,7 +65,7 @@ class Steady:
             keep = math.exp(-max(time - self._time, 0.0) / self.seconds)
             self._average = keep * self._average + (1 - keep) * level
         self._time, self._coarse = time, coarse
-        return math.exp(self._average - level)
+        return self._average
 
     def _is_cut(self, coarse: Tensor, level: float) -> bool:
         if self._average is None or abs(level - self._average) > _JUMP:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -35,12 +36,23 @@ _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fm
 _one_on_the_gpu = threading.Lock()
 
 
+class Done(NamedTuple):
+    """What came of one picture that was written."""
+
+    notes: tuple[str, ...] = ()  # what could not be kept
+    line: str | None = None  # what was done, for the user
+    left: bool = False  # as it was
+    exposure: float | None = None
+
+
 class Outcome(NamedTuple):
     """How many pictures were written, a line for each that was not, and the line that ended the run early, if any."""
 
     done: int
     failures: list[str]
     stopped: str | None = None
+    left: int = 0  # of those done, left as they were
+    exposures: dict[Path, float] = {}  # by result, where there was one
 
 
 def enhance_files(
@@ -53,8 +65,8 @@ def enhance_files(
     return run_jobs(jobs, lambda job: enhance_file(job, enhancer, overwrite), workers)
 
 
-def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> tuple[str, ...]:
-    """Read, enhance and write one picture; returns notes on what could not be kept and on what the guard did.
+def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> Done:
+    """Read, enhance and write one picture.
 
     Raises:
         ImageError: the source is no picture, or a result exists and `overwrite` is not set.
@@ -71,10 +83,10 @@ def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> tuple
     write_image(job.result, enhanced.pixels, picture.alpha, picture.grey, picture.icc_profile)
     if job.illumination is not None:
         write_image(job.illumination, enhanced.illumination, None, picture.grey)
-    return picture.notes + ((enhanced.note,) if enhanced.note else ())
+    return Done(picture.notes, enhanced.line, enhanced.left, enhanced.exposure)
 
 
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job], tuple[str, ...]], workers: int | None = None) -> Outcome:
+def run_jobs(jobs: Sequence[Job], work: Callable[[Job], Done], workers: int | None = None) -> Outcome:
     """`work` on each job, `workers` at a time; what came of them is told in their order.
 
     No more are in work than fit into half of the memory that is free at the start, and always one. Ctrl-C and a full
@@ -102,7 +114,7 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], tuple[str, ...]], worker
             tally.stopped = f"interrupted; {tally.left} pictures not tried"
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return Outcome(tally.done, tally.failures, tally.stopped)
+    return Outcome(tally.done, tally.failures, tally.stopped, tally.left_alone, tally.exposures)
 
 
 class _Full(Exception):
@@ -117,6 +129,8 @@ class _Tally:
     done: int = 0
     failures: list[str] = field(default_factory=list)
     stopped: str | None = None
+    left_alone: int = 0
+    exposures: dict[Path, float] = field(default_factory=dict)
 
     def __enter__(self) -> "_Tally":
         self._progress = tqdm(total=self.total, unit=" pictures", disable=None, bar_format=_BAR)
@@ -135,7 +149,7 @@ class _Tally:
         job, future, _ = queue.popleft()
         self._progress.update()
         try:
-            notes = future.result()
+            result = future.result()
         except OSError as error:
             self.failures.append(f"{error.filename or job.result}: cannot be written ({error.strerror or error})")
             if error.errno in _FULL:
@@ -146,7 +160,12 @@ class _Tally:
             self.failures.append(f"{job.source}: {_reason(error)}")
         else:
             self.done += 1
-            for note in notes:
+            self.left_alone += result.left
+            if result.exposure is not None:
+                self.exposures[job.result] = result.exposure
+            if result.line:
+                self._progress.write(f"{job.source}: {result.line}", file=sys.stdout)
+            for note in result.notes:
                 self._progress.write(f"note: {job.source}: {note}", file=sys.stderr)
 
     def finish(self, queue: deque[tuple[Job, Future, int]]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from . import gallery_page
+from .brightness import brightness
 from .files import write_atomically
 from .images import read_image
 
@@ -22,20 +23,21 @@ SHEET_LIMIT = 60
 
 
 class Pair(NamedTuple):
-    """One picture: the name to show, and the image files before and after; its illumination too, where there is one."""
+    """One picture: the name to show, the image files before and after; its illumination and exposure, if there are."""
 
     name: str
     before: Path
     after: Path
     illumination: Path | None = None
+    exposure: float | None = None
 
 
 def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before and after", footer: str = "") -> None:
     """Write one HTML file with a before/after slider for each item; it needs no network and no other file.
 
     The slider follows mouse, touch and arrow keys. Pictures are embedded, reduced to 1200 pixels on the longer
-    side: JPEG, or PNG where there is transparency. Captions give name, size, mean brightness (mean of R, G and B as
-    stored, in percent of white), and camera, exposure and date where the EXIF data have them, never a place. Where an
+    side: JPEG, or PNG where there is transparency. Captions give name, size, mean brightness (mean luma as stored, in
+    percent of white), exposure, and camera, exposure and date where the EXIF data have them, never a place. Where an
     item has an illumination, a button shows it in the place of the result. The file appears whole or not at all and
     replaces an older one.
 
@@ -96,13 +98,16 @@ def _open(path: Path) -> Image.Image:
 
 
 def _brightness(image: Image.Image) -> float:
-    """Mean of R, G and B, in percent of white."""
-    return float(np.asarray(image)[..., :3].mean()) / 2.55
+    """Mean luma, in percent of white."""
+    return 100 * brightness(np.asarray(image)[..., :3])
 
 
-def _caption(before: Image.Image, after: Image.Image) -> str:
+def _caption(before: Image.Image, after: Image.Image, exposure: float | None) -> str:
     width, height = before.size
-    return f"{width} x {height}, mean brightness {_brightness(before):.0f} % to {_brightness(after):.0f} %"
+    if exposure == 0.0:
+        return f"{width} x {height}, mean brightness {_brightness(before):.0f} %, left as it was"
+    text = f"{width} x {height}, mean brightness {_brightness(before):.0f} % to {_brightness(after):.0f} %"
+    return text if exposure is None else f"{text}, exposure {exposure:.1f}"
 
 
 def _exposure(path: Path) -> str:
@@ -145,7 +150,7 @@ def _figure(item: Pair) -> str:
     if item.illumination is not None:
         light = gallery_page.LIGHT.format(name=name, illumination=_embed(_open(item.illumination)))
         button = gallery_page.BUTTON
-    lines = [_caption(before, after), _exposure(item.before)]
+    lines = [_caption(before, after, item.exposure), _exposure(item.before)]
     return gallery_page.FIGURE.format(
         name=name,
         caption="<br>".join(html.escape(line) for line in lines if line),
@@ -165,7 +170,7 @@ def _draw_sheet(items: Sequence[Pair], left_out: int) -> Image.Image:
     thumbs = []
     for item in items:
         before, after = _open(item.before), _open(item.after)
-        thumbs.append((item.name, _caption(before, after), _to_cell(before), _to_cell(after)))
+        thumbs.append((item.name, _caption(before, after, item.exposure), _to_cell(before), _to_cell(after)))
     rows = [thumbs[start : start + columns] for start in range(0, len(thumbs), columns)]
     heights = [label + max(thumb[2].height for thumb in row) + gap for row in rows]
 

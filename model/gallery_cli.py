@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import sci_kernels
 
+from .folder import Outcome
 from .gallery import Pair, write_gallery
 from .images import ImageError
 
@@ -48,14 +49,14 @@ def with_maps(jobs: Sequence, args: argparse.Namespace) -> Iterator[list]:
         yield [*shown, *jobs[LIMIT:]]
 
 
-def write(jobs: Sequence, failures: Sequence[str], args: argparse.Namespace) -> str | None:
+def write(jobs: Sequence, outcome: Outcome, args: argparse.Namespace) -> str | None:
     """Write the page of the jobs that were done; returns what kept it from being written, one line.
 
-    `failures` are lines that begin with the file they are about, as `enhance_files` gives them.
+    The failures of `outcome` are lines that begin with the file they are about, as `enhance_files` gives them.
     """
     if args.gallery is None:
         return None
-    failed = {line.split(": ")[0] for line in failures}
+    failed = {line.split(": ")[0] for line in outcome.failures}
     done = [
         job
         for job in jobs
@@ -69,6 +70,7 @@ def write(jobs: Sequence, failures: Sequence[str], args: argparse.Namespace) -> 
             job.source,
             job.result,
             job.illumination if job.illumination and job.illumination.is_file() else None,
+            outcome.exposures.get(job.result),
         )
         for job in done[:LIMIT]
     ]

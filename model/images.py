@@ -149,8 +149,10 @@ def grey_of(pixels: np.ndarray) -> np.ndarray:
     return (green + 0.299 * (red - green) + 0.114 * (blue - green)).astype(pixels.dtype)
 
 
-def quantize(values: Tensor) -> np.ndarray:
-    """Eight-bit pixels `(H, W, 3)` of a `(3, H, W)` tensor in [0, 1]: clip(255 x, 0, 255), truncated.
+def quantize(values: Tensor, rounded: bool = False) -> np.ndarray:
+    """Eight-bit pixels `(H, W, 3)` of a `(3, H, W)` tensor in [0, 1]: clip(255 x, 0, 255), truncated or `rounded`.
+
+    The official code truncates, and so does what stands for it; exposed pictures are rounded.
 
     Raises:
         ValueError: the shape is another, or a value is NaN.
@@ -160,7 +162,7 @@ def quantize(values: Tensor) -> np.ndarray:
     scaled = values.detach().cpu().numpy().transpose(1, 2, 0) * 255.0
     if np.isnan(scaled).any():
         raise ValueError("values: expected numbers in [0, 1]; got NaN")
-    return np.clip(scaled, 0.0, 255.0).astype(np.uint8)
+    return np.clip(np.rint(scaled) if rounded else scaled, 0.0, 255.0).astype(np.uint8)
 
 
 def write_image(

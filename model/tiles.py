@@ -14,7 +14,7 @@ import torch
 _TILE_PIXELS = 1 << 24
 # Of the memory that is free, what a tile may take.
 _SHARE = 4
-_BYTES_FUSED = 64  # a pixel: the tile in its own dtype and in float32, reflectance, illumination, copies
+_BYTES_FUSED = 96  # a pixel: the tile in its own dtype and in float32, result, illumination, gain, copies
 _BYTES_PLAIN = 48  # a pixel and channel of the widest layer: intermediate features
 
 

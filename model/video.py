@@ -30,8 +30,9 @@ class Report(NamedTuple):
 def enhance_video(
     source: str | Path,
     result: str | Path,
-    enhance: Callable[[Tensor], Tensor],
+    enhance: Callable[..., Tensor],
     *,
+    find_exposure: Callable[[Tensor], float] | None = None,
     smooth: float | None = None,
     lossless: bool = False,
     overwrite: bool = False,
@@ -52,7 +53,9 @@ def enhance_video(
     Args:
         source: a video.
         result: .mp4, .m4v, .mov, .mkv (H.264) or .webm (VP9).
-        enhance: from an image `(1, 3, H, W)`, float32 in [0, 1] on `device`, to its reflectance, the same.
+        enhance: from an image `(1, 3, H, W)`, float32 in [0, 1] on `device`, to the bright one, the same. With
+            `find_exposure`, its second argument is the exposure.
+        find_exposure: of such an image.
         smooth: seconds over which brightness is steadied, see `flicker.Steady`; None leaves each frame by itself.
         lossless: store the enhanced RGB values exactly (H.264); large, and not every player shows it.
         overwrite: replace an existing `result`.
@@ -80,7 +83,7 @@ def enhance_video(
             if interrupts.seen:
                 break
             if isinstance(item, type(reader.first)):
-                writer.encode(_enhance_frame(item, enhance, steady, device), item)
+                writer.encode(_enhance_frame(item, enhance, find_exposure, steady, device), item)
                 progress(writer.frames, reader.stream.frames or None)
             else:
                 writer.copy(item)
@@ -123,14 +126,23 @@ def _check_result(source: Path, result: Path, overwrite: bool) -> None:
 
 
 def _enhance_frame(
-    frame: object, enhance: Callable[[Tensor], Tensor], steady: Steady | None, device: str | torch.device
+    frame: object,
+    enhance: Callable[..., Tensor],
+    find_exposure: Callable[[Tensor], float] | None,
+    steady: Steady | None,
+    device: str | torch.device,
 ) -> np.ndarray:
     """RGB, uint8 `(H, W, 3)`, of one decoded frame."""
     pixels = rgb_of(frame)
     planes = (
         torch.from_numpy(pixels).to(device).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
     )
-    reflectance = enhance(planes[None].div_(float(np.iinfo(pixels.dtype).max)))
+    image, time = planes[None].div_(float(np.iinfo(pixels.dtype).max)), frame.time or 0.0
+    if find_exposure is not None:
+        exposure = find_exposure(image)
+        exposure = exposure if steady is None else steady.exposure(exposure, image, time)
+        return quantize(enhance(image, exposure)[0], rounded=True)
+    reflectance = enhance(image)
     if steady is not None:
-        reflectance = (reflectance * steady.gain(reflectance, frame.time or 0.0)).clamp(0.0, 1.0)
+        reflectance = (reflectance * steady.gain(reflectance, time)).clamp(0.0, 1.0)
     return quantize(reflectance[0])

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
+from .enhancer import Enhancer
 from .files import make_output_folder
 from .images import ImageError
 from .jobs import Found, refuse_collisions
@@ -18,6 +18,8 @@ EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
     *(".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"),
 )
+# Seconds that brightness is steadied over.
+_SMOOTH = 0.5
 
 
 def is_video(path: Path) -> bool:
@@ -37,10 +39,10 @@ def add_options(add: Callable[..., object]) -> None:
     add(
         "--smooth",
         nargs="?",
-        const=0.5,
+        const=_SMOOTH,
         type=_seconds,
         metavar="SECONDS",
-        help="of videos: steady the brightness over that time, against flicker (0.5 where no number follows)",
+        help=f"of videos: steady the brightness over that time, against flicker (default: {_SMOOTH}; published: 0, off)",
     )
     add("--lossless", action="store_true", help="of videos: store the results exactly; large files")
 
@@ -84,13 +86,18 @@ def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[Vid
 
 def enhance_videos(
     jobs: Sequence[VideoJob],
-    enhance: Callable[[Tensor], Tensor],
+    enhancer: Enhancer,
     device: torch.device,
     args: argparse.Namespace,
 ) -> int:
     """Enhance each video, one by one, and say what became of it; returns the exit status."""
     from .video import VideoError, enhance_video
 
+    exposed = args.exposure is not None
+    smooth = (_SMOOTH if exposed else 0.0) if args.smooth is None else args.smooth
+    options = {"smooth": smooth or None, "lossless": args.lossless, "overwrite": args.overwrite, "device": device}
+    options["find_exposure"] = (lambda image: float(enhancer.exposures(image))) if exposed else None
+    enhance = enhancer.frame if exposed else enhancer
     faults = 0
     for number, job in enumerate(jobs, 1):
         with tqdm(unit="frame", disable=None, desc=job.source.name) as bar:
@@ -99,10 +106,9 @@ def enhance_videos(
                 bar.total = total
                 bar.update()
 
-            options = {"smooth": args.smooth, "lossless": args.lossless, "overwrite": args.overwrite}
             try:
                 make_output_folder(job.result.parent)
-                report = enhance_video(job.source, job.result, enhance, device=device, progress=show, **options)
+                report = enhance_video(job.source, job.result, enhance, progress=show, **options)
             except (VideoError, OSError) as error:
                 reason = f"{job.result}: cannot be written ({getattr(error, 'strerror', None) or error})"
                 bar.write(f"error: {error if isinstance(error, VideoError) else reason}", file=sys.stderr)
@@ -147,7 +153,7 @@ def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds, more than 0; got {text!r}")
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds, or 0 for none; got {text!r}")
     return seconds

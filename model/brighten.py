@@ -1,0 +1,77 @@
+"""What is done to images on a device: the network, the exposure or the published division, the filter against noise."""
+
+import torch
+from torch import Tensor, nn
+
+import sci_kernels
+from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
+
+from .fold import fold, unfused_reason
+from .networks import EnhanceNetwork, enhance_image
+
+
+class Brightener:
+    """One way of brightening images, decided once.
+
+    Args:
+        network: `Network`, `FinetuneNetwork` or `EnhanceNetwork`, as it is now.
+        device: where images are.
+        published: divide by the illumination as published, instead of exposing.
+        denoise: strength of the filter after an exposure; 0: none.
+        half: compute images in floating point from and to float16.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, published: bool, denoise: float, half: bool):
+        network = getattr(network, "enhance", network)
+        if not isinstance(network, EnhanceNetwork):
+            raise TypeError(
+                f"weights: expected a path, or Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}"
+            )
+        reason = unfused_reason(network)
+        if reason and not published:
+            raise ValueError(f"exposure: cannot be used with these weights, {reason}; use exposure=None")
+        self.published, self._denoise, self._half, self._impl = published, denoise, half, network.impl
+        self._weights = self._network = None
+        self.channels: int | None = None  # of the plain network, which takes memory for them
+        if reason:
+            self.radius, self._network = len(network.blocks) + 2, network.to(device)
+            self.channels = network.in_conv[0].out_channels
+        else:
+            self.radius, self._weights = ENHANCE_RADIUS + (RADIUS if denoise else 0), fold(network)
+
+    def find_exposure(self, image: Tensor) -> Tensor:
+        """c of each image `(N, 3, H, W)`, by the rule of `sci_kernels.exposure`."""
+        return sci_kernels.exposure(image, self._weights, impl=self._impl)
+
+    def __call__(
+        self, image: Tensor, exposure: Tensor | None, illumination: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """The bright version of a tile, and its illumination if asked for; `exposure` is one number an image."""
+        if self._weights is None:
+            x = image if image.dtype == torch.uint8 else image.to(next(self._network.parameters()).dtype)
+            light, bright = enhance_image(self._network, x, impl="plain")
+            return bright, light
+        if self._half and image.is_floating_point():
+            image = image.half()
+        if exposure is not None:
+            exposure = exposure.to(image.device)
+        filtered = exposure is not None and self._denoise > 0
+        outputs = sci_kernels.enhance(
+            *(image, self._weights),
+            exposure=exposure,
+            return_illumination=illumination,
+            return_gain=filtered,
+            impl=self._impl,
+        )
+        bright, *more = outputs if isinstance(outputs, tuple) else (outputs,)
+        light = more[0] if illumination else None
+        if filtered:
+            bright = self._without_noise(image, bright, more[-1], exposure)
+        return bright, light
+
+    def _without_noise(self, image: Tensor, bright: Tensor, gain: Tensor, exposure: Tensor) -> Tensor:
+        """The filtered result; what was left as it was is."""
+        bright = sci_kernels.denoise(bright, gain, self._denoise, impl=self._impl)
+        if exposure.device.type == "cpu" and exposure.all():
+            return bright
+        return torch.where((exposure == 0).view(-1, 1, 1, 1), image, bright)

@@ -1,0 +1,70 @@
+"""The part of `python -m model.enhance` that says how bright pictures become, and what is done against noise."""
+
+import argparse
+import sys
+
+from sci_kernels.constants import MAX_EXPOSURE
+
+from .enhancer import MOST_DENOISING
+
+PUBLISHED = "published"
+# Flags of a rule that is no more, and what took its place.
+_GUARDS = {
+    "--guard": "bright pictures are always left alone, by --exposure auto, the default",
+    "--no-guard": "taken for --published; --exposure takes a number for a picture that is bright already",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command line."""
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--exposure",
+        default="auto",
+        type=_exposure,
+        metavar="auto|C|published",
+        help="auto: as bright as a well exposed photograph, which is left alone; C, from 0 to 20: that much; "
+        "published: the official division (default: auto)",
+    )
+    ways.add_argument(
+        "--published", dest="exposure", action="store_const", const=PUBLISHED, help="the same as --exposure published"
+    )
+    for flag in _GUARDS:
+        ways.add_argument(flag, dest="guard", action="store_const", const=flag, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--denoise",
+        type=_denoise,
+        metavar="S",
+        help=f"filter the noise that is brightened, from 0, off, to {MOST_DENOISING:g} (default: 1; published: off)",
+    )
+
+
+def settle(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Set `args.exposure` to "auto", a number, or None for the published division."""
+    if args.guard:
+        print(f"note: {args.guard}: this rule is no more; {_GUARDS[args.guard]}", file=sys.stderr)
+        args.exposure = PUBLISHED if args.guard == "--no-guard" else args.exposure
+    if args.exposure == PUBLISHED:
+        args.exposure = None
+        if args.denoise:
+            parser.error(f"--denoise {args.denoise:g}: the published division has no filter; leave one of them out")
+
+
+def _exposure(text: str) -> str | float:
+    if text in ("auto", PUBLISHED):
+        return text
+    return _number(text, MAX_EXPOSURE, "auto, published or ")
+
+
+def _denoise(text: str) -> float:
+    return _number(text, MOST_DENOISING)
+
+
+def _number(text: str, most: float, others: str = "") -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"expected {others}a number from 0 to {most:g}; got {text!r}")
+    return value
