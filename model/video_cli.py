@@ -42,7 +42,7 @@ def add_options(add: Callable[..., object]) -> None:
         const=_SMOOTH,
         type=_seconds,
         metavar="SECONDS",
-        help=f"of videos: steady the brightness over that time, against flicker (default: {_SMOOTH}; published: 0, off)",
+        help=f"of videos: steady the brightness over that time, 0: not (default: {_SMOOTH}; published: 0)",
     )
     add("--lossless", action="store_true", help="of videos: store the results exactly; large files")
 
