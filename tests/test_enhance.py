@@ -1,6 +1,7 @@
 """`python -m model.enhance` as a user runs it: names, formats, failures in one line, nothing lost."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -44,7 +45,12 @@ def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:
         status = stop.code
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
-    return status, captured.out, captured.err.splitlines()
+    return status, summary_of(captured.out), captured.err.splitlines()
+
+
+def summary_of(out: str) -> str:
+    """Standard output without the line for each picture."""
+    return "".join(line for line in out.splitlines(keepends=True) if ": brightness " not in line)
 
 
 def test_folder_and_file_with_relative_names(capsys):
@@ -54,12 +60,12 @@ def test_folder_and_file_with_relative_names(capsys):
     assert files_below("out/new") == ["a.png", "b.v2.png", "deep/a.png", "single.png"]
 
 
-def test_the_result_is_the_truncated_reflectance(capsys):
+def test_the_published_result_is_the_truncated_reflectance(capsys):
     make_picture("a.png", (40, 30))
     network = FinetuneNetwork()
     network.load_state_dict(torch.load("w.pt", weights_only=True))
     illumination, reflectance = enhance_image(network, read_image("a.png").tensor()[None])
-    assert run(capsys, "-i", "a.png", "-o", "out", "--illumination")[0] == 0
+    assert run(capsys, "-i", "a.png", "-o", "out", "--illumination", "--published")[0] == 0
     assert np.array_equal(read_image("out/a.png").pixels, quantize(reflectance[0]))
     assert np.array_equal(read_image("out/a_illumination.png").pixels, quantize(illumination[0]))
     assert files_below("out") == ["a.png", "a_illumination.png"]
@@ -100,18 +106,40 @@ def test_suffix_and_extensions(capsys):
     assert files_below("two") == ["a.png", "b.jpg", "c.png"]
 
 
-def test_strength_guard_and_tiles(capsys):
+def test_brightness_is_said_and_bright_pictures_are_left_alone(capsys):
     make_picture("dark.png", (9, 70))
     Image.new("RGB", (9, 9), (110, 105, 112)).save("bright.png")
-    status, _, lines = run(capsys, "-i", "dark.png", "bright.png", "-o", "out")
-    assert status == 0 and len(lines) == 1 and lines[0].startswith("note: bright.png: bright already (mean 0.42")
+    assert main(["-i", "dark.png", "bright.png", "-o", "out", "-n", "w.pt", "--device", "cpu"]) == 0
+    dark, bright, summary = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"dark.png: brightness 0.\d\d to 0.[34]\d, exposure \d+.\d\d", dark)
+    assert bright == "bright.png: brightness 0.42, left as it was"
+    assert summary == "2 of 2 pictures enhanced, 1 of them left as they were, in out"
     assert np.array_equal(read_image("out/bright.png").pixels, read_image("bright.png").pixels)
-    assert run(capsys, "-i", "bright.png", "-o", "all", "--no-guard") == (0, "1 of 1 pictures enhanced, in all\n", [])
-    assert (read_image("all/bright.png").pixels > 112).all()
+    more = ("-i", "bright.png", "-o", "more", "--exposure", "2.5")
+    assert run(capsys, *more) == (0, "1 of 1 pictures enhanced, in more\n", [])
+    assert (read_image("more/bright.png").pixels > 112).all()
+
+
+def test_strength_and_tiles(capsys):
+    make_picture("dark.png", (9, 70))
+    assert run(capsys, "-i", "dark.png", "-o", "out")[0] == 0
     assert run(capsys, "-i", "dark.png", "-o", "tiled", "--tile", "5")[0] == 0
     assert np.array_equal(read_image("tiled/dark.png").pixels, read_image("out/dark.png").pixels)
-    assert run(capsys, "-i", "dark.png", "-o", "none", "--strength", "0")[0] == 0
-    assert np.array_equal(read_image("none/dark.png").pixels, read_image("dark.png").pixels)
+    for option in ("--strength", "--exposure"):
+        assert run(capsys, "-i", "dark.png", "-o", "none", option, "0", "--overwrite")[0] == 0
+        assert np.array_equal(read_image("none/dark.png").pixels, read_image("dark.png").pixels)
+    assert run(capsys, "-i", "dark.png", "-o", "half", "--strength", "0.5", "--denoise", "0")[0] == 0
+    less, whole = (read_image(f"{name}/dark.png").pixels.mean() for name in ("half", "out"))
+    assert read_image("dark.png").pixels.mean() + 5 < less < whole - 5
+
+
+def test_the_guard_says_what_took_its_place(capsys):
+    make_picture("a.png")
+    for flag, word in (("--guard", "bright pictures are always left alone"), ("--no-guard", "taken for --published")):
+        status, _, lines = run(capsys, "-i", "a.png", "-o", "out", flag, "--overwrite")
+        assert status == 0 and len(lines) == 1 and lines[0].startswith(f"note: {flag}: this rule is no more; {word}")
+    assert run(capsys, "-i", "a.png", "-o", "published", "--published")[0] == 0
+    assert np.array_equal(read_image("out/a.png").pixels, read_image("published/a.png").pixels)
 
 
 def test_more_pixels_than_pillow_allows(capsys, monkeypatch):
@@ -198,6 +226,22 @@ def test_notes_name_the_file(capsys):
             ["-i", "a.png", "-o", "out", "--strength", "1.5"],
             "error: argument --strength: expected a number from 0 to 1",
         ),
+        (
+            ["-i", "a.png", "-o", "out", "--exposure", "bright"],
+            "error: argument --exposure: expected auto, published or a number from 0 to 20; got 'bright'",
+        ),
+        (["-i", "a.png", "-o", "out", "--exposure", "-1"], "error: argument --exposure: expected"),
+        (["-i", "a.png", "-o", "out", "--exposure", "20.5"], "error: argument --exposure: expected auto, published or"),
+        (["-i", "a.png", "-o", "out", "--exposure", "nan"], "error: argument --exposure: expected auto, published or"),
+        (
+            ["-i", "a.png", "-o", "out", "--exposure", "3", "--published"],
+            "error: argument --published: not allowed with argument --exposure",
+        ),
+        (
+            ["-i", "a.png", "-o", "out", "--denoise", "2", "--published"],
+            "error: --denoise 2: the published division has no filter; leave one of them out",
+        ),
+        (["-i", "a.png", "-o", "out", "--denoise", "5"], "error: argument --denoise: expected a number from 0 to 4"),
         (["-i", "a.png", "-o", "out", "--tile", "0"], "error: argument -t/--tile: expected a whole number, at least 1"),
         (["-i", "", "-o", "out"], "error: argument -i/--input/--data_path: expected a path; got an empty one"),
         (["-i", "a.png", "-o", ""], "error: argument -o/--output/--save_path: expected a path; got an empty one"),
@@ -270,6 +314,6 @@ def test_as_a_user_runs_it():
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert result.returncode == 1
-    assert result.stdout == "1 of 2 pictures enhanced, in out\n"
+    assert summary_of(result.stdout) == "1 of 2 pictures enhanced, in out\n"
     assert result.stderr == "1 failed:\n  in/broken.png: the file is empty (0 bytes); replace it with a whole copy\n"
     assert files_below("out") == ["deep/a.png"]

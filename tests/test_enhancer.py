@@ -1,11 +1,24 @@
 """The three-line interface: every kind of picture, given back as it came; strength; tiles."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from model import EnhanceNetwork, Enhancer, ImageError, Picture, enhance_image, load_weights, quantize, read_image
+import sci_kernels
+from model import (
+    EnhanceNetwork,
+    Enhancer,
+    ImageError,
+    Picture,
+    enhance_image,
+    fold,
+    load_weights,
+    quantize,
+    read_image,
+)
 from model.enhance import main
 from model.enhancer import tiles
 
@@ -22,7 +35,16 @@ def pixels():
     return np.random.default_rng(1).integers(0, 120, (45, 22, 3), dtype=np.uint8)
 
 
-def bright_pixels(network, pixels) -> np.ndarray:
+def bright_pixels(network, pixels, denoise=1.0) -> np.ndarray:
+    """By the operators' definitions, in double precision."""
+    image, weights = torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255, fold(network)
+    exposure = sci_kernels.exposure(image, weights, impl="reference")
+    options = {"exposure": exposure, "return_gain": True, "impl": "reference"}
+    bright, gain = sci_kernels.enhance(image, weights, **options)
+    return quantize(sci_kernels.denoise(bright, gain, denoise, impl="reference")[0], rounded=True)
+
+
+def published_pixels(network, pixels) -> np.ndarray:
     """By the plain network, in floating point."""
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     return quantize(enhance_image(network, image, impl="plain")[1][0])
@@ -73,16 +95,16 @@ def test_arrays(network, pixels, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("guard", [True, False])
-def test_grey_arrays(pixels, dtype, guard, tmp_path):
+@pytest.mark.parametrize("exposure", ["auto", None])
+def test_grey_arrays(pixels, dtype, exposure, tmp_path):
     """As the command enhances a grey file, and no brightness lost on the way."""
     plane = pixels[..., 0] if dtype == np.uint8 else (pixels[..., 0] / 255).astype(dtype)
-    enhancer, before = Enhancer(device="cpu", guard=guard), plane.copy()
+    enhancer, before = Enhancer(device="cpu", exposure=exposure), plane.copy()
     result = enhancer(plane)
     assert result.dtype == dtype and result.shape == plane.shape and np.array_equal(plane, before)
     Image.fromarray(pixels[..., 0]).save(tmp_path / "a.png")
     command = ["-i", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--device", "cpu"]
-    assert main([*command, *([] if guard else ["--no-guard"])]) == 0
+    assert main([*command, *([] if exposure else ["--published"])]) == 0
     wanted = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert wanted.ndim == 2
     if dtype == np.uint8:
@@ -107,7 +129,7 @@ def test_tensors_and_lists(network, pixels, dtype):
     assert not enhancer(tensor.float().div(255 if dtype == torch.uint8 else 1).requires_grad_()).requires_grad
 
 
-def test_each_image_of_a_batch_is_guarded_by_itself():
+def test_each_image_of_a_batch_has_its_own_exposure():
     batch = torch.stack([torch.full((3, 6, 6), 0.1), torch.full((3, 6, 6), 0.35), torch.full((3, 6, 6), 0.9)])
     enhancer = Enhancer(device="cpu")
     result = enhancer(batch)
@@ -115,14 +137,50 @@ def test_each_image_of_a_batch_is_guarded_by_itself():
     assert all(torch.equal(enhancer(one), bright) for one, bright in zip(batch, result, strict=True))
 
 
-def test_strength(pixels):
-    whole, none = Enhancer(device="cpu")(pixels), Enhancer(device="cpu", strength=0.0)(pixels)
+@pytest.mark.parametrize("exposure", ["auto", 3.0, None])
+def test_strength(pixels, exposure):
+    whole, none = (Enhancer(device="cpu", exposure=exposure, strength=s)(pixels) for s in (1.0, 0.0))
     assert np.array_equal(none, pixels)
-    half = Enhancer(device="cpu", strength=0.5)(pixels)
-    assert np.abs(half - (pixels.astype(float) + whole) / 2).max() <= 0.5
-    # The guard's share of it.
-    grey = np.full((4, 4, 3), 89, np.uint8)
-    assert Enhancer(device="cpu", strength=0.5).picture(Picture(grey)).amount == pytest.approx(0.255, abs=5e-3)
+    half = Enhancer(device="cpu", exposure=exposure, strength=0.5)
+    if exposure is None:
+        assert np.abs(half(pixels) - (pixels.astype(float) + whole) / 2).max() <= 0.5
+    else:
+        full = Enhancer(device="cpu", exposure=exposure).picture(Picture(pixels)).exposure
+        assert half.picture(Picture(pixels)).exposure == pytest.approx(full / 2)
+        assert pixels.mean() + 5 < half(pixels).mean() < whole.mean() - 5
+
+
+def test_the_published_division(network, pixels):
+    result = Enhancer(device="cpu", exposure=None).picture(Picture(pixels))
+    assert same(result.pixels, published_pixels(network, pixels)) and result.exposure is None and not result.left
+    assert result.line == f"brightness {result.before:.2f} to {result.after:.2f}"
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    assert np.array_equal(result.pixels, sci_kernels.enhance(image, fold(network))[0].permute(1, 2, 0))
+
+
+def test_denoising(network, pixels):
+    for strength in (0.0, 0.5, 4.0):
+        result = Enhancer(device="cpu", denoise=strength)(pixels)
+        assert same(result, bright_pixels(network, pixels, strength))
+
+
+def test_values_outside_the_range_are_said_once(pixels):
+    enhancer = Enhancer(device="cpu")
+    with pytest.warns(UserWarning, match=r"image: expected values in \[0, 1\]; got 0 to 119; .* divide values of 0 to"):
+        result = enhancer(pixels.astype(np.float32))
+    assert result.max() <= 119
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        enhancer(pixels.astype(np.float32))
+        Enhancer(device="cpu")((pixels / 255).astype(np.float32))
+
+
+@pytest.mark.parametrize("level, left", [(200, True), (104, True), (101, False), (0, True)])
+def test_what_is_bright_already_or_black_is_left_as_it_was(level, left):
+    array = np.full((8, 8, 3), level, np.uint8)
+    result = Enhancer(device="cpu").picture(Picture(array))
+    assert result.left == left == np.array_equal(result.pixels, array) == (result.exposure == 0)
+    assert result.line.endswith("left as it was") == left
 
 
 def test_half(pixels):
@@ -148,9 +206,13 @@ def test_a_network_of_another_shape_in_tiles(pixels):
     image = torch.from_numpy(pixels).permute(2, 0, 1).double() / 255
     wanted = enhance_image(network, image[None])[1][0]
     for rows in (None, 7):
-        result = Enhancer(network, device="cpu", tile=rows)(image)
-        assert (result - wanted).abs().max() < 1e-12
-        assert same(Enhancer(network, device="cpu", tile=rows)(pixels), quantize(wanted))
+        enhancer = Enhancer(network, device="cpu", tile=rows, exposure=None)
+        assert (enhancer(image) - wanted).abs().max() < 1e-12
+        assert same(enhancer(pixels), quantize(wanted))
+    with pytest.raises(
+        ValueError, match="exposure: cannot be used with these weights, .* has 3 and 5; use exposure=No"
+    ):
+        Enhancer(network, device="cpu")
 
 
 def test_tiles_cover_the_image():
@@ -163,9 +225,11 @@ def test_tiles_cover_the_image():
 def test_sixteen_bits_and_illumination(network):
     deep = np.random.default_rng(2).integers(0, 20000, (9, 8), dtype=np.uint16)
     picture = Picture(np.repeat(deep[..., None], 3, axis=2), grey=True)
-    result = Enhancer(device="cpu").picture(picture, illumination=True)
     illumination, reflectance = enhance_image(network, picture.tensor()[None], impl="plain")
+    result = Enhancer(device="cpu", exposure=None).picture(picture, illumination=True)
     assert same(result.pixels, quantize(reflectance[0])) and same(result.illumination, quantize(illumination[0]))
+    exposed = Enhancer(device="cpu").picture(picture, illumination=True)
+    assert np.array_equal(exposed.illumination, result.illumination) and exposed.after == pytest.approx(0.4, abs=0.02)
 
 
 def test_wrong_arguments_are_named(pixels):
@@ -188,6 +252,11 @@ def test_wrong_arguments_are_named(pixels):
             enhancer(wrong)
     for options, message in (
         ({"strength": 1.5}, "strength: expected"),
+        ({"exposure": "bright"}, "exposure: expected a number from 0 to 20, 'auto' or None; got 'bright'"),
+        ({"exposure": 21}, "exposure: expected a number from 0 to 20"),
+        ({"exposure": float("nan")}, "exposure: expected a number from 0 to 20"),
+        ({"denoise": 5}, "denoise: expected a number from 0 to 4; got 5"),
+        ({"denoise": 1, "exposure": None}, "denoise: the published division has no filter; got 1"),
         ({"tile": 0}, "tile: expected a number of rows"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ import torch
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
+from model import Enhancer  # noqa: E402
 from model.flicker import Steady  # noqa: E402
 from model.video import enhance_video  # noqa: E402
 from tests.videos import enhance as enhance  # noqa: E402  its fixture
@@ -24,6 +25,28 @@ def test_smooth_damps_flicker_and_follows_cuts(enhance):
     for part in (slice(2, 12), slice(14, 24)):
         assert np.abs(np.diff(smooth[part])).max() < np.abs(np.diff(plain[part])).max() / 4
     assert abs(smooth[12] - plain[12]) < 1e-3  # the new scene starts with its own brightness
+
+
+def test_exposures_are_steadied_by_their_logarithm():
+    steady, image = Steady(0.5), torch.from_numpy(scene(1)[0]).permute(2, 0, 1)[None] / 255
+    assert steady.exposure(4.0, image, 0.0) == pytest.approx(4.0)
+    keep = np.exp(-0.04 / 0.5)
+    assert np.log1p(steady.exposure(5.0, image, 0.04)) == pytest.approx(keep * np.log(5) + (1 - keep) * np.log(6))
+    assert steady.exposure(0.0, image, 0.08) == 0.0  # a light switched on is no flicker
+
+
+def test_frames_of_a_flickering_lamp_differ_less_than_they_did():
+    enhancer = Enhancer(device="cpu", denoise=0)
+    still = scene(1)[0] * 1.0
+    frames = [(still * (1 + 0.1 * (-1) ** k)).clip(0, 255).round().astype(np.uint8) for k in range(12)]
+    write("a.mkv", frames)
+    jumps = {}
+    for name, smooth in (("plain.mkv", None), ("smooth.mkv", 0.5)):
+        find = lambda image: float(enhancer.exposures(image))  # noqa: E731
+        enhance_video("a.mkv", name, enhancer.frame, find_exposure=find, smooth=smooth, lossless=True)
+        jumps[name] = np.abs(np.diff(np.log([frame.mean() for frame in pixels(name)]))).max()
+    source = np.abs(np.diff(np.log([frame.mean() for frame in frames]))).max()
+    assert jumps["plain.mkv"] < source / 4 and jumps["smooth.mkv"] < source
 
 
 def test_smooth_keeps_what_does_not_flicker():

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from model import Enhancer, find_images, folder
-from model.folder import Outcome, enhance_files, run_jobs
+from model.folder import Done, Outcome, enhance_files, run_jobs
 from model.images import pixel_count, read_image
 from model.jobs import Job, plan_jobs
 
@@ -39,7 +39,7 @@ class Meter:
         self.lock, self.start, self.begun = threading.Lock(), threading.Barrier(expected), 0
         self.now, self.most, self.threads = 0, 0, set()
 
-    def __call__(self, job: Job) -> tuple[str, ...]:
+    def __call__(self, job: Job) -> Done:
         with self.lock:
             self.begun, self.now = self.begun + 1, self.now + 1
             self.most = max(self.most, self.now)
@@ -49,7 +49,7 @@ class Meter:
             self.start.wait(20)
         with self.lock:
             self.now -= 1
-        return ()
+        return Done()
 
 
 @pytest.mark.parametrize("workers", [2, 4])
@@ -58,7 +58,8 @@ def test_the_files_of_one_by_one(photos, workers):
     enhancer = Enhancer(device="cpu")
     one = enhance_files(plan("one", ext="jpg", illumination=True), enhancer, workers=1)
     several = enhance_files(plan("several", ext="jpg", illumination=True), enhancer, workers=workers)
-    assert one == several == Outcome(9, [])
+    assert one._replace(exposures={}) == several._replace(exposures={}) == Outcome(9, [], left=1)
+    assert list(one.exposures.values()) == list(several.exposures.values())
     assert sorted(os.listdir("one")) == sorted(os.listdir("several")) and len(os.listdir("one")) == 18
     for name in os.listdir("one"):
         with open(f"one/{name}", "rb") as a, open(f"several/{name}", "rb") as b:
@@ -68,12 +69,14 @@ def test_the_files_of_one_by_one(photos, workers):
 def test_failures_and_notes_keep_the_order_of_the_pictures(photos, capsys):
     for name in ("in/1.jpg", "in/5.jpg", "in/8.jpg"):
         open(name, "wb").close()
-    for name in ("in/2.jpg", "in/7.jpg"):
-        Image.new("RGB", (9, 9), (110, 105, 112)).save(name)
+    Image.new("RGB", (9, 9), (110, 105, 112)).save("in/2.jpg")
     outcome = enhance_files(plan("out"), Enhancer(device="cpu"), workers=3)
     assert outcome.done == 6 and outcome.stopped is None
     assert [line.split(":")[0] for line in outcome.failures] == ["in/1.jpg", "in/5.jpg", "in/8.jpg"]
-    assert [line.split(":")[1] for line in capsys.readouterr().err.splitlines()] == [" in/2.jpg", " in/7.jpg"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"in/{k}.jpg" for k in (0, 2, 3, 4, 6, 7)]
+    assert lines[1] == "in/2.jpg: brightness 0.42, left as it was" and outcome.left == 1
+    assert ", exposure " in lines[0]
 
 
 @pytest.mark.parametrize("workers, most, threads", [(1, 1, 4), (2, 2, 2), (3, 3, 1), (None, 4, 1)])
@@ -104,7 +107,7 @@ def test_a_full_disk_ends_the_run_of_several(photos):
         calls.append(job)
         if len(calls) > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return ()
+        return Done()
 
     outcome = run_jobs(plan("out"), work, 2)
     left = 9 - outcome.done - len(outcome.failures)
@@ -121,7 +124,7 @@ def test_threads_leave_the_filters_of_warnings_as_they_were(photos, monkeypatch)
         def work(job):
             for _ in range(5):
                 read_image(job.source)
-            return ()
+            return Done()
 
         assert run_jobs(plan("out"), work, 3) == Outcome(9, [])
         assert warnings.filters == before
@@ -137,6 +140,6 @@ def test_pixels_by_the_header(photos):
 def test_progress_is_in_pictures_a_second(photos, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-    run_jobs(plan("out"), lambda job: (), 2)
+    run_jobs(plan("out"), lambda job: Done(), 2)
     last = capsys.readouterr().err.rstrip().split("\r")[-1]
     assert "9/9 [" in last and "pictures/s]" in last

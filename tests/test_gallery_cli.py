@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 
 from model import gallery_cli
 from model.enhance import main
+from tests.test_enhance import summary_of
 from tests.test_gallery import decode, read
 
 
@@ -30,11 +31,11 @@ def in_tmp_path(tmp_path, monkeypatch):
 def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:
     status = main(["-i", "in", "-o", "out", "--device", "cpu", *arguments])
     captured = capsys.readouterr()
-    return status, captured.out, captured.err.splitlines()
+    return status, summary_of(captured.out), captured.err.splitlines()
 
 
 def test_page_of_a_run(capsys):
-    status, out, lines = run(capsys, "--gallery", "page/index.html")
+    status, out, lines = run(capsys, "--gallery", "page/index.html", "--published")
     assert (status, lines) == (0, [])
     assert out == "3 of 3 pictures enhanced, in out\n3 of them side by side in page/index.html\n"
     page = read(Path("page/index.html"))
@@ -44,6 +45,13 @@ def test_page_of_a_run(capsys):
     after, light, before = (np.asarray(decode(image["src"]), float) / 255 for image in page.find("img")[:3])
     assert light.mean() > before.mean() and np.abs(after * light - before).mean() < 0.02  # R L = image
     assert sorted(os.listdir("out")) == ["a.png", "b.png", "c.png"]
+
+
+def test_exposure_is_shown(capsys):
+    Image.new("RGB", (30, 20), (140, 150, 160)).save("in/c.png")
+    assert run(capsys, "--gallery", "index.html")[0] == 0
+    text = read(Path("index.html")).text
+    assert text.count("mean brightness 19 % to 40 %, exposure ") == 2 and "mean brightness 58 %, left as it was" in text
 
 
 def test_only_what_was_done_is_shown(capsys, monkeypatch):

@@ -14,6 +14,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 from model.enhance import main  # noqa: E402
 from model.folder import Outcome  # noqa: E402
 from model.video import Report  # noqa: E402
+from tests.test_enhance import summary_of  # noqa: E402
 from tests.videos import files, scene, write  # noqa: E402
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 
@@ -25,7 +26,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:
     except SystemExit as stop:
         status = stop.code
     captured = capsys.readouterr()
-    return status, captured.out, captured.err.splitlines()
+    return status, summary_of(captured.out), captured.err.splitlines()
 
 
 def test_the_command(capsys):
@@ -78,7 +79,7 @@ def test_the_command(capsys):
             "error: --illumination, --gallery: are for pictures, and the inputs are",
         ),
         ("-i p.png -o out --smooth", 2, "error: --smooth: is for videos, and no input is one; leave it out"),
-        ("-i a.mp4 -o out.mp4 --smooth 0", 2, "error: argument --smooth: expected seconds, more than 0; got '0'"),
+        ("-i a.mp4 -o out.mp4 --smooth -1", 2, "error: argument --smooth: expected seconds, or 0 for none; got '-1'"),
     ],
 )
 def test_mistakes_end_in_one_line(capsys, arguments, status, line):

@@ -1,5 +1,7 @@
 """Measure enhanced pictures: `python -m train.evaluate --pred DIR [--truth DIR] [--input DIR] [--csv FILE] [--niqe]`.
 
+Without `--pred`, the pictures of `--input` are enhanced first, by `--weights` and as `python -m model.enhance` would.
+
 PSNR and SSIM need the bright photographs, LOE the dark ones; DE and EME neither. The definitions stand in
 `train.metrics`. Pictures of two folders belong together by their path without its extension.
 """
@@ -16,9 +18,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from model import exposure_cli
+from model.enhancer import Enhancer
 from model.files import write_atomically
 from model.images import ImageError, read_image
 from model.search import find_images
+from model.weights import DEFAULT_WEIGHTS, WeightsError
 
 from . import metrics
 from .errors import TrainError
@@ -26,29 +31,36 @@ from .errors import TrainError
 Row = dict[str, float]
 
 
-def evaluate(pred: str, truth: str | None = None, input: str | None = None, niqe: bool = False) -> dict[str, Row]:
-    """The measures of every picture in `pred`, by the name of its file.
+def evaluate(
+    pred: str | None = None,
+    truth: str | None = None,
+    input: str | None = None,
+    niqe: bool = False,
+    enhancer: Enhancer | None = None,
+) -> dict[str, Row]:
+    """The measures of every picture in `pred`, or of what `enhancer` makes of those in `input`, by the name of its file.
 
     Raises:
         TrainError, ImageError: a picture without its partner, of another size, too small or unreadable; a folder that
             is missing; a library that is not installed.
     """
-    pictures = _by_stem("--pred", pred)
+    of = input if enhancer else pred
+    pictures = _by_stem("--input" if enhancer else "--pred", of)
     partners = {"--truth": truth, "--input": input}
-    partners = {flag: _partners(flag, folder, pictures, pred) for flag, folder in partners.items() if folder}
+    partners = {flag: _partners(flag, folder, pictures, of) for flag, folder in partners.items() if folder}
     if truth:
         _need("skimage", "--truth", "scikit-image", "evaluate")
     score = _niqe() if niqe else None
     rows = {}
     for stem, file in tqdm(pictures.items(), unit="picture", leave=False, disable=not sys.stderr.isatty()):
         found = {flag: files[stem] for flag, files in partners.items()}
-        rows[file.relative_to(pred).as_posix()] = _measure(file, found, score)
+        rows[file.relative_to(pred).as_posix()] = _measure(file, found, score, enhancer)
     return rows
 
 
-def _measure(file: Path, partners: dict[str, Path], niqe: Callable | None) -> Row:
+def _measure(file: Path, partners: dict[str, Path], niqe: Callable | None, enhancer: Enhancer | None) -> Row:
     """The row of one picture."""
-    picture = _pixels(file)
+    picture = enhancer.picture(read_image(file)).pixels if enhancer else _pixels(file)
     smallest = metrics.SSIM_SIDE if "--truth" in partners else metrics.EME_BLOCK
     if min(picture.shape[:2]) < smallest:
         raise TrainError(f"{file}: expected sides of {smallest} pixels or more; got {_size(picture)}; take it out")
@@ -183,22 +195,35 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
     parser = _Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--pred", metavar="DIR", required=True, help="the enhanced pictures, searched recursively")
+    parser.add_argument("--pred", metavar="DIR", help="the enhanced pictures, searched recursively")
     parser.add_argument("--truth", metavar="DIR", help="the bright photographs: PSNR and SSIM")
     parser.add_argument("--input", metavar="DIR", help="the dark photographs: LOE")
     parser.add_argument("--niqe", action="store_true", help="NIQE as well; needs pyiqa (pip install '.[niqe]')")
     parser.add_argument("--csv", metavar="FILE", help="write the numbers there, whole or not at all")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        default=DEFAULT_WEIGHTS,
+        help="without --pred: what enhances --input (default: those that come with the program)",
+    )
+    exposure_cli.add_options(parser)
     options = parser.parse_args(argv)
+    exposure_cli.settle(parser, options)
+    if not options.pred and not options.input:
+        parser.error("expected --pred, or --input to be enhanced")
     try:
+        enhancer = None
+        if not options.pred:
+            enhancer = Enhancer(options.weights, exposure=options.exposure, denoise=options.denoise)
         if options.csv and not Path(options.csv).absolute().parent.is_dir():
             raise TrainError(
                 f"--csv: expected a file in a folder that exists; got {options.csv}; make the folder first"
             )
-        rows = evaluate(options.pred, options.truth, options.input, options.niqe)
+        rows = evaluate(options.pred, options.truth, options.input, options.niqe, enhancer)
         print(to_table(rows), flush=True)
         if options.csv:
             write_atomically(options.csv, to_csv(rows).encode())
-    except (TrainError, ImageError) as error:
+    except (TrainError, ImageError, WeightsError) as error:
         _say(f"error: {error}")
         return 1
     except OSError as error:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import sci_kernels
 from model.files import write_atomically
+from model.fold import fold
 from model.images import quantize, write_image
 from model.networks import enhance_image
 
@@ -77,7 +79,8 @@ class Report:
         return loss
 
     def samples(self, model: nn.Module, images: list[tuple[str, Tensor]], epoch: int, step: int) -> None:
-        """Enhance a few photographs: PNG files; for TensorBoard, input | illumination | enhanced and their tone."""
+        """Enhance a few photographs: PNG files of what `model.enhance` would make of them, and for TensorBoard input |
+        illumination | published division | those. The tone is that of the division, which training alone changes."""
         enhanced = []
         for name, image in images:
             illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image, impl="plain"))
@@ -85,8 +88,9 @@ class Report:
             file = name if name.lower().endswith(".png") else f"{name}.png"
             target = self.out / SAMPLES / f"epoch_{epoch:04d}" / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_image(target, quantize(reflectance))
-            strip = torch.cat([image[0].float().cpu(), illumination, reflectance], dim=2)
+            exposed = _exposed(model, image.float()).cpu()
+            write_image(target, quantize(exposed, rounded=True))
+            strip = torch.cat([image[0].float().cpu(), illumination, reflectance, exposed], dim=2)
             self._log("add_image", f"samples/{name}", strip, step)
             enhanced.append(reflectance)
         self._tones = tone([image[0].cpu() for _, image in images]), tone(enhanced)
@@ -123,6 +127,14 @@ class Report:
         except OSError as error:
             self._board = None
             print(f"train: warning: the TensorBoard log of {self.out} ends here: {error}", file=sys.stderr)
+
+
+def _exposed(model: nn.Module, image: Tensor) -> Tensor:
+    """`(3, H, W)` as `model.enhance` would write it; by plain operators, as weights in training are compiled by none."""
+    weights = fold(model)
+    exposure = sci_kernels.exposure(image, weights, impl="blocked")
+    bright, gain = sci_kernels.enhance(image, weights, exposure=exposure, return_gain=True, impl="blocked")
+    return torch.where(exposure.view(-1, 1, 1, 1) == 0, image, sci_kernels.denoise(bright, gain, impl="blocked"))[0]
 
 
 def preview(image: Tensor) -> Tensor:
