@@ -56,5 +56,5 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
         # exp2: PyTorch's exp takes up to thirty times as long where its result is tiny.
         weight.mul_(scale[here]).sub_((dy * dy + dx * dx) * _NEARNESS).exp2_()
         weights[here].add_(weight)
-        total[:, *here].addcmul_(weight, there)
+        total[(slice(None), *here)].addcmul_(weight, there)
     return total.div_(weights)

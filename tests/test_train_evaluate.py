@@ -215,3 +215,20 @@ def test_niqe_is_asked_for_as_pyiqa_documents(command, monkeypatch):
 
 def test_infinite_psnr_in_the_csv():
     assert to_csv({"a,b.png": {"PSNR": math.inf, "DE": 0.1}}) == 'name,PSNR,DE\n"a,b.png",inf,0.1\n'
+
+
+def test_pictures_are_enhanced_where_none_are_given(tmp_path, capsys):
+    for folder in ("dark", "bright"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(noise(size=(24, 24)) // 8).save(tmp_path / "dark" / "a.png")
+    Image.fromarray(noise(size=(24, 24))).save(tmp_path / "bright" / "a.png")
+    command = ["--input", str(tmp_path / "dark"), "--truth", str(tmp_path / "bright")]
+    scores = {}
+    for way in ("auto", "published"):
+        assert main([*command, "--exposure", way, "--csv", str(tmp_path / f"{way}.csv")]) == 0
+        scores[way] = float(next(csv.DictReader(open(tmp_path / f"{way}.csv")))["PSNR"])
+    assert scores["auto"] > scores["published"] + 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--truth", str(tmp_path / "bright")])
+    assert "expected --pred, or --input to be enhanced" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def evaluate(
     niqe: bool = False,
     enhancer: Enhancer | None = None,
 ) -> dict[str, Row]:
-    """The measures of every picture in `pred`, or of what `enhancer` makes of those in `input`, by the name of its file.
+    """The measures of every picture in `pred`, or of what `enhancer` makes of `input`, by the name of its file.
 
     Raises:
         TrainError, ImageError: a picture without its partner, of another size, too small or unreadable; a folder that
