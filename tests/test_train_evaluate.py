@@ -226,7 +226,8 @@ def test_pictures_are_enhanced_where_none_are_given(tmp_path, capsys):
     scores = {}
     for way in ("auto", "published"):
         assert main([*command, "--exposure", way, "--csv", str(tmp_path / f"{way}.csv")]) == 0
-        scores[way] = float(next(csv.DictReader(open(tmp_path / f"{way}.csv")))["PSNR"])
+        with open(tmp_path / f"{way}.csv", newline="") as file:
+            scores[way] = float(next(csv.DictReader(file))["PSNR"])
     assert scores["auto"] > scores["published"] + 1
     capsys.readouterr()
     with pytest.raises(SystemExit):

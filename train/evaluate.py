@@ -54,7 +54,7 @@ def evaluate(
     rows = {}
     for stem, file in tqdm(pictures.items(), unit="picture", leave=False, disable=not sys.stderr.isatty()):
         found = {flag: files[stem] for flag, files in partners.items()}
-        rows[file.relative_to(pred).as_posix()] = _measure(file, found, score, enhancer)
+        rows[file.relative_to(of).as_posix()] = _measure(file, found, score, enhancer)
     return rows
 
 

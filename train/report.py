@@ -130,7 +130,7 @@ class Report:
 
 
 def _exposed(model: nn.Module, image: Tensor) -> Tensor:
-    """`(3, H, W)` as `model.enhance` would write it, by plain operators: weights in training are not worth compiling."""
+    """`(3, H, W)` as `model.enhance` would write it; by plain operators, which are not compiled for each weights."""
     weights = fold(model)
     exposure = sci_kernels.exposure(image, weights, impl="blocked")
     bright, gain = sci_kernels.enhance(image, weights, exposure=exposure, return_gain=True, impl="blocked")
