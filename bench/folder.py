@@ -109,7 +109,7 @@ class _Case:
     def coding(self) -> None:
         """Raises RuntimeError if a file could not be read or written."""
 
-        def work(job: Job) -> tuple[str, ...]:
+        def work(job: Job) -> Done:
             self._write(job, read_image(job.source))
             return Done()
 
