@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "train on low-light photographs, enhance them, show them",
     "environments": "the core tests in whole environments, from the oldest releases supported to the newest",
     "enhance": "one picture enhanced by every provider",
+    "exposing": "what exposing a picture costs beside the published division, and the filter beside OpenCV's",
     "figures": "measure every figure the project promises, beside its bound",
     "gain": "what the official code's training step gains, change by change",
     "gpu": "what only a GPU can show, in stages: parity, speed, tests, memory checks, ncu",
@@ -43,6 +44,8 @@ def main() -> int:
         from .demo import main as run
     elif command == "environments":
         from .environments import main as run
+    elif command == "exposing":
+        from .exposing import main as run
     elif command == "figures":
         from .figures import main as run
     elif command == "gain":

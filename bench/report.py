@@ -79,6 +79,10 @@ One training step of three stages, in one run, all from the same weights; a way 
 from the official one's would not be timed. Memory is the peak beyond network and picture. The convolutions, the same in
 all ways, are most of what the last two take: the better a processor is at them, the larger the ratios
 ([bench/NOTES.md](bench/NOTES.md))."""
+_EXPOSING = """\
+One uint8 picture of a dark scene, with the default weights: the published division, the same pass with an exposure, that
+with the gain written as well, and the filter that takes it, beside OpenCV's bilateral filter of the same width. Finding
+the exposure is of 4000x3000 pixels. Each was compared with its definition in float64 before."""
 _NOTES = """\
 `make bench` times the same operations under pytest-benchmark and saves each run, with parity and GB/s beside the times;
 `pytest-benchmark compare` then shows what became slower between two commits. What was tried on the kernels, with its
@@ -97,7 +101,8 @@ def section(sources: list[Source], pictures: dict[Path, list[Path]]) -> str:
     blocks = [_INTRODUCTION, _FIGURES, *_figures([source for source in sources if source.kind == "figures"])]
     gains = [source for source in sources if source.kind == "gain"]
     blocks += ["### In the official code's own script", *_gains(gains)]
-    blocks += ["### On a CPU", _PROVIDERS, *_operations(on_cpu, pictures), *_folders(on_cpu)]
+    exposing = [source for source in sources if source.kind == "exposing"]
+    blocks += ["### On a CPU", _PROVIDERS, *_operations(on_cpu, pictures), *_exposing(exposing), *_folders(on_cpu)]
     gpu = [_GPU, *_bounds(on_gpu), *_operations(on_gpu, pictures), *_folders(on_gpu)] if on_gpu else [_NO_GPU]
     blocks += ["### On a GPU", *gpu]
     blocks += _kernels([source for source in sources if source.kind == "kernels"], on_gpu, pictures)
@@ -127,6 +132,15 @@ def _gains(sources: list[Source]) -> Iterator[str]:
             for losses, value in source.content["accelerate_seconds"].items()
         )
         yield f"`accelerate` itself takes, for a network of 50 modules, {seconds} (bound: 1 s)."
+
+
+def _exposing(sources: list[Source]) -> Iterator[str]:
+    """Exposure and the filter against noise."""
+    yield "#### Exposure and noise"
+    yield _EXPOSING if sources else "Not measured: no file of `python -m bench exposing`."
+    for source in sources:
+        yield _origin(source)
+        yield tables.exposing_table(source.rows)
 
 
 def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iterator[str]:

@@ -122,6 +122,27 @@ def gain_table(rows: list[dict]) -> str:
     return markdown(["a training step by", "time", "faster", "memory", "must"], lines)
 
 
+_CALLS = {
+    "division": "the published division",
+    "exposure": "with an exposure",
+    "with gain": "with an exposure, and the gain written",
+    "denoise": "`denoise`",
+    "bilateralFilter": "OpenCV's `bilateralFilter(5, ...)`",
+    "finding": "finding the exposure, one thread",
+}
+
+
+def exposing_table(rows: list[dict]) -> str:
+    """Each call beside what it may take."""
+    lines = []
+    for row in rows:
+        name, must = f"{_CALLS[row['call']]}, {row['width']}x{row['height']}", row["must"]
+        missed = "**missed:** " if must and row["status"] == "ok" and row["ms"]["median"] > must else ""
+        time = f"{missed}{_timing(row)}" if row["status"] == "ok" else _reason(row)
+        lines.append([name, time, f"<= {must:.1f} ms" if must else "no bound"])
+    return markdown(["call", "time", "must"], lines)
+
+
 def folder_table(rows: list[dict]) -> str:
     """Pictures a second of the command, and of decoding and encoding alone."""
     lines = []
