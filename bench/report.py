@@ -80,9 +80,9 @@ from the official one's would not be timed. Memory is the peak beyond network an
 all ways, are most of what the last two take: the better a processor is at them, the larger the ratios
 ([bench/NOTES.md](bench/NOTES.md))."""
 _EXPOSING = """\
-One uint8 picture of a dark scene, with the default weights: the published division, the same pass with an exposure, that
-with the gain written as well, and the filter that takes it, beside OpenCV's bilateral filter of the same width. Finding
-the exposure is of 4000x3000 pixels. Each was compared with its definition in float64 before."""
+One uint8 picture of a dark scene, with the default weights: the published division, the same pass with an exposure,
+that with the gain written as well, and the filter that takes it, beside OpenCV's bilateral filter of the same width.
+Finding the exposure is of 4000x3000 pixels. Each was compared with its definition in float64 before."""
 _NOTES = """\
 `make bench` times the same operations under pytest-benchmark and saves each run, with parity and GB/s beside the times;
 `pytest-benchmark compare` then shows what became slower between two commits. What was tried on the kernels, with its

@@ -206,7 +206,10 @@ def find_exposure(image: Tensor, illumination: Tensor, target: float, black: flo
         now = c[:, None].to(x.dtype)
         q = (m * now + s).reciprocal()
         f, slope = _mean((luma * now + weighted) * q), _mean(rest * q * q)
-        c = torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
+        before, c = c, torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
+        # Where looking costs nothing: further steps would change no bit.
+        if c.device.type == "cpu" and not torch.compiler.is_compiling() and torch.equal(c, before):
+            break
     # Comparisons with NaN are false: what is not finite is left as it is.
     return torch.where((mean > 0) & (mean < target) & (c < torch.inf), c, 0.0).to(x.dtype)
 
