@@ -72,7 +72,7 @@ def _enhance_pictures(jobs: list[Job], enhancer: Enhancer, args: argparse.Namesp
         allow_pixels(args.max_pixels)
     with gallery_cli.with_maps(jobs, args) as mapped:
         outcome = enhance_files(mapped, enhancer, args.overwrite, args.workers)
-        left = f", {outcome.left} of them left as they were" if outcome.left else ""
+        left = f", {outcome.left} of them left as {'it was' if outcome.left == 1 else 'they were'}" * (outcome.left > 0)
         print(f"{outcome.done} of {len(jobs)} pictures enhanced{left}, in {args.output}")
         no_page = gallery_cli.write(mapped, outcome, args)
     if outcome.failures:

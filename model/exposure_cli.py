@@ -23,8 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         type=_exposure,
         metavar="auto|C|published",
-        help="auto: as bright as a well exposed photograph, which is left alone; C, from 0 to 20: that much; "
-        "published: the official division (default: auto)",
+        help="auto: dark pictures become as bright as well exposed ones, others are left as they are; C, from 0 to 20: "
+        "that much; published: the official division (default: auto)",
     )
     ways.add_argument(
         "--published", dest="exposure", action="store_const", const=PUBLISHED, help="the same as --exposure published"

@@ -113,7 +113,7 @@ def test_brightness_is_said_and_bright_pictures_are_left_alone(capsys):
     dark, bright, summary = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"dark.png: brightness 0.\d\d to 0.[34]\d, exposure \d+.\d\d", dark)
     assert bright == "bright.png: brightness 0.42, left as it was"
-    assert summary == "2 of 2 pictures enhanced, 1 of them left as they were, in out"
+    assert summary == "2 of 2 pictures enhanced, 1 of them left as it was, in out"
     assert np.array_equal(read_image("out/bright.png").pixels, read_image("bright.png").pixels)
     more = ("-i", "bright.png", "-o", "more", "--exposure", "2.5")
     assert run(capsys, *more) == (0, "1 of 1 pictures enhanced, in more\n", [])
