@@ -12,8 +12,9 @@ def enhance(
     image: Tensor, weights: Tensor, illumination: bool, impl: str, exposure: Tensor | None, gain: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Result, illumination and gain, empty tensors where those are not wanted."""
-    refuse_other_derivatives(image)
-    call = _enhance_pass if unwatched(image) else _enhance
+    tensors = [image] if exposure is None else [image, exposure]
+    refuse_other_derivatives(*tensors)
+    call = _enhance_pass if unwatched(*tensors) else _enhance
     return call(image, weights, illumination, impl, exposure, gain)
 
 

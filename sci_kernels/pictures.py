@@ -78,7 +78,7 @@ def enhance(
         black = 1.0 if exposure is None else constants_of(weights.packed)[1]
         result, light, gain = reference.enhance(image, weights.packed, exposure, black)
     else:
-        _refuse_gradient("enhance", image)
+        _refuse_gradient("enhance", image=image, exposure=exposure)
         result, light, gain = picture_ops.enhance(
             image, weights.packed, return_illumination, impl, exposure, return_gain
         )
@@ -153,7 +153,7 @@ def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "
     if not 0.0 <= strength <= _MOST_DENOISING:
         raise ValueError(f"strength: expected a number from 0 to {_MOST_DENOISING:g}; got {strength}")
     impl = resolve_impl(impl, image)
-    _refuse_gradient("denoise", image, gain)
+    _refuse_gradient("denoise", image=image, gain=gain)
     with torch.no_grad():
         if strength == 0.0:
             return image.clone()
@@ -189,16 +189,17 @@ def _as_tensor(exposure: float | Tensor, image: Tensor) -> Tensor:
                 f"exposure: expected one number an image, shape {(image.shape[0],)}; got {tuple(exposure.shape)}"
             )
         check_device("exposure", exposure, "image", image)
-        return exposure.detach().to(dtype)
+        return exposure.to(dtype)
     check_number("exposure", exposure)
     if not 0.0 <= exposure <= MAX_EXPOSURE:
         raise ValueError(f"exposure: expected a number from 0 to {MAX_EXPOSURE:g}; got {exposure}")
     return torch.full((image.shape[0],), float(exposure), dtype=dtype, device=image.device)
 
 
-def _refuse_gradient(name: str, *tensors: Tensor) -> None:
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        raise RuntimeError(
-            f"image: requires a gradient, which {name} has not; use torch.no_grad(), image.detach(), or "
-            "impl='reference'"
-        )
+def _refuse_gradient(function: str, **tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad:
+            raise RuntimeError(
+                f"{name}: requires a gradient, which {function} has not; use torch.no_grad(), {name}.detach(), or "
+                "impl='reference'"
+            )
