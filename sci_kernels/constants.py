@@ -37,7 +37,7 @@ ENHANCE_RADIUS = 3  # of a pixel's influence: three 3x3 convolutions, one after 
 # Exposure, see `sci_kernels.enhance` and `sci_kernels.exposure`.
 LUMA = (0.299, 0.587, 0.114)
 TARGET = 0.40  # mean luma, of 1: that of normally exposed photographs begins there
-HIGHLIGHTS = 3.0  # a picture's highlights come out at (3 + h) / 4 of white at most
+HIGHLIGHTS = 3.0  # a picture's highlights come out at (6 + h) / 7 of white at most
 NORM = 8  # of the norm that says where highlights lie: a smooth percentile
 MAX_EXPOSURE = 20.0  # beyond it noise grows, and structure does not
 FADE = 0.02  # of the color, per unit of exposure, toward grey

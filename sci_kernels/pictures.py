@@ -91,7 +91,7 @@ def exposure(image: Tensor, weights: EnhanceWeights, target: float = TARGET, *, 
 
         c = 0      where mean(l) >= target: such an image is bright already; also where it is black, or not finite
         c          in (0, cap] with mean(l (c + s) / (c m + s)) = target, else
-        c = cap    min(20, 3 / h), h = max(1e-3, mean(m^8)^(1/8)): highlights stay below (3 + h) / 4 of white
+        c = cap    min(20, 3 / h), h = max(1e-3, mean(m^8)^(1/8)): highlights stay below (6 + h) / 7 of white
 
     l, m and s are those of `enhance`; the means are over every k-th pixel of every k-th row, k = max(1, max(H, W) //
     256), for which the network is run by themselves. Of a photograph, that c is within a few percent of the one from

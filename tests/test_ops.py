@@ -63,6 +63,7 @@ def test_opcheck(fused, name):
     x, y = pair(device)
     a, b, one = x.detach(), y.detach(), torch.ones((), device=device)
     options = (0.5, "reference", 1.5, 1.0, impl)
+    weights = torch.linspace(-0.3, 0.3, 252, dtype=torch.float64).view(3, 3, 28)
     arguments = {
         "illumination_loss_fwd": [
             (x, y, *options, True, True),
@@ -78,10 +79,12 @@ def test_opcheck(fused, name):
         "retinex_fwd": [(x, y, y, impl)],
         "retinex_bwd": [(a, b, a, b, b, impl)],
         "enhance": [
-            (image, torch.linspace(-0.3, 0.3, 252, dtype=torch.float64).view(3, 3, 28), light, impl)
-            for image in (a, (a * 255).byte())
-            for light in (True, False)
+            (a, weights, True, impl),
+            ((a * 255).byte(), weights, False, impl),
+            (a, weights, True, impl, one[None], True),
+            ((a * 255).byte(), weights, False, impl, one[None], False),
         ],
+        "exposure": [(0.5 * a, weights, 0.4, impl)],
     }
     for case in arguments[name]:
         torch.library.opcheck(getattr(torch.ops.sci, name).default, case)

@@ -139,6 +139,8 @@ def test_approximate_instructions_are_as_far_off_as_they_may_be():
     for function, exact, ulps in (
         (arithmetic.exp2, np.exp2(x.astype(np.float64)), 2),
         (arithmetic.reciprocal, 1 / x.astype(np.float64), 1),
+        (arithmetic.root, np.sqrt(x.astype(np.float64)), 1),
+        (lambda x: arithmetic.ratio(x, x[::-1]), x.astype(np.float64) / x[::-1], 2),
     ):
         error = np.abs(function(x) - exact) / np.spacing(exact.astype(np.float32))
         assert ulps - 0.1 < error.max() <= ulps + 0.5

@@ -231,7 +231,8 @@ def _store(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["H", "W", "march"])
+# Exposures may be a view of those of other images: their address is not worth a compilation of its own.
+@triton.jit(do_not_specialize=["exposure_ptr", "H", "W", "march"])
 def _enhance_kernel(
     x_ptr,
     result_ptr,

@@ -117,6 +117,16 @@ def reciprocal(x: np.ndarray) -> np.ndarray:
     return off(1.0 / flush(x).astype(np.float64), x, 1)
 
 
+def root(x: np.ndarray) -> np.ndarray:
+    """sqrt.approx.ftz.f32, as far off as its specification permits."""
+    return off(np.sqrt(flush(x).astype(np.float64)), x, 1)
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """div.full.f32, as far off as its specification permits, for results that are not subnormal."""
+    return off(a.astype(np.float64) / b, a, 2)
+
+
 def quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Between integers, towards 0."""
     return ((a - np.fmod(a, b)) // b).astype(a.dtype)

@@ -21,7 +21,7 @@ _PURE = {
     "sub.F": np.subtract, "sub.rn.F": np.subtract, "sub.I": np.subtract,
     "mul.F": np.multiply, "mul.rn.F": np.multiply, "mul.lo.I": np.multiply,
     "mad.lo.I": lambda a, b, c: a * b + c,
-    "fma.rn.F": arithmetic.fma, "div.rn.F": np.divide,
+    "fma.rn.F": arithmetic.fma, "div.rn.F": np.divide, "div.full.F": arithmetic.ratio,
     "neg.F": np.negative, "neg.I": np.negative, "abs.F": np.abs, "abs.I": np.abs,
     "abs.ftz.F": lambda x: arithmetic.flush(np.abs(x)),
     "min.F": lambda a, b: extreme(a, b, False, False), "min.NaN.F": lambda a, b: extreme(a, b, False, True),
@@ -33,12 +33,14 @@ _PURE = {
     "shl.B": lambda a, by: shift(a, by, True), "shr.B": lambda a, by: shift(a, by, False),
     "shr.I": lambda a, by: shift(a, by, False), "bfe.I": arithmetic.bit_field,
     "ex2.approx.ftz.F": arithmetic.exp2, "rcp.approx.ftz.F": arithmetic.reciprocal,
+    "sqrt.approx.ftz.F": arithmetic.root,
 }  # fmt: skip
 for _kind in "FIBP":
     _PURE[f"selp.{_kind}"] = lambda a, b, p: np.where(p, a, b)
     _PURE[f"mov.{_kind}"] = lambda x: x
 _SOURCES = {"shl": ("T", "u32"), "shr": ("T", "u32"), "bfe": ("T", "u32", "u32"), "selp": ("T", "T", "pred")}
-_SINGLE = {"abs.ftz", "min.NaN.xorsign.abs", "ex2.approx.ftz", "rcp.approx.ftz"}  # for f32 alone
+# For f32 alone.
+_SINGLE = {"abs.ftz", "min.NaN.xorsign.abs", "ex2.approx.ftz", "rcp.approx.ftz", "sqrt.approx.ftz", "div.full"}
 
 
 class Builder:
