@@ -70,7 +70,7 @@ def export(
         otherwise from `sci_kernels` with impl="reference".
 
     Raises:
-        ValueError: `exposure` or `denoise` is out of range, or both are given where there is no filter.
+        ValueError: `exposure` or `denoise` is out of range, or a filter is asked for with the published division.
         ExportError: a value differs by more than 1e-5 or is NaN; packages for ONNX are missing; another extension.
         WeightsError, ImageError: the weights or the picture cannot be read.
         OSError: the file cannot be written.

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 import sci_kernels
 from sci_kernels import reference
-from sci_kernels.constants import MAX_EXPOSURE, NOISE, OFFSETS, RADIUS, REACH, SAMPLES, TARGET
+from sci_kernels.constants import MAX_EXPOSURE, OFFSETS, RADIUS, REACH, SAMPLES, TARGET
 from sci_kernels.enhance_weights import constants_of
 
+from .enhancer import MOST_DENOISING
 from .fold import fold
 from .networks import EnhanceNetwork
 from .weights import DEFAULT_WEIGHTS, load_weights
 
-_MOST_DENOISING = 4.0
 _FAR = 1e3  # from every color: exp(-d^2 / (2 sigma^2)) is 0 for every sigma there is, 1.64 at most
 
 
@@ -35,7 +35,7 @@ def checked_rule(exposure: float | str, denoise: float | None) -> tuple[float | 
         return exposure, None
     if exposure != "auto":
         exposure = _number("exposure", exposure, MAX_EXPOSURE, "auto, published or a number")
-    return exposure, _number("denoise", 1.0 if denoise is None else denoise, _MOST_DENOISING)
+    return exposure, _number("denoise", 1.0 if denoise is None else denoise, MOST_DENOISING)
 
 
 def graph(weights: Path = DEFAULT_WEIGHTS, exposure: float | str = "auto", denoise: float | None = None) -> nn.Module:
@@ -151,7 +151,7 @@ def _denoise(y: Tensor, gain: Tensor, strength: float) -> Tensor:
     """`reference.denoise` of what is in [0, 1]."""
     height, width = y.shape[-2:]
     padded = nn.functional.pad(y, [RADIUS] * 4, value=_FAR)
-    scale = -0.5 / (NOISE * strength * gain).square()
+    scale = reference.falloff(strength) / gain.square()
     total, weights = y, torch.ones_like(scale)
     rows = {dy: padded.narrow(-2, RADIUS + dy, height) for dy in range(-RADIUS, RADIUS + 1)}
     for dy, dx in OFFSETS:
