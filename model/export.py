@@ -1,6 +1,6 @@
 """The network for other runtimes: `python -m model.export --format onnx|torch|official -o FILE`.
 
-What is written is run first, on a photograph, and compared with the plain network; a file that differs is not kept.
+What is written is run first, on a photograph, and compared with the network here; a file that differs is not kept.
 For the official code it is the weights alone: they are read back first, and compared bit for bit.
 Exit status: 0 written, 1 the comparison failed, 2 a mistake in the arguments.
 """
@@ -18,20 +18,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import sci_kernels
 
+from .export_graph import Exposed, Published, checked_rule, graph
 from .files import write_atomically
 from .images import ImageError, read_image
-from .networks import EnhanceNetwork
-from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, official_state, to_pt
+from .weights import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
 
-BOUND = 1e-5  # on the difference of any value, between the file and the plain network
+BOUND = 1e-5  # on the difference of any value, between the file and the network here
 EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt"}
 PICTURE = Path(__file__).resolve().parent.parent / "bench" / "pictures" / "before-after.jpg"
 _NOTES = "sci-kernels.json"  # of a torch export: the metadata, beside the program
 
+Network = Published | Exposed
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -39,54 +40,49 @@ class ExportError(Exception):
     """Something that keeps the export from being written; one line."""
 
 
-class Enhance(nn.Module):
-    """Eval mode of the plain network, of PyTorch's own operators alone: image to (reflectance, illumination).
-
-    Args:
-        weights: as for `load_weights`.
-    """
-
-    def __init__(self, weights: Path = DEFAULT_WEIGHTS):
-        super().__init__()
-        self.enhance = EnhanceNetwork(impl="reference")
-        load_weights(self.enhance, weights)
-        self.eval().requires_grad_(False)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        illumination, reflectance = self.enhance(image)
-        return reflectance, illumination
-
-
 def export(
-    format: str, path: str | Path, weights: str | Path = DEFAULT_WEIGHTS, picture: str | Path = PICTURE
+    format: str,
+    path: str | Path,
+    weights: str | Path = DEFAULT_WEIGHTS,
+    picture: str | Path = PICTURE,
+    exposure: float | str = "auto",
+    denoise: float | None = None,
 ) -> dict[str, float]:
     """Write the network for another runtime, once what is to be written has proven itself on a picture.
 
     The input is `image`, float32 `(batch, 3, height, width)`, RGB in [0, 1], every size of it free; the outputs are
-    `reflectance` (the bright picture) and `illumination`, of the same shape. Metadata: the version of this project, and
-    name and SHA-256 of the weights.
+    `result` (the bright picture) and `illumination`, of the same shape; the former is called `reflectance` where it is
+    the published division. Metadata: the version of this project, name and SHA-256 of the weights, `exposure`, with
+    `target` where it is found inside, and `denoise`.
 
     Args:
         format: "onnx", run in ONNX Runtime, or "torch", a program of `torch.export`, run as it is loaded again.
         path: the file, .onnx or .pt2; it appears whole or not at all and replaces an older one.
         weights: as for `load_weights`.
         picture: compared at its own size, and as a batch of two smaller pieces with odd sides.
+        exposure: "auto", found inside, for each image of a batch by itself, as by `sci_kernels.exposure`; a number from
+            0 to 20; or "published", the division of the published method.
+        denoise: strength of the filter of `sci_kernels.denoise` on the result, 0 to 4; 0 leaves it out. By default 1;
+            the published division has none.
 
     Returns:
-        The largest difference from the plain network for each shape compared.
+        The largest difference for each shape compared: from the plain network where it is the published division, and
+        otherwise from `sci_kernels` with impl="reference".
 
     Raises:
+        ValueError: `exposure` or `denoise` is out of range, or a filter is asked for with the published division.
         ExportError: a value differs by more than 1e-5 or is NaN; packages for ONNX are missing; another extension.
         WeightsError, ImageError: the weights or the picture cannot be read.
         OSError: the file cannot be written.
     """
     path, weights = Path(path), Path(weights)
     _check_extension(format, path)
-    network, image = Enhance(weights), read_image(picture).tensor()[None]
+    network, image = graph(weights, exposure, denoise), read_image(picture).tensor()[None]
     metadata = {
         "sci_kernels": sci_kernels.__version__,
         "weights": weights.name,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        **network.metadata,
     }
     build, load = {"onnx": (_build_onnx, _load_onnx), "torch": (_build_torch, _load_torch)}[format]
     data = build(network, metadata)
@@ -156,7 +152,7 @@ def _write(args: argparse.Namespace) -> list[str]:
     """Write the file; returns what was compared, a line each."""
     if args.format == "official":
         return [f"{export_official(args.output, args.weights)} entries, read back: the same to the bit"]
-    differences = export(args.format, args.output, args.weights, args.image)
+    differences = export(args.format, args.output, args.weights, args.image, args.exposure, args.denoise)
     return [
         f"{shape}: differs from the network by at most {difference:.1e} (allowed: {BOUND:.0e})"
         for shape, difference in differences.items()
@@ -179,12 +175,12 @@ def _sizes() -> dict[str, dict[int, object]]:
     return {"image": {axis: torch.export.Dim(name) for axis, name in ((0, "batch"), (2, "height"), (3, "width"))}}
 
 
-def _traced(network: Enhance) -> torch.export.ExportedProgram:
+def _traced(network: Network) -> torch.export.ExportedProgram:
     with torch.no_grad():
         return torch.export.export(network, (torch.rand(2, 3, 31, 45),), dynamic_shapes=_sizes())
 
 
-def _build_onnx(network: Enhance, metadata: dict[str, str]) -> bytes:
+def _build_onnx(network: Network, metadata: dict[str, str]) -> bytes:
     try:
         import onnxruntime  # noqa: F401  before the work, not after it
         import onnxscript  # noqa: F401
@@ -201,7 +197,7 @@ def _build_onnx(network: Enhance, metadata: dict[str, str]) -> bytes:
                 dynamo=True,
                 verbose=False,
                 input_names=["image"],
-                output_names=["reflectance", "illumination"],
+                output_names=list(network.outputs),
                 dynamic_shapes=_sizes(),  # for their names, which the program has lost
             )
     finally:
@@ -217,7 +213,7 @@ def _load_onnx(data: bytes) -> Run:
     return lambda image: tuple(map(torch.from_numpy, session.run(None, {"image": image.numpy()})))
 
 
-def _build_torch(network: Enhance, metadata: dict[str, str]) -> bytes:
+def _build_torch(network: Network, metadata: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(_traced(network), buffer, extra_files={_NOTES: json.dumps(metadata)})
     return buffer.getvalue()
@@ -228,13 +224,13 @@ def _load_torch(data: bytes) -> Run:
 
 
 @torch.no_grad()
-def _compare(run: Run, network: Enhance, image: Tensor) -> dict[str, float]:
+def _compare(run: Run, network: Network, image: Tensor) -> dict[str, float]:
     """Largest differences of both outputs, by the shape compared."""
     height, width = ((size // 2 - 1) | 1 for size in image.shape[2:])
     pieces = torch.cat([image[..., :height, :width], image[..., -height:, -width:]])
     return {
         " x ".join(map(str, sample.shape)): max(
-            float((got - wanted).abs().max()) for got, wanted in zip(run(sample), network(sample), strict=True)
+            float((got - wanted).abs().max()) for got, wanted in zip(run(sample), network.expected(sample), strict=True)
         )
         for sample in (image, pieces.contiguous())
     }
@@ -248,8 +244,8 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m model.export",
-        description="Write the network for ONNX Runtime or torch.export, any image size, once it agrees on a picture; "
-        "or its weights for the official code, once they read back bit for bit.",
+        description="Write what enhances a picture, exposure and all, for ONNX Runtime or torch.export, any size, "
+        "once it agrees on a picture; or the weights for the official code, once they read back bit for bit.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -259,7 +255,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("-n", "--weights", default=DEFAULT_WEIGHTS, type=Path, metavar="FILE", help="as for model.enhance")
     add("--image", default=PICTURE, type=Path, metavar="FILE", help="to compare on (the README's); not for official")
     add("--overwrite", action="store_true", help="replace an existing file")
-    return parser.parse_args(argv)
+    rule = parser.add_mutually_exclusive_group()
+    exposures = "auto, found inside for each picture (default); a number from 0 to 20 for all; or published"
+    rule.add_argument("--exposure", metavar="auto|C|published", help=exposures)
+    rule.add_argument("--published", action="store_true", help="the published division, short for --exposure published")
+    add("--denoise", metavar="0..4", help="strength of the filter of brightened noise (1); 0 leaves it out")
+    args = parser.parse_args(argv)
+    if args.format == "official" and (args.exposure or args.published or args.denoise):
+        parser.error("--format official writes the weights alone; leave out --exposure, --published and --denoise")
+    try:
+        exposure = "published" if args.published else args.exposure or "auto"
+        args.exposure, args.denoise = checked_rule(exposure, args.denoise)
+    except ValueError as error:
+        parser.error(str(error))
+    return args
 
 
 if __name__ == "__main__":

@@ -1,28 +1,28 @@
-"""The exported network: any size, the plain network's numbers, and nothing written that differs."""
+"""What is exported: any size, the library's numbers, and nothing written that differs."""
 
 import io
 import json
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import EnhanceNetwork, FinetuneNetwork, Network, enhance_image, load_weights, read_image, save_weights
+import sci_kernels
+from model import EnhanceNetwork, FinetuneNetwork, Network, enhance_image, fold, load_weights, read_image, save_weights
 from model import export as exporting
 from model.export import PICTURE, ExportError, export, export_official, main
+from model.export_graph import Exposed, graph
 from model.weights import DEFAULT_WEIGHTS
-from sci_kernels import __version__
 from tests.conftest import GOLDEN
 from tests.runs import assert_equal, load_as_official
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> dict:
-    """Each format once, by the command's function: path and the differences it reports."""
-    folder = tmp_path_factory.mktemp("exported")
+def write_each(folder, exposure: str) -> dict:
+    """Each format that can be written here, by the command's function: path and the differences it reports."""
     paths = {"torch": folder / "sci.pt2"}
     try:
         import onnxruntime  # noqa: F401
@@ -31,7 +31,58 @@ def written(tmp_path_factory) -> dict:
         paths["onnx"] = folder / "sci.onnx"
     except ModuleNotFoundError:
         pass
-    return {name: (path, export(name, path)) for name, path in paths.items()}
+    return {name: (path, export(name, path, exposure=exposure)) for name, path in paths.items()}
+
+
+RULES = {
+    "written": {"exposure": "published", "target": None, "denoise": None},
+    "exposed": {"exposure": "auto", "target": "0.40", "denoise": "1"},
+}
+OUTPUTS = {"written": "reflectance", "exposed": "result"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> dict:
+    """Of the published division, which is made and loaded in a moment."""
+    return write_each(tmp_path_factory.mktemp("published"), "published")
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory) -> dict:
+    """With an exposure, as by default: path, differences, and the file as `export` loaded it again.
+
+    What takes seconds is done once: following the network, for both formats, and loading each.
+    """
+    follow, programs, loaded = exporting._traced, [], {}
+
+    def once(network):
+        if not programs:
+            programs.append(follow(network))
+        return programs[0]
+
+    def kept(name):
+        load = getattr(exporting, f"_load_{name}")
+        return lambda data: loaded.setdefault(name, load(data))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "_traced", once)
+        for name in ("torch", "onnx"):
+            patch.setattr(exporting, f"_load_{name}", kept(name))
+        written = write_each(tmp_path_factory.mktemp("exposed"), "auto")
+    return {name: (*rest, loaded[name]) for name, rest in written.items()}
+
+
+def by_definition(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Result, illumination and exposures by the library's functions, one image after another."""
+    network = EnhanceNetwork()
+    load_weights(network)
+    weights, results = fold(network), []
+    for one in image.split(1):
+        c = sci_kernels.exposure(one, weights, impl="reference")
+        asked = {"exposure": c, "return_illumination": True, "return_gain": True, "impl": "reference"}
+        result, light, gain = sci_kernels.enhance(one, weights, **asked)
+        results.append((sci_kernels.denoise(result, gain, impl="reference") if c > 0 else one, light, c))
+    return tuple(map(torch.cat, zip(*results, strict=True)))
 
 
 def of(written: dict, name: str):
@@ -63,32 +114,87 @@ def test_numbers_at_other_sizes(written, name):
             assert got.shape == wanted.shape and (got - wanted).abs().max() <= 1e-5
 
 
-def test_onnx_holds_standard_operators_and_metadata(written):
-    path, _ = of(written, "onnx")
+@pytest.mark.parametrize("kind", ["written", "exposed"])
+def test_onnx_holds_standard_operators_and_metadata(request, kind):
+    path = of(request.getfixturevalue(kind), "onnx")[0]
     import onnx
 
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert {opset.domain for opset in model.opset_import} == {""} and not model.functions
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata["sci_kernels"] == __version__ and metadata["weights"] == "default.safetensors"
-    (image,) = model.graph.input
-    assert [axis.dim_param or axis.dim_value for axis in image.type.tensor_type.shape.dim] == [
-        "batch",
-        3,
-        "height",
-        "width",
-    ]
+    assert metadata["sci_kernels"] == sci_kernels.__version__ and metadata["weights"] == "default.safetensors"
+    assert {name: metadata.get(name) for name in RULES[kind]} == RULES[kind]
+    (image,), outputs = model.graph.input, model.graph.output
+    for value in (image, *outputs):
+        shape = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        assert shape == ["batch", 3, "height", "width"]
+    assert [value.name for value in outputs] == [OUTPUTS[kind], "illumination"]
 
 
-def test_torch_program_holds_no_custom_operator(written):
-    path, _ = of(written, "torch")
-    notes = {"sci-kernels.json": ""}
-    program = torch.export.load(str(path), extra_files=notes)
-    assert json.loads(notes["sci-kernels.json"])["weights"] == "default.safetensors"
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert called and all(name.startswith("aten.") for name in called)
-    assert not any(output.requires_grad for output in program.module()(torch.rand(1, 3, 8, 9)))
+@pytest.mark.parametrize("kind", ["written", "exposed"])
+def test_torch_program_holds_no_custom_operator(request, kind):
+    path, *_, compute = request.getfixturevalue(kind)["torch"]
+    with zipfile.ZipFile(path) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("sci-kernels.json"))
+        metadata = json.loads(file.read(name))
+    assert metadata["weights"] == "default.safetensors"
+    assert {name: metadata.get(name) for name in RULES[kind]} == RULES[kind]
+    program = torch.export.load(str(path)).module() if kind == "written" else compute
+    called = {node.target for node in program.graph.nodes if node.op == "call_function"}
+    operators = {target for target in called if isinstance(target, torch._ops.OpOverload)}
+    assert operators and {target.namespace for target in operators} == {"aten"}
+    assert all(target.__module__ in ("_operator", "torch") for target in called - operators)  # arithmetic of sizes
+    assert not any(output.requires_grad for output in program(torch.rand(1, 3, 8, 9)))
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_exposures_at_other_sizes(exposed, name):
+    """Sides from 1 to some beyond 512, where the rule begins to skip points; each image of a batch has its own."""
+    _, differences, compute = of(exposed, name)
+    assert len(differences) == 2 and all(0 <= value <= 1e-5 for value in differences.values())
+    photograph = torch.from_numpy(np.load(GOLDEN / "train_3stage.npz")["images"]).float()
+    torch.manual_seed(3)
+    scale = torch.tensor([0.02, 0.5]).view(2, 1, 1, 1)
+    lamps = (torch.rand(1, 1, 90, 70) > 0.99).float() + 0.01 * torch.rand(1, 3, 90, 70)
+    images = [photograph, photograph[:1, :, :7, :31], lamps.clamp(max=1), scale * torch.rand(2, 3, 513, 40)]
+    images += [scale * torch.rand(2, 3, *size) for size in ((1, 1), (16, 1), (2, 3), (1, 1500))]
+    for image in images:
+        result, illumination, c = by_definition(image)
+        assert (c > 0).any()
+        for got, wanted in zip(compute(image), (result, illumination), strict=True):
+            assert got.shape == wanted.shape and (got - wanted).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_what_gets_no_exposure_stays_as_it_is(exposed, name):
+    compute = of(exposed, name)[-1]
+    dark = 0.1 * torch.rand(1, 3, 20, 30)
+    broken = dark.clone()
+    broken[0, 1, 5, 7] = torch.nan
+    images = torch.cat([torch.zeros(1, 3, 20, 30), 0.3 + 0.5 * torch.rand(1, 3, 20, 30), broken, dark])
+    wanted, _, c = by_definition(images)
+    assert (c > 0).tolist() == [False, False, False, True]
+    result, _ = compute(images)
+    assert torch.equal(result[:3].nan_to_num(9), images[:3].nan_to_num(9))
+    assert (result[3] - wanted[3]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("exposure, denoise", [("auto", 4), (2.5, None), (20, 0), (0, 1)])
+def test_what_is_exported_is_what_the_library_defines(exposure, denoise):
+    network = graph(exposure=exposure, denoise=denoise)
+    for image in (0.3 * torch.rand(2, 3, 33, 45), 0.3 * torch.rand(1, 3, 2, 600)):
+        for got, wanted in zip(network(image), network.expected(image), strict=True):
+            assert (got - wanted).abs().max() <= 2e-6
+        assert exposure != 0 or torch.equal(network(image)[0], image)
+
+
+def test_a_filter_left_out_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: b"")
+    monkeypatch.setattr(exporting, "_load_torch", lambda data: Exposed(denoise=0.0))
+    with pytest.raises(ExportError, match="differs from the network by"):
+        export("torch", tmp_path / "a.pt2")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])
@@ -99,7 +205,8 @@ def test_another_network_is_not_written(written, name, tmp_path, monkeypatch, ca
     save_weights(FinetuneNetwork(), tmp_path / "other.pt")
     monkeypatch.setattr(exporting, f"_build_{name}", lambda network, metadata: data)
     out = tmp_path / f"new{exporting.EXTENSIONS[name]}"
-    assert main(["--format", name, "-o", str(out), "--weights", str(tmp_path / "other.pt")]) == 1
+    command = ["--format", name, "-o", str(out), "--published"]
+    assert main([*command, "--weights", str(tmp_path / "other.pt")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {out}: not written; for {PICTURE} as 1 x 3 x ") and "more than 1e-05" in line
     assert os.listdir(tmp_path) == ["other.pt"]
@@ -116,12 +223,34 @@ def test_the_command(written, tmp_path, monkeypatch, capsys):
     data = of(written, "torch")[0].read_bytes()
     monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: data)
     out = tmp_path / "a.pt2"
-    assert main(["--format", "torch", "-o", str(out)]) == 0
+    assert main(["--format", "torch", "-o", str(out), "--published"]) == 0
     height, width = read_image(PICTURE).pixels.shape[:2]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"1 x 3 x {height} x {width}: differs from the network by at most 0.0e+00 (allowed: 1e-05)"
     assert lines[-1] == f"torch, weights default.safetensors, in {out}"
     assert out.read_bytes() == data and torch.export.load(io.BytesIO(data))
+
+
+def test_the_command_exposes_by_default(tmp_path, monkeypatch, capsys):
+    networks = []
+    monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: networks.append(network) or b"program")
+    monkeypatch.setattr(exporting, "_load_torch", lambda data: networks[0].expected)
+    assert main(["--format", "torch", "-o", str(tmp_path / "a.pt2")]) == 0
+    assert networks[0].metadata == {"exposure": "auto", "target": "0.40", "denoise": "1"}
+
+
+def test_the_command_with_a_number_and_no_filter(tmp_path, capsys):
+    out = tmp_path / "a.pt2"
+    assert main(["--format", "torch", "-o", str(out), "--exposure", "2.5", "--denoise", "0"]) == 0
+    notes = {"sci-kernels.json": ""}
+    program = torch.export.load(str(out), extra_files=notes).module()
+    metadata = json.loads(notes["sci-kernels.json"])
+    assert metadata["exposure"] == "2.5" and metadata["denoise"] == "0" and "target" not in metadata
+    image = torch.rand(2, 3, 9, 1)
+    network = EnhanceNetwork()
+    load_weights(network)
+    wanted = sci_kernels.enhance(image, fold(network), exposure=2.5, impl="reference")
+    assert (program(image)[0] - wanted).abs().max() <= 1e-5
 
 
 def test_the_default_weights_for_the_official_code_and_back(tmp_path, capsys):
@@ -220,11 +349,42 @@ def test_a_state_dict_is_replaced_when_asked_and_whole_or_not_at_all(tmp_path, m
         ("--format torch -o new.onnx", 1, "error: new.onnx: expected a name that ends in .pt2 for torch"),
         ("--format torch -o new.pt2 --weights none.pt", 2, "error: none.pt: no such file; name a weight file"),
         ("--format torch -o new.pt2 --image there.pt2", 2, "error: there.pt2: not a picture in a known format"),
-        ("--format torch -o no/new.pt2", 2, "error: no/new.pt2: cannot be written (No such file or directory)"),
+        (
+            "--format torch --published -o no/new.pt2",
+            2,
+            "error: no/new.pt2: cannot be written (No such file or directory)",
+        ),
         ("--format official -o there.pt2", 2, "error: there.pt2: exists and was left alone; use --overwrite"),
         ("--format official -o new.pt2", 1, "error: new.pt2: expected a name that ends in .pt for official"),
         ("--format official -o new.pt -n there.pt2", 2, "error: there.pt2: truncated, or no weight file at all"),
         ("--format official -o no/new.pt", 2, "error: no/new.pt: cannot be written (No such file or directory)"),
+        (
+            "--format torch -o new.pt2 --exposure 2 --published",
+            2,
+            "error: argument --published: not allowed with argument",
+        ),
+        (
+            "--format torch -o new.pt2 --published --denoise 1",
+            2,
+            "error: denoise: the published division has no filter;",
+        ),
+        (
+            "--format torch -o new.pt2 --exposure published --denoise 0",
+            2,
+            "error: denoise: the published division has no",
+        ),
+        (
+            "--format torch -o new.pt2 --exposure 21",
+            2,
+            "error: exposure: expected auto, published or a number from 0 to",
+        ),
+        (
+            "--format torch -o new.pt2 --exposure bright",
+            2,
+            "error: exposure: expected auto, published or a number from",
+        ),
+        ("--format torch -o new.pt2 --denoise nan", 2, "error: denoise: expected a number from 0 to 4; got nan"),
+        ("--format official -o new.pt --denoise 1", 2, "error: --format official writes the weights alone; leave out"),
         ("--format tflite -o new.pt2", 2, "error: argument --format: invalid choice: 'tflite'"),
         ("--format onnx -o new.onnx", 1, "error: --format onnx needs onnxruntime, which is not installed; pip install"),
     ],

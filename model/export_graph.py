@@ -1,0 +1,162 @@
+"""What an exported file computes: the published division, or an exposure with its rule inside.
+
+An exporter has to follow it for every size at once, which it cannot through slices whose step or whose bounds depend on
+the size. Here the points of the exposure are therefore picked by their indices, and the filter moves a padded image;
+`expected` is the definition that a file is compared with.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import sci_kernels
+from sci_kernels import reference
+from sci_kernels.constants import MAX_EXPOSURE, OFFSETS, RADIUS, REACH, SAMPLES, TARGET
+from sci_kernels.enhance_weights import constants_of
+
+from .enhancer import MOST_DENOISING
+from .fold import fold
+from .networks import EnhanceNetwork
+from .weights import DEFAULT_WEIGHTS, load_weights
+
+_FAR = 1e3  # from every color: exp(-d^2 / (2 sigma^2)) is 0 for every sigma there is, 1.64 at most
+
+
+def checked_rule(exposure: float | str, denoise: float | None) -> tuple[float | str, float | None]:
+    """Both as `export` takes them, numbers as such; where the result is filtered, `denoise` as a number.
+
+    Raises:
+        ValueError: a number is out of range or none at all, or there is nothing to filter.
+    """
+    if exposure == "published":
+        if denoise is not None:
+            raise ValueError("denoise: the published division has no filter; leave it out, or choose another exposure")
+        return exposure, None
+    if exposure != "auto":
+        exposure = _number("exposure", exposure, MAX_EXPOSURE, "auto, published or a number")
+    return exposure, _number("denoise", 1.0 if denoise is None else denoise, MOST_DENOISING)
+
+
+def graph(weights: Path = DEFAULT_WEIGHTS, exposure: float | str = "auto", denoise: float | None = None) -> nn.Module:
+    """What computes this, `Published` or `Exposed`; arguments as for `export`."""
+    exposure, denoise = checked_rule(exposure, denoise)
+    if exposure == "published":
+        return Published(weights)
+    return Exposed(weights, None if exposure == "auto" else exposure, denoise)
+
+
+class Published(nn.Module):
+    """Eval mode of the plain network, of PyTorch's own operators alone: image to (reflectance, illumination).
+
+    Args:
+        weights: as for `load_weights`.
+    """
+
+    outputs = ("reflectance", "illumination")
+    metadata = {"exposure": "published"}
+
+    def __init__(self, weights: Path = DEFAULT_WEIGHTS):
+        super().__init__()
+        self.enhance = EnhanceNetwork(impl="reference")
+        load_weights(self.enhance, weights)
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        illumination, reflectance = self.enhance(image)
+        return reflectance, illumination
+
+    def expected(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self(image)
+
+
+class Exposed(nn.Module):
+    """Image to (result, illumination), by the gain of `sci_kernels.enhance` and the filter of `sci_kernels.denoise`.
+
+    Args:
+        weights: as for `load_weights`.
+        exposure: a number from 0 to 20 for every image; None: found for each image of a batch by itself.
+        denoise: strength of the filter, 0 to 4; 0 leaves it out.
+    """
+
+    outputs = ("result", "illumination")
+
+    def __init__(self, weights: Path = DEFAULT_WEIGHTS, exposure: float | None = None, denoise: float = 1.0):
+        super().__init__()
+        self.enhance = EnhanceNetwork(impl="reference")
+        load_weights(self.enhance, weights)
+        self.eval().requires_grad_(False)
+        self.exposure, self.denoise = exposure, denoise
+        self.weights = fold(self.enhance)
+        self.black = constants_of(self.weights.packed)[1]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        found = self.exposure is None
+        rule = {"exposure": "auto", "target": f"{TARGET:.2f}"} if found else {"exposure": f"{self.exposure:g}"}
+        return {**rule, "denoise": f"{self.denoise:g}"}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        illumination, _ = self.enhance(image)
+        if self.exposure is None:
+            points = _sample(image)
+            c = reference.find_exposure(points, self.enhance(points)[0], TARGET, self.black)
+        else:
+            c = image.new_full((image.shape[0],), self.exposure)
+        result, gain = reference.expose(image, illumination, c, self.black)
+        if self.denoise:
+            result = _denoise(result, gain, self.denoise)
+        return _unless(c == 0, image, result), illumination
+
+    def expected(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by the library's definitions."""
+        if self.exposure is None:
+            c = sci_kernels.exposure(image, self.weights, impl="reference")
+        else:
+            c = image.new_full((image.shape[0],), self.exposure)
+        result, illumination, gain = sci_kernels.enhance(
+            image, self.weights, exposure=c, return_illumination=True, return_gain=True, impl="reference"
+        )
+        result = sci_kernels.denoise(result, gain, self.denoise, impl="reference")
+        return _unless(c == 0, image, result), illumination
+
+
+def _number(name: str, value: float | str, most: float, expected: str = "a number") -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not 0.0 <= number <= most:
+        raise ValueError(f"{name}: expected {expected} from 0 to {most:g}; got {value}")
+    return number
+
+
+def _unless(unchanged: Tensor, image: Tensor, result: Tensor) -> Tensor:
+    """The result; of the images that get no exposure, themselves: there is no noise that was brightened."""
+    return torch.where(unchanged.view(-1, 1, 1, 1), image, result)
+
+
+def _sample(image: Tensor) -> Tensor:
+    """`reference.sample`. The number of points is left open to the exporter, which else takes it to be 2 or more."""
+    height, width = image.shape[-2:]
+    step = torch.sym_max(1, torch.sym_max(height, width) // SAMPLES)
+    step = torch.full((), step, dtype=torch.int64, device=image.device)  # ONNX has no remainder of a size
+    rows, columns = (
+        (torch.arange(size, device=image.device) % step == 0).nonzero().squeeze(1) for size in (height, width)
+    )
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def _denoise(y: Tensor, gain: Tensor, strength: float) -> Tensor:
+    """`reference.denoise` of what is in [0, 1]."""
+    height, width = y.shape[-2:]
+    padded = nn.functional.pad(y, [RADIUS] * 4, value=_FAR)
+    scale = reference.falloff(strength) / gain.square()
+    total, weights = y, torch.ones_like(scale)
+    rows = {dy: padded.narrow(-2, RADIUS + dy, height) for dy in range(-RADIUS, RADIUS + 1)}
+    for dy, dx in OFFSETS:
+        there = rows[dy].narrow(-1, RADIUS + dx, width)
+        distance = (y - there).square().sum(1, keepdim=True)
+        weight = torch.exp(distance * scale - (dy * dy + dx * dx) / (2 * REACH * REACH))
+        total, weights = total + weight * there, weights + weight
+    return total / weights
