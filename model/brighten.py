@@ -1,13 +1,36 @@
 """What is done to images on a device: the network, the exposure or the published division, the filter against noise."""
 
+import numbers
+
 import torch
 from torch import Tensor, nn
 
 import sci_kernels
-from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
+from sci_kernels.constants import ENHANCE_RADIUS, MAX_EXPOSURE, RADIUS
 
 from .fold import fold, unfused_reason
 from .networks import EnhanceNetwork, enhance_image
+
+MOST_DENOISING = 4.0
+
+
+def check_range(name: str, value: float, most: float, others: str = "") -> None:
+    """Raises ValueError for what is no number from 0 to `most`; `others` is what else it may be."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0.0 <= value <= most:
+        raise ValueError(f"{name}: expected a number from 0 to {most:g}{others}; got {value!r}")
+
+
+def check_rule(exposure: float | str | None, denoise: float | None) -> float:
+    """The strength of the filter, where it and the exposure go together; arguments and ValueError as of `Enhancer`."""
+    if exposure not in ("auto", None):
+        check_range("exposure", exposure, MAX_EXPOSURE, ", 'auto' or None")
+    if denoise is None:
+        return 0.0 if exposure is None else 1.0
+    check_range("denoise", denoise, MOST_DENOISING)
+    if exposure is None and denoise:
+        raise ValueError(f"denoise: the published division has no filter; got {denoise}; leave it out")
+    return float(denoise)
 
 
 class Brightener:

@@ -150,7 +150,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="0: the original, 1: all of the effect (default: 1)",
     )
-    exposure_cli.add_options(parser)
+    exposure_cli.add_options(parser, guards=True)
     add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
     add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
     add(

@@ -1,6 +1,5 @@
 """Bright pictures in three lines: `from model import Enhancer; e = Enhancer(); bright = e("night.jpg")`."""
 
-import numbers
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sci_kernels.constants import MAX_EXPOSURE
 from sci_kernels.reference import sample as sample_images
 
-from .brighten import Brightener
+from .brighten import Brightener, check_range, check_rule
 from .brightness import brightness, sample
 from .images import Picture, from_pil, grey_of, quantize, read_image, to_pil
 from .networks import EnhanceNetwork
 from .tiles import tile_rows, tiles
 from .weights import DEFAULT_WEIGHTS, load_weights
-
-MOST_DENOISING = 4.0
 
 
 class Enhanced(NamedTuple):
@@ -88,14 +84,8 @@ class Enhancer:
         denoise: float | None = None,
         tile: int | None = None,
     ):
-        _check_range("strength", strength, 1.0)
-        if exposure not in ("auto", None):
-            _check_range("exposure", exposure, MAX_EXPOSURE, ", 'auto' or None")
-        if denoise is None:
-            denoise = 0.0 if exposure is None else 1.0
-        _check_range("denoise", denoise, MOST_DENOISING)
-        if exposure is None and denoise:
-            raise ValueError(f"denoise: the published division has no filter; got {denoise}; leave it out")
+        check_range("strength", strength, 1.0)
+        denoise = check_rule(exposure, denoise)
         if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
             raise ValueError(f"tile: expected a number of rows, at least 1, or None; got {tile!r}")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -104,7 +94,7 @@ class Enhancer:
         if not isinstance(weights, nn.Module):
             network = EnhanceNetwork()
             load_weights(network, weights)
-        self._brighten = Brightener(network, self.device, exposure is None, float(denoise), half)
+        self._brighten = Brightener(network, self.device, exposure is None, denoise, half)
         self._warned = False
 
     def __call__(self, image):
@@ -230,12 +220,6 @@ class Enhancer:
                 "divide values of 0 to 255 by 255, or give them as uint8",
                 stacklevel=4,
             )
-
-
-def _check_range(name: str, value: float, most: float, others: str = "") -> None:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not 0.0 <= value <= most:
-        raise ValueError(f"{name}: expected a number from 0 to {most:g}{others}; got {value!r}")
 
 
 def _planes(pixels: np.ndarray) -> Tensor:

@@ -22,7 +22,8 @@ from torch import Tensor
 
 import sci_kernels
 
-from .export_graph import Exposed, Published, checked_rule, graph
+from . import exposure_cli
+from .export_graph import Exposed, Published, graph
 from .files import write_atomically
 from .images import ImageError, read_image
 from .weights import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
@@ -45,7 +46,7 @@ def export(
     path: str | Path,
     weights: str | Path = DEFAULT_WEIGHTS,
     picture: str | Path = PICTURE,
-    exposure: float | str = "auto",
+    exposure: float | str | None = "auto",
     denoise: float | None = None,
 ) -> dict[str, float]:
     """Write the network for another runtime, once what is to be written has proven itself on a picture.
@@ -61,7 +62,7 @@ def export(
         weights: as for `load_weights`.
         picture: compared at its own size, and as a batch of two smaller pieces with odd sides.
         exposure: "auto", found inside, for each image of a batch by itself, as by `sci_kernels.exposure`; a number from
-            0 to 20; or "published", the division of the published method.
+            0 to 20; or None, the division of the published method.
         denoise: strength of the filter of `sci_kernels.denoise` on the result, 0 to 4; 0 leaves it out. By default 1;
             the published division has none.
 
@@ -255,19 +256,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("-n", "--weights", default=DEFAULT_WEIGHTS, type=Path, metavar="FILE", help="as for model.enhance")
     add("--image", default=PICTURE, type=Path, metavar="FILE", help="to compare on (the README's); not for official")
     add("--overwrite", action="store_true", help="replace an existing file")
-    rule = parser.add_mutually_exclusive_group()
-    exposures = "auto, found inside for each picture (default); a number from 0 to 20 for all; or published"
-    rule.add_argument("--exposure", metavar="auto|C|published", help=exposures)
-    rule.add_argument("--published", action="store_true", help="the published division, short for --exposure published")
-    add("--denoise", metavar="0..4", help="strength of the filter of brightened noise (1); 0 leaves it out")
+    exposure_cli.add_options(parser)
     args = parser.parse_args(argv)
-    if args.format == "official" and (args.exposure or args.published or args.denoise):
+    if args.format == "official" and (args.exposure != "auto" or args.denoise is not None):
         parser.error("--format official writes the weights alone; leave out --exposure, --published and --denoise")
-    try:
-        exposure = "published" if args.published else args.exposure or "auto"
-        args.exposure, args.denoise = checked_rule(exposure, args.denoise)
-    except ValueError as error:
-        parser.error(str(error))
+    exposure_cli.settle(parser, args)
     return args
 
 

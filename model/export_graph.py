@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import sci_kernels
 from sci_kernels import reference
-from sci_kernels.constants import MAX_EXPOSURE, OFFSETS, RADIUS, REACH, SAMPLES, TARGET
+from sci_kernels.constants import OFFSETS, RADIUS, REACH, SAMPLES, TARGET
 from sci_kernels.enhance_weights import constants_of
 
-from .enhancer import MOST_DENOISING
+from .brighten import check_rule
 from .fold import fold
 from .networks import EnhanceNetwork
 from .weights import DEFAULT_WEIGHTS, load_weights
@@ -23,27 +23,14 @@ from .weights import DEFAULT_WEIGHTS, load_weights
 _FAR = 1e3  # from every color: exp(-d^2 / (2 sigma^2)) is 0 for every sigma there is, 1.64 at most
 
 
-def checked_rule(exposure: float | str, denoise: float | None) -> tuple[float | str, float | None]:
-    """Both as `export` takes them, numbers as such; where the result is filtered, `denoise` as a number.
-
-    Raises:
-        ValueError: a number is out of range or none at all, or there is nothing to filter.
-    """
-    if exposure == "published":
-        if denoise is not None:
-            raise ValueError("denoise: the published division has no filter; leave it out, or choose another exposure")
-        return exposure, None
-    if exposure != "auto":
-        exposure = _number("exposure", exposure, MAX_EXPOSURE, "auto, published or a number")
-    return exposure, _number("denoise", 1.0 if denoise is None else denoise, MOST_DENOISING)
-
-
-def graph(weights: Path = DEFAULT_WEIGHTS, exposure: float | str = "auto", denoise: float | None = None) -> nn.Module:
+def graph(
+    weights: Path = DEFAULT_WEIGHTS, exposure: float | str | None = "auto", denoise: float | None = None
+) -> nn.Module:
     """What computes this, `Published` or `Exposed`; arguments as for `export`."""
-    exposure, denoise = checked_rule(exposure, denoise)
-    if exposure == "published":
+    denoise = check_rule(exposure, denoise)
+    if exposure is None:
         return Published(weights)
-    return Exposed(weights, None if exposure == "auto" else exposure, denoise)
+    return Exposed(weights, None if exposure == "auto" else float(exposure), denoise)
 
 
 class Published(nn.Module):
@@ -119,16 +106,6 @@ class Exposed(nn.Module):
         )
         result = sci_kernels.denoise(result, gain, self.denoise, impl="reference")
         return _unless(c == 0, image, result), illumination
-
-
-def _number(name: str, value: float | str, most: float, expected: str = "a number") -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not 0.0 <= number <= most:
-        raise ValueError(f"{name}: expected {expected} from 0 to {most:g}; got {value}")
-    return number
 
 
 def _unless(unchanged: Tensor, image: Tensor, result: Tensor) -> Tensor:

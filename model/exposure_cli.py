@@ -1,11 +1,11 @@
-"""The part of `python -m model.enhance` that says how bright pictures become, and what is done against noise."""
+"""The options of command lines that say how bright pictures become, and what is done against noise."""
 
 import argparse
 import sys
 
 from sci_kernels.constants import MAX_EXPOSURE
 
-from .enhancer import MOST_DENOISING
+from .brighten import MOST_DENOISING
 
 PUBLISHED = "published"
 # Flags of a rule that is no more, and what took its place.
@@ -15,8 +15,8 @@ _GUARDS = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options to a command line."""
+def add_options(parser: argparse.ArgumentParser, guards: bool = False) -> None:
+    """Add the options to a command line, and with `guards` the flags that are no more."""
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument(
         "--exposure",
@@ -29,7 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     ways.add_argument(
         "--published", dest="exposure", action="store_const", const=PUBLISHED, help="the same as --exposure published"
     )
-    for flag in _GUARDS:
+    parser.set_defaults(guard=None)
+    for flag in _GUARDS if guards else ():
         ways.add_argument(flag, dest="guard", action="store_const", const=flag, help=argparse.SUPPRESS)
     parser.add_argument(
         "--denoise",
