@@ -189,10 +189,11 @@ def sample(image: Tensor) -> Tensor:
     return image[..., ::step, ::step]
 
 
-def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float) -> Tensor:
+def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float, look: bool = False) -> Tensor:
     """c `(N,)` of sampled images, in the dtype of arithmetic, and their illuminations; see `sci_kernels.exposure`.
 
     The mean f of the result grows with c, and ever more slowly, so that Newton's steps from 0 never pass the root.
+    `look`: whether to look at c after each step, and to leave out those that would change no bit.
     """
     x = as_floating(image).clamp(0.0, 1.0)
     m, luma, s = (plane.flatten(1) for plane in _brightness(x, illumination.to(x.dtype), black))
@@ -207,8 +208,7 @@ def find_exposure(image: Tensor, illumination: Tensor, target: float, black: flo
         q = (m * now + s).reciprocal()
         f, slope = _mean((luma * now + weighted) * q), _mean(rest * q * q)
         before, c = c, torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
-        # Where looking costs nothing: further steps would change no bit.
-        if c.device.type == "cpu" and not torch.compiler.is_compiling() and torch.equal(c, before):
+        if look and torch.equal(c, before):
             break
     # Comparisons with NaN are false: what is not finite is left as it is.
     return torch.where((mean > 0) & (mean < target) & (c < torch.inf), c, 0.0).to(x.dtype)

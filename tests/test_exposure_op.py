@@ -1,5 +1,7 @@
 """The operators of exposure: against their definition in float64, in every dtype, shape and layout, in any tile."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -298,11 +300,16 @@ def test_compiles_without_graph_break(host):
     assert torch.equal(fixed(image), sci_kernels.enhance(image, weights, exposure=2.0, impl=host))
 
 
-def test_vmap_over_exposures(host):
-    image, weights, exposures = make_image(1, 3, 6, 7), make_weights(), torch.tensor([[0.0], [2.0], [9.0]])
-    results = torch.func.vmap(lambda c: sci_kernels.enhance(image, weights, exposure=c, impl=host))(exposures)
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # operators are called for one after another
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_vmap(impl):
+    images, weights, exposures = 0.3 * make_image(3, 3, 6, 7), make_weights(), torch.tensor([0.0, 2.0, 9.0])
+    enhance = functools.partial(sci_kernels.enhance, weights=weights, impl=impl)
+    results = torch.func.vmap(lambda c: enhance(images, exposure=c.expand(3)))(exposures)
     for result, c in zip(results, exposures, strict=True):
-        assert torch.equal(result, sci_kernels.enhance(image, weights, exposure=c, impl=host))
+        torch.testing.assert_close(result, enhance(images, exposure=c.expand(3)), rtol=0, atol=1e-6)
+    found = torch.func.vmap(lambda image: sci_kernels.exposure(image[None], weights, impl=impl))(images)
+    torch.testing.assert_close(found[:, 0], sci_kernels.exposure(images, weights, impl=impl))
 
 
 def test_gradients_are_refused_but_by_the_reference(host):
