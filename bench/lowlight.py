@@ -7,6 +7,7 @@
     I    = Poisson(F * R * e) / F + Normal(0, READ_NOISE)   photons, F = FULL_WELL at white, then the sensor
     out  = round(255 * clip(I, 0, 1)^(1 / 2.2))             8 bits
 
+Where a mean brightness is asked for, R * e is multiplied by the one number that gives it to the picture before noise.
 t and q come from the seed and the photograph's place in the list, so the same call writes the same bytes.
 The photographs are those in scikit-image's own wheel; nothing is downloaded.
 """
@@ -37,9 +38,14 @@ def illumination_map(height: int, width: int, rng: np.random.Generator) -> np.nd
     return LOW * (HIGH / LOW) ** s
 
 
-def darken(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The photograph in poor light: `(H, W, 3)` uint8 to uint8, by the module's formula."""
+def darken(photo: np.ndarray, rng: np.random.Generator, mean: float | None = None) -> np.ndarray:
+    """The photograph in poor light: `(H, W, 3)` uint8 to uint8, by the module's formula.
+
+    mean: brightness in [0, 1] of the stored values before noise, over all pixels and channels; as it comes where None.
+    """
     light = (photo / 255.0) ** GAMMA * illumination_map(*photo.shape[:2], rng)[..., None]
+    if mean is not None:
+        light *= (mean / np.mean(light ** (1 / GAMMA))) ** GAMMA
     sensed = rng.poisson(light * FULL_WELL) / FULL_WELL + rng.normal(0, READ_NOISE, light.shape)
     return np.round(255 * np.clip(sensed, 0, 1) ** (1 / GAMMA)).astype(np.uint8)
 

@@ -5,6 +5,7 @@ expects, and both must agree when read.
 """
 
 import io
+import json
 import pickle
 import pickletools
 import shlex
@@ -87,6 +88,8 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
         # The format refuses tensors that share memory, as the two names of one block do.
         copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
         data = safetensors.torch.save(copies, metadata=dict(metadata) if metadata else None)
+        if metadata:
+            data = _sort_metadata(data)
     elif path.suffix in (".pt", ".pth"):
         if metadata:
             raise ValueError(
@@ -107,6 +110,16 @@ def to_pt(state: Mapping[str, Tensor]) -> bytes:
     plain = {name: tensor.detach().cpu() for name, tensor in state.items()}
     torch.save(plain, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
+
+
+def _sort_metadata(data: bytes) -> bytes:
+    """The safetensors file with its metadata in order: the library writes them in another order every time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format asks for aligned tensors
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -118,6 +118,18 @@ def test_a_double_network_takes_single_weights(tmp_path, network):
     assert same_state(module, network.double())
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path, network):
+    metadata = {letter: f"\u00e9\n{letter}" for letter in "hbdface"}
+    for name in "ab":
+        save_weights(network, tmp_path / f"{name}.safetensors", metadata)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        assert file.metadata() == metadata
+    loaded = Network()
+    load_weights(loaded, tmp_path / "a.safetensors")
+    assert same_state(loaded, network)
+
+
 def test_metadata(tmp_path, network):
     path = tmp_path / "w.safetensors"
     save_weights(network, path, {"epochs": "3"})

@@ -1,0 +1,115 @@
+"""The default weights, model/pretrained/default.safetensors, made anew.
+
+    python -m bench.default_weights --out DIR
+
+Darkens photographs that are in the public domain or CC0 and trains on them: nothing is downloaded, nothing is drawn
+without a seed, and one thread adds in one order. With the versions of constraints.txt and a C compiler, on a processor
+of the kind that model/pretrained/README.md names, these are the shipped weights bit for bit; elsewhere they differ by
+rounding, which a thousand steps magnify. That page also says whose photographs these are and who calls them free.
+"""
+
+import argparse
+import hashlib
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import safetensors.torch
+import skimage.data
+import torch
+from PIL import Image
+
+import train.__main__
+from model.files import make_output_folder
+from model.weights import DEFAULT_WEIGHTS
+
+from .lowlight import darken
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph in an installed package, and the SHA-256 of its file."""
+
+    path: Path
+    sha256: str
+
+
+SKIMAGE = Path(skimage.data.__file__).parent
+MATPLOTLIB = Path(matplotlib.get_data_path(), "sample_data")
+PHOTOGRAPHS = (
+    Photograph(SKIMAGE / "astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
+    Photograph(SKIMAGE / "coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+    Photograph(MATPLOTLIB / "grace_hopper.jpg", "a8ca6d734765703b09728ab47fe59f473d93ae3967fc24c7c0288c3c7adb7130"),
+)
+MEANS = tuple(float(mean) for mean in np.geomspace(0.04, 0.09, 6))  # brightness of the versions, before noise
+# Every version in all six orders of its channels: the method has no term for color, and on photographs with more red
+# than blue it learned, by the seed, to brighten red far more than the rest, or less.
+ORDERS = tuple(itertools.permutations(range(3)))
+SEED = 2  # of light and noise
+FLAGS = "--steps 1150 --crop 64 64 --batch-size 2 --lr 1e-3 --seed 3 --device cpu --sample-every 0"
+SHA256 = "ee2227af63c73e9bcda1784f605aa117206c7a26c957fd700a2234e9ba13a278"  # of the file that is shipped
+
+
+class OriginError(Exception):
+    """A photograph is not the one that the weights were trained on; one line for the user."""
+
+
+def darkened(index: int, version: int) -> np.ndarray:
+    """A version of a photograph, `(H, W, 3)` uint8."""
+    rng = np.random.default_rng([SEED, index, version])
+    return darken(_pixels(PHOTOGRAPHS[index]), rng, MEANS[version])
+
+
+def _pixels(photograph: Photograph) -> np.ndarray:
+    found = hashlib.sha256(photograph.path.read_bytes()).hexdigest()
+    if found != photograph.sha256:
+        raise OriginError(
+            f"{photograph.path}: expected the file of SHA-256 {photograph.sha256}; got {found}; "
+            "install the package in the version of constraints.txt"
+        )
+    with Image.open(photograph.path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def make(out: Path) -> Path:
+    """Write the photographs and the run into `out`; returns the weight file, or exits as the trainer would."""
+    photographs = out / "photographs"
+    make_output_folder(photographs)
+    for index, photograph in enumerate(PHOTOGRAPHS):
+        for version in range(len(MEANS)):
+            pixels = darkened(index, version)
+            for order in ORDERS:
+                name = "".join("RGB"[channel] for channel in order)
+                Image.fromarray(pixels[..., order]).save(photographs / f"{photograph.path.stem}-{version}-{name}.png")
+    torch.set_num_threads(1)  # sums over several threads are other sums on another number of cores
+    status = train.__main__.main(["--data", str(photographs), "--out", str(out / "run"), *FLAGS.split()])
+    if status:
+        sys.exit(status)  # it has said why
+    return out / "run" / "weights.safetensors"
+
+
+def _equal(one: Path, other: Path) -> bool:
+    """Whether two files hold the same numbers; their metadata name versions, and may differ."""
+    first, second = (safetensors.torch.load_file(path) for path in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.default_weights", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for photographs and the run")
+    args = parser.parse_args(argv)
+    try:
+        weights = make(args.out)
+    except (OriginError, OSError) as error:
+        print(f"default_weights: error: {error}", file=sys.stderr)
+        return 1
+    same = "the weights that are shipped" if _equal(weights, DEFAULT_WEIGHTS) else "not the weights that are shipped"
+    print(f"{weights}: {same}; SHA-256 {hashlib.sha256(weights.read_bytes()).hexdigest()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
