@@ -220,7 +220,7 @@ def _brightness(x: Tensor, illumination: Tensor, black: float) -> tuple[Tensor, 
 def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
     """The 5x5 filter of `sci_kernels.denoise`, one direction after another."""
     y = as_floating(image)
-    scale = -0.5 / (NOISE * strength * gain.to(y.dtype)).square()
+    scale = falloff(strength) / gain.to(y.dtype).square()
     total, weights = y.clone(), torch.ones_like(scale)
     for dy, dx in OFFSETS:
         here, there = _overlap(y, (dy, dx))
@@ -231,6 +231,11 @@ def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
         _overlap(weights, (dy, dx))[0].add_(weight)
     result = total / weights
     return (result * 255).round().to(torch.uint8) if image.dtype == torch.uint8 else result.to(image.dtype)
+
+
+def falloff(strength: float) -> float:
+    """-1 / (2 sigma^2) of `sci_kernels.denoise` where the gain is 1; of the least strength it still is a float32."""
+    return -0.5 / max(NOISE * strength, 1e-15) ** 2
 
 
 def _overlap(x: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:

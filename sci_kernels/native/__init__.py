@@ -7,6 +7,7 @@ from .launch_batch_norm import (
     batch_norm_relu_sums,
     batch_norm_statistics,
 )
+from .launch_denoise import denoise
 from .launch_enhance import enhance
 from .launch_loss import loss
 from .launch_retinex import retinex, retinex_gradient
@@ -17,6 +18,7 @@ __all__ = [
     "batch_norm_relu_sums",
     "batch_norm_statistics",
     "compiler_error",
+    "denoise",
     "enhance",
     "loss",
     "retinex",
