@@ -64,6 +64,7 @@ def test_opcheck(fused, name):
     a, b, one = x.detach(), y.detach(), torch.ones((), device=device)
     options = (0.5, "reference", 1.5, 1.0, impl)
     arguments = {
+        "denoise": [((a * 255).byte(), 1 + a[:, :1], 1.5, impl)],
         "illumination_loss_fwd": [
             (x, y, *options, True, True),
             (a, y, *options, False, True),
