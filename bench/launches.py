@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 2160, 3840
 DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
 _POINTEES = DTYPES | {torch.uint8: "u8"}
 # Rows above its own that a march begins with.
-_ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6}
+_ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6, "denoise": 4}
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,18 @@ def cases() -> Iterator[Case]:
         yield _retinex_case(dtype, sigmoid=True)
         yield _batch_norm_case(dtype)
         yield _enhance_case(dtype)
+        yield _enhance_case(dtype, exposed=True, gain=True)
+        yield _denoise_case(dtype)
     for dtype in (torch.float32, torch.float64):
         yield _exposure_case(dtype)
-    for dtype in (torch.uint8, *DTYPES):
-        yield _enhance_case(dtype, exposed=True)
-        yield _enhance_case(dtype, exposed=True, gain=True)
     yield _enhance_case(torch.uint8)
+    yield _enhance_case(torch.uint8, exposed=True, gain=True)
+    yield _enhance_case(torch.float32, exposed=True)
     yield _enhance_case(torch.float32, width=WIDTH - 1)
     yield _enhance_case(torch.float32, width=WIDTH - 1, exposed=True, gain=True)
     yield _enhance_case(torch.float32, illumination=True)
+    yield _denoise_case(torch.uint8)
+    yield _denoise_case(torch.float32, width=WIDTH - 1)
     # Two planes, a smoothness loss alone, and one illumination for three colours.
     yield loss_case(torch.float32, "rgb", 2, (True, True))
     yield loss_case(torch.float32, "ycbcr", 3, (True, True), fidelity=0.0)
@@ -151,6 +154,14 @@ def _exposure_case(dtype: torch.dtype) -> Case:
     return Case(f"{DTYPES[dtype]} exposure", call)
 
 
+def _denoise_case(dtype: torch.dtype, width: int = WIDTH) -> Case:
+    def call() -> None:
+        gain = _fake(torch.float64 if dtype == torch.float64 else torch.float32, 1, width)
+        launchers.launch_denoise(_fake(dtype, 3, width), gain, 1.0)
+
+    return Case(f"{_POINTEES[dtype]} denoise" + (" unaligned" if width % 4 else ""), call)
+
+
 def record(case: Case, target: str) -> list[RecordedLaunch]:
     """The launches that a case would make on `target`, none of them executed."""
     launches: list[RecordedLaunch] = []
@@ -208,6 +219,7 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "loss_bwd": ["y", "l", "grad_y", "grad_l"],
         "enhance": ["x", "result"],
         "exposure": ["x", "light"],
+        "denoise": ["y", "gain", "result"],
         "batch_norm_statistics": ["z"],
         "batch_norm_mean": ["partial"],
         "batch_norm_relu_fwd": ["z", "residual", "out"],

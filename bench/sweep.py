@@ -44,6 +44,10 @@ def settings() -> list[tuple[str, dict[str, int]]]:
     found += [("enhance", {"registers": count}) for count in (168, 208)]
     found += [("enhance", _together(warps)) for warps in (2, 4)]
     found += [("enhance", _marching(rows)) for rows in (16, 32, 48, 96, 128)]
+    found.append(("denoise", {}))
+    found += [("denoise", {"registers": count}) for count in (168, 208)]
+    found += [("denoise", _together(warps)) for warps in (2, 4)]
+    found += [("denoise", _marching(rows)) for rows in (16, 32, 48, 96)]
     found += [(kernel, {}) for kernel in ("retinex forward", "retinex backward")]
     for kernel in ("retinex forward", "retinex backward"):
         found += [(kernel, {"block": block}) for block in (512, 1024, 4096)]
@@ -67,7 +71,7 @@ def title(kernel: str, changes: dict[str, int]) -> str:
 @contextlib.contextmanager
 def launched(changes: dict[str, int]) -> Iterator[None]:
     """Launches that differ from the shipped ones by `changes`."""
-    from sci_kernels.triton import enhance, loss_backward, loss_forward, retinex
+    from sci_kernels.triton import denoise, enhance, loss_backward, loss_forward, retinex
 
     def changed(function: Callable) -> Callable:
         return lambda *args, **options: replace(function(*args, **options), **changes)
@@ -81,6 +85,7 @@ def launched(changes: dict[str, int]) -> Iterator[None]:
             (loss_forward, "loss_launch"),
             (loss_backward, "loss_launch"),
             (enhance, "enhance_launch"),
+            (denoise, "denoise_launch"),
         ):
             patch = unittest.mock.patch.object(module, name, changed(getattr(module, name)))
             stack.enter_context(patch)
@@ -103,7 +108,9 @@ def call_of(kernel: str, size: tuple[int, int]) -> Callable[[], object]:
         return lambda: launchers.launch_retinex_forward(x, light, more[0], torch.float32)
     if kernel == "retinex backward":
         return lambda: launchers.launch_retinex_backward(x, light, *more, torch.float32)
-    picture = (80 * x).to(torch.uint8)
+    picture, gain = (80 * x).to(torch.uint8), 1 + 7 * light[:, :1].contiguous()
+    if kernel == "denoise":
+        return lambda: launchers.launch_denoise(picture, gain, 1.0)
     return lambda: launchers.launch_enhance(picture, _WEIGHTS, False)
 
 

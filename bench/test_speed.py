@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model import EnhanceNetwork, enhance_image, load_weights
-from sci_kernels import default_impl
+from sci_kernels import default_impl, denoise
 
 from .cases import TOLERANCE, Case, evaluate, function_of, part_call, worst_error
 from .timing import synchronize
@@ -85,3 +85,13 @@ def test_enhance(timed, provider):
     parity = worst_error(list(results[provider]), list(results["reference"]))
     call = functools.partial(enhance_image, networks[provider], image)
     timed(call, parity, torch.float32, _ENHANCE_VALUES * image[0, 0].numel() * image.element_size())
+
+
+@pytest.mark.parametrize("provider", ["reference", OURS])
+def test_denoise(timed, provider):
+    """A picture that was brightened up to eightfold."""
+    image, light = (x.detach() for x in Case("loss", *SIZE, color="rgb").inputs(DEVICE)[:2])
+    gain = 1 + 7 * light[:, :1]
+    parity = worst_error([denoise(image, gain, impl=provider)], [denoise(image, gain, impl="reference")])
+    call = functools.partial(denoise, image, gain, impl=provider)
+    timed(call, parity, torch.float32, (3 + 1 + 3) * gain.numel() * gain.element_size())

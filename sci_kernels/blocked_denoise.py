@@ -3,8 +3,6 @@
 Formulas: `sci_kernels.denoise`. A band is read with the rows above and below it that its pixels need.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -15,7 +13,9 @@ from .reference import as_floating, falloff
 _BAND_PIXELS_CPU = 1 << 16
 _BAND_PIXELS = 1 << 22
 
-_NEARNESS = 0.5 * math.log2(math.e) / (REACH * REACH)
+# PyTorch's exp takes forty times as long where its result is below the smallest normal number; its exp2 is never slow,
+# but rounds the last elements of a tensor differently, so that bits would depend on where a pixel lies.
+_LEAST_EXPONENT = -80.0
 
 
 def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
@@ -28,7 +28,7 @@ def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
             bottom = min(top + rows, height)
             low, high = max(top - RADIUS, 0), min(bottom + RADIUS, height)
             y = as_floating(image[index, :, low:high]).contiguous()
-            scale = math.log2(math.e) * falloff(strength) / gain[index, 0, top:bottom].to(y.dtype).square()
+            scale = falloff(strength) / gain[index, 0, top:bottom].to(y.dtype).square()
             band = _filter_band(y, scale, top - low)
             result[index, :, top:bottom] = band.mul_(255).round_() if image.dtype == torch.uint8 else band
     return result
@@ -39,6 +39,7 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
     rows, width = scale.shape
     total, weights = y[:, above : above + rows].clone(), torch.ones_like(scale)
     differences, squares = torch.empty_like(total), torch.empty_like(scale)
+    least = torch.full_like(scale[:1, :1], _LEAST_EXPONENT).exp_()
     for dy, dx in OFFSETS:
         first, end = max(0, -above - dy), min(rows, y.shape[1] - above - dy)
         left, right = max(0, -dx), width - max(0, dx)
@@ -53,8 +54,8 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
         torch.sub(there, y[:, above + first : above + end, left:right], out=difference)
         red, green, blue = difference.unbind(0)
         torch.mul(red, red, out=weight).addcmul_(green, green).addcmul_(blue, blue)
-        # exp2: PyTorch's exp takes up to thirty times as long where its result is tiny.
-        weight.mul_(scale[here]).sub_((dy * dy + dx * dx) * _NEARNESS).exp2_()
+        weight.mul_(scale[here]).sub_((dy * dy + dx * dx) / (2 * REACH * REACH))
+        weight.clamp_(min=_LEAST_EXPONENT).exp_().sub_(least)  # of what is infinitely far 0, as times infinity is NaN
         weights[here].add_(weight)
         total[(slice(None), *here)].addcmul_(weight, there)
     return total.div_(weights)

@@ -12,7 +12,8 @@ from tests.conftest import ROOT
 
 SUMS = {"batch_norm_statistics", "batch_norm_mean", "batch_norm_relu_sums"}
 NORMS = {"batch_norm_relu_fwd", "batch_norm_relu_bwd"} | SUMS
-KERNELS = {"color_fwd", "color_bwd", "loss_fwd", "loss_bwd", "retinex_fwd", "retinex_bwd", "enhance"} | NORMS
+PICTURES = {"enhance", "exposure", "denoise"}
+KERNELS = {"color_fwd", "color_bwd", "loss_fwd", "loss_bwd", "retinex_fwd", "retinex_bwd"} | PICTURES | NORMS
 
 # Instructions a pixel on sm_90, a few percent above what they are: (kernel, case) -> budget.
 BUDGETS = {
@@ -25,7 +26,10 @@ BUDGETS = {
     ("retinex_fwd", "fp32 retinex sigmoid"): 54,
     ("retinex_bwd", "fp32 retinex sigmoid"): 83,
     ("enhance", "fp32 enhance"): 530,
+    ("enhance", "fp32 enhance exposed"): 560,
     ("enhance", "u8 enhance"): 550,
+    ("denoise", "fp32 denoise"): 330,
+    ("denoise", "u8 denoise"): 360,
     ("batch_norm_relu_fwd", "fp32 batch_norm"): 14,
     ("batch_norm_relu_sums", "fp32 batch_norm"): 19,
     ("batch_norm_relu_bwd", "fp32 batch_norm"): 17,
@@ -54,8 +58,9 @@ def check(rows, kernels):
 
 
 def test_budgets(tmp_path):
-    cases = "ycbcr 3 (both|illumination)$|reference (1 both|3 illumination)|retinex|batch_norm|enhance$"
-    rows = report(tmp_path, "sm_90", f"fp32 ({cases})|u8 enhance")
+    pictures = "(enhance|exposed|exposure|denoise)$"
+    cases = f"ycbcr 3 (both|illumination)$|reference (1 both|3 illumination)|retinex|batch_norm|{pictures}"
+    rows = report(tmp_path, "sm_90", f"fp32 ({cases})|u8 (enhance|denoise)$")
     check(rows, KERNELS)
     counted = {(row["kernel"], row["case"]): row["instructions"] for row in rows}
     for key, budget in BUDGETS.items():
@@ -97,14 +102,14 @@ def test_no_kernel_knows_none():
         ("sm_80", {"loss_fwd", "loss_bwd"}, "fp32 ycbcr 3 (both( unaligned)?|illumination)$"),
         (
             "sm_100",
-            KERNELS - NORMS - {"color_fwd", "color_bwd"},
-            "fp32 ycbcr 3 both$|bf16 retinex|u8 enhance|fp64 (ycbcr 3 both$|enhance)",
+            KERNELS - NORMS - {"color_fwd", "color_bwd", "exposure"},
+            "fp32 ycbcr 3 both$|bf16 retinex|u8 (enhance.*gain|denoise)|fp64 (ycbcr 3 both$|enhance.*gain)",
         ),
         (
             "gfx942",
             KERNELS,
-            "fp32 (ycbcr 3 both$|reference (1 both|3 illumination)|enhance$)|"
-            "fp64 (rgb 3|enhance)|fp16 (retinex|batch_norm)",
+            "fp32 (ycbcr 3 both$|reference (1 both|3 illumination)|(enhance exposed|exposure|denoise)$)|"
+            "fp64 (rgb 3|enhance.*gain)|fp16 (retinex|batch_norm)",
         ),
     ],
     ids=["sm_80", "sm_100", "gfx942"],

@@ -65,6 +65,7 @@ def test_opcheck(fused, name):
     options = (0.5, "reference", 1.5, 1.0, impl)
     weights = torch.linspace(-0.3, 0.3, 252, dtype=torch.float64).view(3, 3, 28)
     arguments = {
+        "denoise": [((a * 255).byte(), 1 + a[:, :1], 1.5, impl)],
         "illumination_loss_fwd": [
             (x, y, *options, True, True),
             (a, y, *options, False, True),

@@ -18,6 +18,7 @@ from .batch_norm import (
     launch_batch_norm_statistics,
 )
 from .config import INTERPRETED
+from .denoise import launch_denoise
 from .enhance import launch_enhance
 from .exposure import launch_exposure
 from .loss_backward import launch_loss_backward
@@ -30,6 +31,7 @@ __all__ = [
     "launch_batch_norm_relu_gradient",
     "launch_batch_norm_relu_sums",
     "launch_batch_norm_statistics",
+    "launch_denoise",
     "launch_enhance",
     "launch_exposure",
     "launch_loss_backward",

@@ -124,6 +124,19 @@ def _enhance_launch(compiled: bool, single: bool) -> Launch:
     return Launch(strips=64 if torch.version.hip else 32, columns=4 if single else 1, above=6, registers=255)
 
 
+def denoise_launch(x: Tensor, dtype: torch.dtype) -> Launch:
+    """The launch of the denoising kernel, whose march begins with 4 rows."""
+    return _denoise_launch(x.is_cuda and not INTERPRETED, dtype == torch.float32 and x.shape[3] >= 4)
+
+
+@functools.lru_cache
+def _denoise_launch(compiled: bool, four: bool) -> Launch:
+    columns = 4 if four else 1
+    if not compiled:
+        return Launch(strips=32 // columns, columns=columns, above=4, bands=32, shortest=2, longest=2)
+    return Launch(strips=64 if torch.version.hip else 32, columns=columns, above=4, registers=255)
+
+
 def _upper(matrix: np.ndarray) -> tuple[float, ...]:
     """The six entries on and above the diagonal, row by row."""
     return tuple(float(matrix[i, j]) for i in range(3) for j in range(i, 3))
