@@ -30,7 +30,7 @@ demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR take
 
 # On all processors where pytest-xdist is installed; an environment given by VENV= may lack it.
 test: $(READY) ## all tests; those marked gpu skip where there is none
-	$(RUN) -m pytest $$($(RUN) -c 'import importlib.util; print("-n auto" * bool(importlib.util.find_spec("xdist")))')
+	$(RUN) -m pytest $$($(RUN) -c 'import importlib.util as i; print("-n auto --dist loadgroup" * bool(i.find_spec("xdist")))')
 
 compile: $(READY) ## the kernels by the oldest Triton supported, 3.6 and the newest (4 minutes; fetches them once, 1 GB)
 	@$(RUN) -m bench tritons

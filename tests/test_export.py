@@ -5,10 +5,12 @@ import json
 import os
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import sci_kernels
@@ -19,6 +21,8 @@ from model.export_graph import Exposed, graph
 from model.weights import DEFAULT_WEIGHTS
 from tests.conftest import GOLDEN
 from tests.runs import assert_equal, load_as_official
+
+pytestmark = pytest.mark.xdist_group("export")  # files that take seconds to make are made once
 
 
 def write_each(folder, exposure: str | None) -> dict:
@@ -32,6 +36,14 @@ def write_each(folder, exposure: str | None) -> dict:
     except ModuleNotFoundError:
         pass
     return {name: (path, export(name, path, exposure=exposure)) for name, path in paths.items()}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A corner of the picture that files are compared on, where any will do."""
+    path = tmp_path_factory.mktemp("small") / "corner.png"
+    Image.fromarray(read_image(PICTURE).pixels[:90, :120]).save(path)
+    return path
 
 
 RULES = {
@@ -189,11 +201,11 @@ def test_what_is_exported_is_what_the_library_defines(exposure, denoise):
         assert exposure != 0 or torch.equal(network(image)[0], image)
 
 
-def test_a_filter_left_out_is_not_written(tmp_path, monkeypatch):
+def test_a_filter_left_out_is_not_written(small, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: b"")
     monkeypatch.setattr(exporting, "_load_torch", lambda data: Exposed(denoise=0.0))
     with pytest.raises(ExportError, match="differs from the network by"):
-        export("torch", tmp_path / "a.pt2")
+        export("torch", tmp_path / "a.pt2", picture=small)
     assert os.listdir(tmp_path) == []
 
 
@@ -212,11 +224,11 @@ def test_another_network_is_not_written(written, name, tmp_path, monkeypatch, ca
     assert os.listdir(tmp_path) == ["other.pt"]
 
 
-def test_nan_is_a_difference(tmp_path, monkeypatch):
+def test_nan_is_a_difference(small, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: b"")
     monkeypatch.setattr(exporting, "_load_torch", lambda data: lambda image: (image * torch.nan, image))
     with pytest.raises(ExportError, match="differs from the network by nan"):
-        export("torch", tmp_path / "a.pt2")
+        export("torch", tmp_path / "a.pt2", picture=small)
 
 
 def test_the_command(written, tmp_path, monkeypatch, capsys):
@@ -231,17 +243,18 @@ def test_the_command(written, tmp_path, monkeypatch, capsys):
     assert out.read_bytes() == data and torch.export.load(io.BytesIO(data))
 
 
-def test_the_command_exposes_by_default(tmp_path, monkeypatch, capsys):
+def test_the_command_exposes_by_default(small, tmp_path, monkeypatch, capsys):
     networks = []
     monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: networks.append(network) or b"program")
     monkeypatch.setattr(exporting, "_load_torch", lambda data: networks[0].expected)
-    assert main(["--format", "torch", "-o", str(tmp_path / "a.pt2")]) == 0
+    assert main(["--format", "torch", "-o", str(tmp_path / "a.pt2"), "--image", str(small)]) == 0
     assert networks[0].metadata == {"exposure": "auto", "target": "0.40", "denoise": "1"}
 
 
-def test_the_command_with_a_number_and_no_filter(tmp_path, capsys):
+def test_the_command_with_a_number_and_no_filter(small, tmp_path, capsys):
     out = tmp_path / "a.pt2"
-    assert main(["--format", "torch", "-o", str(out), "--exposure", "2.5", "--denoise", "0"]) == 0
+    command = ["--format", "torch", "-o", str(out), "--image", str(small)]
+    assert main([*command, "--exposure", "2.5", "--denoise", "0"]) == 0
     notes = {"sci-kernels.json": ""}
     program = torch.export.load(str(out), extra_files=notes).module()
     metadata = json.loads(notes["sci-kernels.json"])

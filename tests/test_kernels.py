@@ -95,7 +95,7 @@ def test_no_kernel_knows_none():
         assert not lines, f"{name}: None in {function.name}, lines {lines}"
 
 
-# Of NVIDIA's other targets what came closest to a spill, where it did; of AMD's one every kernel.
+# Of NVIDIA's other targets what came closest to a spill, where it did. `make compile` has AMD's, with every kernel.
 @pytest.mark.parametrize(
     "target, kernels, cases",
     [
@@ -105,14 +105,8 @@ def test_no_kernel_knows_none():
             KERNELS - NORMS - {"color_fwd", "color_bwd", "exposure"},
             "fp32 ycbcr 3 both$|bf16 retinex|u8 (enhance.*gain|denoise)|fp64 (ycbcr 3 both$|enhance.*gain)",
         ),
-        (
-            "gfx942",
-            KERNELS,
-            "fp32 (ycbcr 3 both$|reference (1 both|3 illumination)|(enhance exposed|exposure|denoise)$)|"
-            "fp64 (rgb 3|enhance.*gain)|fp16 (retinex|batch_norm)",
-        ),
     ],
-    ids=["sm_80", "sm_100", "gfx942"],
+    ids=["sm_80", "sm_100"],
 )
 def test_kernels_do_not_spill(target, kernels, cases, tmp_path):
     check(report(tmp_path, target, cases), kernels)
