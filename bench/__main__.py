@@ -16,6 +16,7 @@ COMMANDS = {
     "kernels": "compile the kernels for GPUs that need not be present: registers, spills",
     "loss": "the loss by every provider: parity, time, bandwidth, memory",
     "profile": "one call of a case, fused beside reference: traces, the ten dearest kernels, ncu",
+    "quality": "write docs/quality.md: pictures of many kinds, enhanced and measured",
     "report": "write the README's performance section and its pictures from bench/results",
     "retinex": "the same of the Retinex step",
     "sweep": "other launches of each kernel, timed on a GPU",
@@ -56,6 +57,8 @@ def main() -> int:
         from .kernels import main as run
     elif command == "profile":
         from .profile import main as run
+    elif command == "quality":
+        from .quality import main as run
     elif command == "report":
         from .report import main as run
     elif command == "sweep":

@@ -46,6 +46,11 @@ def darken(photo: np.ndarray, rng: np.random.Generator, mean: float | None = Non
     light = (photo / 255.0) ** GAMMA * illumination_map(*photo.shape[:2], rng)[..., None]
     if mean is not None:
         light *= (mean / np.mean(light ** (1 / GAMMA))) ** GAMMA
+    return sense(light, rng)
+
+
+def sense(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What the sensor makes of linear light, 1 at white: `(H, W, 3)` to uint8."""
     sensed = rng.poisson(light * FULL_WELL) / FULL_WELL + rng.normal(0, READ_NOISE, light.shape)
     return np.round(255 * np.clip(sensed, 0, 1) ** (1 / GAMMA)).astype(np.uint8)
 

@@ -30,7 +30,7 @@ from .weights import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
 
 BOUND = 1e-5  # on the difference of any value, between the file and the network here
 EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt"}
-PICTURE = Path(__file__).resolve().parent.parent / "bench" / "pictures" / "before-after.jpg"
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "before-after.jpg"
 _NOTES = "sci-kernels.json"  # of a torch export: the metadata, beside the program
 
 Network = Published | Exposed
