@@ -91,8 +91,8 @@ def _beginning(found: Found) -> Iterator[str]:
         f"{with_nature[PUBLISHED].psnr:.2f} dB for the published division."
     )
     yield _filled(
-        "This is no held-out test. The astronaut, the coffee cup and Commodore Hopper, darkened in other ways, are "
-        "what the default weights were trained on, and some of the photographs were looked at when constants of the "
+        "This is no held-out test. The astronaut and the coffee cup, darkened in other ways, are what the "
+        "default weights were trained on, and some of the photographs were looked at when constants of the "
         f"rule were chosen. Of the others alone the means are {fresh[DEFAULT].psnr:.2f} dB for the default and "
         f"{fresh[PUBLISHED].psnr:.2f} dB for the published division."
     )

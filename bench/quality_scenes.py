@@ -68,7 +68,7 @@ PHOTOGRAPHS = {
 }
 ORDINARY = ("astronaut", "coffee", "chelsea", "camera", "hopper")
 DARK_BY_NATURE = ("hubble", 0.03), ("hubble", 0.05), ("moon", 0.05), ("rocket", 0.05), ("rocket", 0.10)
-TRAINED_ON = ("astronaut", "coffee", "hopper")  # by the default weights, darkened otherwise; see model/pretrained
+TRAINED_ON = ("astronaut", "coffee")  # by the default weights, darkened otherwise; see model/pretrained
 
 
 @functools.lru_cache(None)
