@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 
 import sci_kernels
-from sci_kernels.constants import ENHANCE_RADIUS, MAX_EXPOSURE, RADIUS
+from sci_kernels.constants import ENHANCE_RADIUS, MAX_DENOISING, MAX_EXPOSURE, RADIUS
 
 from .fold import fold, unfused_reason
 from .networks import EnhanceNetwork, enhance_image
-
-MOST_DENOISING = 4.0
 
 
 def check_range(name: str, value: float, most: float, others: str = "") -> None:
@@ -23,11 +21,11 @@ def check_range(name: str, value: float, most: float, others: str = "") -> None:
 
 def check_rule(exposure: float | str | None, denoise: float | None) -> float:
     """The strength of the filter, where it and the exposure go together; arguments and ValueError as of `Enhancer`."""
-    if exposure not in ("auto", None):
+    if exposure is not None and not (isinstance(exposure, str) and exposure == "auto"):
         check_range("exposure", exposure, MAX_EXPOSURE, ", 'auto' or None")
     if denoise is None:
         return 0.0 if exposure is None else 1.0
-    check_range("denoise", denoise, MOST_DENOISING)
+    check_range("denoise", denoise, MAX_DENOISING)
     if exposure is None and denoise:
         raise ValueError(f"denoise: the published division has no filter; got {denoise}; leave it out")
     return float(denoise)

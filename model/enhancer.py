@@ -67,7 +67,8 @@ class Enhancer:
             None: 1, and with the published division 0, which it always has.
         tile: rows to compute at once; None: as many as the free memory has room for. The result is the same.
 
-    Floating point values outside [0, 1] are clamped to it, with a warning, once; those on a GPU are not looked at.
+    Floating point values outside [0, 1] are taken for 0 or 1 where an image is brightened, with a warning, once; those
+    on a GPU are not looked at. An image that is left as it is keeps them, and so does one with NaN: its exposure is 0.
 
     Raises:
         WeightsError, TypeError, ValueError: an argument does not fit.
@@ -213,11 +214,11 @@ class Enhancer:
         if self._warned or image.dtype == torch.uint8 or image.device.type != "cpu":
             return
         low, high = (float(value) for value in image.detach().aminmax())
-        if low < 0.0 or high > 1.0:
+        if not (low >= 0.0 and high <= 1.0):
             self._warned = True
             warnings.warn(
-                f"image: expected values in [0, 1]; got {low:g} to {high:g}; what lies outside is taken for 0 or 1; "
-                "divide values of 0 to 255 by 255, or give them as uint8",
+                f"image: expected values in [0, 1]; got {low:g} to {high:g}; what lies outside is taken for 0 or 1, "
+                "and an image with NaN is left as it is; divide values of 0 to 255 by 255, or give them as uint8",
                 stacklevel=4,
             )
 

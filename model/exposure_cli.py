@@ -3,9 +3,7 @@
 import argparse
 import sys
 
-from sci_kernels.constants import MAX_EXPOSURE
-
-from .brighten import MOST_DENOISING
+from sci_kernels.constants import MAX_DENOISING, MAX_EXPOSURE
 
 PUBLISHED = "published"
 # Flags of a rule that is no more, and what took its place.
@@ -36,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser, guards: bool = False) -> None:
         "--denoise",
         type=_denoise,
         metavar="S",
-        help=f"filter the noise that is brightened, from 0, off, to {MOST_DENOISING:g} (default: 1; published: off)",
+        help=f"filter the noise that is brightened, from 0, off, to {MAX_DENOISING:g} (default: 1; published: off)",
     )
 
 
@@ -58,7 +56,7 @@ def _exposure(text: str) -> str | float:
 
 
 def _denoise(text: str) -> float:
-    return _number(text, MOST_DENOISING)
+    return _number(text, MAX_DENOISING)
 
 
 def _number(text: str, most: float, others: str = "") -> float:

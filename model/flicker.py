@@ -32,8 +32,8 @@ class Steady:
     One number for the whole frame leaves none, and no colour changes.
 
     A scene begins where the 8x8 block means of the frame, or of R, divided by their mean, differ from those of the
-    frame before by more than 0.3 on average, or where m_t lies more than log 1.6 from s_{t-1}: a light switched on is
-    no flicker.
+    frame before by more than 0.3 on average, or where m_t lies more than log 1.6 from m_{t-1}: a light switched on is
+    no flicker. In a slow fade the average lags, by log 1.6 at most.
 
     Args:
         seconds: the time constant, above 0. A flicker of f hertz is damped by sqrt(1 + (2 pi f seconds)^2).
@@ -44,6 +44,7 @@ class Steady:
             raise ValueError(f"seconds: expected more than 0; got {seconds}")
         self.seconds = seconds
         self._average: float | None = None
+        self._level = 0.0
         self._time, self._coarse = 0.0, None
 
     def gain(self, reflectance: Tensor, time: float) -> float:
@@ -63,11 +64,12 @@ class Steady:
             self._average = level
         else:
             keep = math.exp(-max(time - self._time, 0.0) / self.seconds)
-            self._average = keep * self._average + (1 - keep) * level
-        self._time, self._coarse = time, coarse
+            average = keep * self._average + (1 - keep) * level
+            self._average = min(max(average, level - _JUMP), level + _JUMP)
+        self._time, self._coarse, self._level = time, coarse, level
         return self._average
 
     def _is_cut(self, coarse: Tensor, level: float) -> bool:
-        if self._average is None or abs(level - self._average) > _JUMP:
+        if self._average is None or abs(level - self._level) > _JUMP:
             return True
         return float(torch.mean(torch.abs(coarse - self._coarse))) > _CUT

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from .blocked_denoise import denoise
-from .blocked_enhance import enhance
+from .blocked_enhance import enhance, find_exposure
 from .constants import CENTERED_COLOR_BIAS, COLOR_MATRIX, ILLUMINATION_MAX, ILLUMINATION_MIN, PAIRS
 from .reference import compute_dtype
 
-__all__ = ["denoise", "enhance", "loss", "retinex", "retinex_gradient"]
+__all__ = ["denoise", "enhance", "find_exposure", "loss", "retinex", "retinex_gradient"]
 
 # Found by timing 1920x1080 on 2 cores: 25 float32 values a pixel are live, and a call costs about 2 us.
 _BAND_PIXELS_CPU = 1 << 17

@@ -45,6 +45,7 @@ SAMPLES = 256  # points at least along the longer side, of which exposure is fou
 
 # Noise, see `sci_kernels.denoise`.
 NOISE = 0.01  # standard deviation that a picture as it was taken is thought to have
+MAX_DENOISING = 4.0
 REACH = 2.0  # standard deviation of the spatial weight, pixels
 
 IMPLS = ("auto", "triton", "native", "blocked", "reference")

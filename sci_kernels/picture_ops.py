@@ -71,7 +71,7 @@ def _exposure_pass(image: Tensor, weights: Tensor, target: float, impl: str) -> 
     numbers, black = constants_of(weights)
     if impl == "triton":
         return triton_launchers(image.device).launch_exposure(image, light, target, black)
-    return reference.find_exposure(image, light, target, black, look=image.device.type == "cpu")
+    return host_code(impl, image.device).find_exposure(image, light, target, black)
 
 
 _exposure = torch.library.custom_op("sci::exposure", _exposure_pass, mutates_args=())

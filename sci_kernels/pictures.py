@@ -5,10 +5,8 @@ from torch import Tensor
 
 from . import picture_ops, reference
 from .arguments import FLOATS, check_device, check_number, check_tensor, resolve_impl
-from .constants import MAX_EXPOSURE, TARGET
+from .constants import MAX_DENOISING, MAX_EXPOSURE, TARGET
 from .enhance_weights import CHANNELS, LAYERS, TAPS, EnhanceWeights, constants_of
-
-_MOST_DENOISING = 4.0
 
 
 def enhance(
@@ -89,7 +87,8 @@ def enhance(
 def exposure(image: Tensor, weights: EnhanceWeights, target: float = TARGET, *, impl: str = "auto") -> Tensor:
     """The exposure c that gives each image the mean luma `target`, for `enhance`.
 
-        c = 0      where mean(l) >= target: such an image is bright already; also where it is black, or not finite
+        c = 0      where mean(l) >= target: such an image is bright already; also where it is black, or not finite, or
+                   has a channel at 1 in every pixel, which no c brightens
         c          in (0, cap] with mean(l (c + s) / (c m + s)) = target, else
         c = cap    min(20, 3 / h), h = max(1e-3, mean(m^8)^(1/8)): highlights stay below (6 + h) / 7 of white
 
@@ -150,8 +149,8 @@ def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "
         raise ValueError(f"gain: expected one number a pixel, shape {wanted}; got {tuple(gain.shape)}")
     check_device("gain", gain, "image", image)
     check_number("strength", strength)
-    if not 0.0 <= strength <= _MOST_DENOISING:
-        raise ValueError(f"strength: expected a number from 0 to {_MOST_DENOISING:g}; got {strength}")
+    if not 0.0 <= strength <= MAX_DENOISING:
+        raise ValueError(f"strength: expected a number from 0 to {MAX_DENOISING:g}; got {strength}")
     impl = resolve_impl(impl, image)
     _refuse_gradient("denoise", image=image, gain=gain)
     with torch.no_grad():

@@ -190,7 +190,7 @@ def sample(image: Tensor) -> Tensor:
 
 
 def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float, look: bool = False) -> Tensor:
-    """c `(N,)` of sampled images, in the dtype of arithmetic, and their illuminations; see `sci_kernels.exposure`.
+    """c `(N,)`, in the dtype of arithmetic, of sampled images with these illuminations; see `sci_kernels.exposure`.
 
     The mean f of the result grows with c, and ever more slowly, so that Newton's steps from 0 never pass the root.
     `look`: whether to look at c after each step, and to leave out those that would change no bit.

@@ -35,6 +35,14 @@ def test_exposures_are_steadied_by_their_logarithm():
     assert steady.exposure(0.0, image, 0.08) == 0.0  # a light switched on is no flicker
 
 
+def test_a_slow_fade_has_no_jumps():
+    image, steady = torch.from_numpy(scene(1)[0]).permute(2, 0, 1)[None] / 255, Steady(0.5)
+    levels = np.linspace(0.5, 3.0, 40)  # five times log 1.6 in 1.6 seconds
+    smooth = [np.log1p(steady.exposure(np.expm1(level), image, k / 25)) for k, level in enumerate(levels)]
+    assert np.diff(smooth).min() > 0 and np.diff(smooth).max() < 1.5 * np.diff(levels).max()
+    assert (np.abs(smooth - levels) <= np.log(1.6) + 1e-9).all()
+
+
 def test_frames_of_a_flickering_lamp_differ_less_than_they_did():
     enhancer = Enhancer(device="cpu", denoise=0)
     still = scene(1)[0] * 1.0

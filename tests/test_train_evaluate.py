@@ -233,3 +233,6 @@ def test_pictures_are_enhanced_where_none_are_given(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--truth", str(tmp_path / "bright")])
     assert "expected --pred, or --input to be enhanced" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--pred", str(tmp_path / "dark"), "--exposure", "3"])
+    assert "enhance --input; with --pred leave them out" in capsys.readouterr().err

@@ -195,7 +195,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
     parser = _Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--pred", metavar="DIR", help="the enhanced pictures, searched recursively")
+    parser.add_argument(
+        "--pred", metavar="DIR", help="the enhanced pictures, searched recursively; without it, --input is enhanced"
+    )
     parser.add_argument("--truth", metavar="DIR", help="the bright photographs: PSNR and SSIM")
     parser.add_argument("--input", metavar="DIR", help="the dark photographs: LOE")
     parser.add_argument("--niqe", action="store_true", help="NIQE as well; needs pyiqa (pip install '.[niqe]')")
@@ -208,6 +210,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     exposure_cli.add_options(parser)
     options = parser.parse_args(argv)
+    changed = options.exposure != "auto" or options.denoise is not None or options.weights != DEFAULT_WEIGHTS
+    if options.pred and changed:
+        parser.error("--weights, --exposure, --published, --denoise: enhance --input; with --pred leave them out")
     exposure_cli.settle(parser, options)
     if not options.pred and not options.input:
         parser.error("expected --pred, or --input to be enhanced")

@@ -9,6 +9,7 @@ from .launch_batch_norm import (
 )
 from .launch_denoise import denoise
 from .launch_enhance import enhance
+from .launch_exposure import find_exposure
 from .launch_loss import loss
 from .launch_retinex import retinex, retinex_gradient
 
@@ -20,6 +21,7 @@ __all__ = [
     "compiler_error",
     "denoise",
     "enhance",
+    "find_exposure",
     "loss",
     "retinex",
     "retinex_gradient",

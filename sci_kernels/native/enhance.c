@@ -1,6 +1,6 @@
 /* The enhance network and what brightens the image by it, row by row.
  *
- * Formulas: sci_kernels/functional.py. A thread marches down its rows: with each new row of the image comes the row of
+ * Formulas: sci_kernels/pictures.py. A thread marches down its rows: with each new row of the image comes the row of
  * features of the first convolution above it, that of the second above that, and above that the result; of each only
  * the rows that the next one needs are kept, so that all stays in cache. Each lane computes one pixel by the same
  * operations in the same order, wherever it lies: parts of an image have the bits of the whole.
@@ -50,6 +50,25 @@ INLINE void read_row(real *restrict to, const pixel *restrict from, int64_t widt
 
 INLINE void write_row(pixel *restrict to, const real *restrict from, int64_t width, int64_t stride) {
     for (int64_t x = 0; x < width; ++x) to[x * stride] = BYTES ? (pixel)(int)from[x] : from[x];
+}
+
+/* The three channels of a row at once, where they lie side by side, as in pictures: a third of the memory accesses. */
+static void read_pixels(real *restrict red, real *restrict green, real *restrict blue, const pixel *restrict from,
+                        int64_t width) {
+    for (int64_t x = 0; x < width; ++x) {
+        red[x] = BYTES ? from[3 * x] / (real)255 : from[3 * x];
+        green[x] = BYTES ? from[3 * x + 1] / (real)255 : from[3 * x + 1];
+        blue[x] = BYTES ? from[3 * x + 2] / (real)255 : from[3 * x + 2];
+    }
+}
+
+static void write_pixels(pixel *restrict to, const real *restrict red, const real *restrict green,
+                         const real *restrict blue, int64_t width) {
+    for (int64_t x = 0; x < width; ++x) {
+        to[3 * x] = BYTES ? (pixel)(int)red[x] : red[x];
+        to[3 * x + 1] = BYTES ? (pixel)(int)green[x] : green[x];
+        to[3 * x + 2] = BYTES ? (pixel)(int)blue[x] : blue[x];
+    }
 }
 
 /* The usual strides as constants, for the compiler to make vectors of. */
@@ -168,20 +187,27 @@ INLINE void brighten(const problem *job, const rows *r, const real *const row[3]
 static void bring(const problem *job, const rows *r, int64_t image, int64_t row) {
     real *to = slot(r, r->image, IMAGE_ROWS, row);
     const pixel *from = job->image + image * job->from_image + row * job->from_row;
-    for (int c = 0; c < CHANNELS; ++c)
-        WITH_STRIDE(read_row, to + c * r->pitch, from + c * job->from_channel, job->width, job->from_column);
+    if (job->from_channel == 1 && job->from_column == CHANNELS)
+        read_pixels(to, to + r->pitch, to + 2 * r->pitch, from, job->width);
+    else
+        for (int c = 0; c < CHANNELS; ++c)
+            WITH_STRIDE(read_row, to + c * r->pitch, from + c * job->from_channel, job->width, job->from_column);
     surround(r, to, job->width);
+}
+
+static void write_planes(const problem *job, const rows *r, pixel *to, const real *from) {
+    if (job->to_channel == 1 && job->to_column == CHANNELS)
+        write_pixels(to, from, from + r->pitch, from + 2 * r->pitch, job->width);
+    else
+        for (int c = 0; c < CHANNELS; ++c)
+            WITH_STRIDE(write_row, to + c * job->to_channel, from + c * r->pitch, job->width, job->to_column);
 }
 
 static void write(const problem *job, const rows *r, int64_t image, int64_t row) {
     if (job->gain) memcpy(job->gain + (image * job->height + row) * job->width, r->gain, job->width * sizeof(real));
     const int64_t start = image * job->to_image + row * job->to_row;
-    for (int c = 0; c < CHANNELS; ++c) {
-        const int64_t at = start + c * job->to_channel;
-        WITH_STRIDE(write_row, job->result + at, r->result + c * r->pitch, job->width, job->to_column);
-        if (job->illumination)
-            WITH_STRIDE(write_row, job->illumination + at, r->illumination + c * r->pitch, job->width, job->to_column);
-    }
+    write_planes(job, r, job->result + start, r->result);
+    if (job->illumination) write_planes(job, r, job->illumination + start, r->illumination);
 }
 
 /* Fills row[0 ... 2] with the rows of a ring around `y`. */

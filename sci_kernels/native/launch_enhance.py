@@ -1,4 +1,4 @@
-"""The enhance network and the division by `enhance.c`."""
+"""The enhance network and what brightens the image by it, by `enhance.c`."""
 
 import torch
 from torch import Tensor
