@@ -46,8 +46,8 @@ MEANS = tuple(float(mean) for mean in np.geomspace(0.04, 0.09, 6))  # brightness
 # than blue it learned, by the seed, to brighten red far more than the rest, or less.
 ORDERS = tuple(itertools.permutations(range(3)))
 SEED = 2  # of light and noise
-FLAGS = "--steps 1150 --crop 64 64 --batch-size 2 --lr 1e-3 --seed 3 --device cpu --sample-every 0"
-SHA256 = "63e2d4124293fc7a69532ebfd50727b99e19c873ee19a2d60bafda0e68650ca3"  # of the file that is shipped
+FLAGS = "--steps 1150 --crop 64 64 --batch-size 2 --lr 1e-3 --seed 4 --device cpu --sample-every 0"
+SHA256 = "3e8af6eb0bc02951bf06d773a015411b919d04a0c680c3c71176d014d51b4665"  # of the file that is shipped
 
 
 class OriginError(Exception):

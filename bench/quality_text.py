@@ -18,7 +18,7 @@ with 254 or more in a channel, less those of the dark picture, so that a minus m
 mean of max(R, G, B) - min(R, G, B), as a share of the photograph's; neither more nor less is best."""
 BY_EYE = """\
 By eye, the published division leaves the darkest pictures dark; where it does brighten, it burns out windows and what
-is outside, and shifts colors: the sky outside the backlit room below turns yellow, that behind the uniform green.
+is outside, and shifts colors: the blue jacket in the backlit room below turns gray, the sky outside white.
 CLAHE has deeper blacks and stronger colors than the default, and on the astronaut, the cup and the uniform many will
 like it better; it leaves the street and the backlit room nearly as dark as they were, and has no filter. The default
 lightens, and does not add contrast: blacks come out gray, with the noise that was in them."""

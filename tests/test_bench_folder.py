@@ -28,7 +28,7 @@ def run(tmp_path, text, expected=0) -> list[dict]:
 
 def test_a_row_of_each_format(tmp_path, capsys):
     rows = run(tmp_path, "3")
-    assert [(row["part"], row["must"]) for row in rows] == [("png", 0.8), ("jpg", None)]
+    assert [(row["part"], row["must"]) for row in rows] == [("png", 0.95), ("jpg", None)]
     for row in rows:
         assert (row["op"], row["provider"], row["status"]) == ("folder", "ours", "ok")
         assert (row["pictures"], row["width"], row["height"], row["made"]) == (3, 48, 32, True)
