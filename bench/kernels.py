@@ -28,6 +28,9 @@ from .disassembly import executed, resource_usage, sass, shortest
 from .launches import HEIGHT, WIDTH, RecordedLaunch, cases, record
 from .measure import environment, write_json
 
+# Kernels whose loops run over all points of an image, several times.
+_UNCOUNTED = {"exposure"}
+
 
 def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
     """Compiles one launch for `target` and returns what its code needs."""
@@ -43,6 +46,8 @@ def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
         registers, stack = _number(r"REG:(\d+)", usage), _number(r"STACK:(\d+)", usage)
         code = sass(compiled.asm["cubin"])
         counts = executed(code, launch.trips) if launch.trips else shortest(code)
+        if launch.name in _UNCOUNTED:
+            counts = None
     pixels = launch.program_pixels / (launch.options["num_warps"] * warp)  # of a thread
     return {
         "target": target,
