@@ -59,7 +59,7 @@ def test_faults_of_compiled_kernels_are_named(changes, found):
 def test_recorded_are_all_kernels():
     recorded = json.loads(tritons.RECORDED.read_text())
     for target in tritons.COUNTED:
-        assert {name.split()[0] for name in recorded[target]} == KERNELS
+        assert {name.split()[0] for name in recorded[target]} == KERNELS - {"exposure"}  # whose loops are not counted
         assert all(re.search(tritons.CORE, name.split(" ", 1)[1]) for name in recorded[target])
 
 
