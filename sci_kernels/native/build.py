@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_HEADER = _FOLDER / "vectors.h"
+_HEADERS = sorted(_FOLDER.glob("*.h"))
 _ARM = platform.machine().lower() in ("arm64", "aarch64")
 _FLAGS = ["-std=gnu11", "-O3", "-mcpu=native" if _ARM else "-march=native", "-fPIC", "-shared"]
 
@@ -40,7 +40,8 @@ def library(source: str, **macros: int) -> ctypes.CDLL:
     """The shared library of a source file beside this one; RuntimeError where it cannot be had."""
     try:
         command = [*_compiler(), *(f"-D{name}={value}" for name, value in macros.items())]
-        texts = [" ".join(command).encode(), _target(), _HEADER.read_bytes(), (_FOLDER / source).read_bytes()]
+        files = [path.read_bytes() for path in (*_HEADERS, _FOLDER / source)]
+        texts = [" ".join(command).encode(), _target(), *files]
         key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:24]
         path = _cache_folder() / f"{Path(source).stem}-{key}.so"
         if path.exists():

@@ -5,20 +5,12 @@
  * whole. A pixel's sigma is its own, so the weights of a pair differ, and both compute its distance: keeping it for the
  * other would take as long.
  *
- * BYTES, given on the command line, says what the image is made of: 0 of `real`, 1 of bytes, which are filtered as
- * numbers from 0 to 255.
+ * Bytes are filtered as numbers from 0 to 255.
  */
-#include "vectors.h"
+#include "pixels.h"
 
-#define CHANNELS 3
 #define RADIUS 2
 #define ROWS (2 * RADIUS + 1)
-
-#if BYTES
-typedef uint8_t pixel;
-#else
-typedef real pixel;
-#endif
 
 typedef struct {
     const pixel *image;
@@ -38,49 +30,19 @@ typedef struct {
     int64_t pitch;
 } rows;
 
-INLINE void read_pixels(real *restrict to, int64_t pitch, const pixel *restrict from, int64_t width, int64_t channel,
-                        int64_t column) {
-    for (int64_t x = 0; x < width; ++x)
-        for (int c = 0; c < CHANNELS; ++c) to[c * pitch + x] = from[c * channel + x * column];
-}
-
-INLINE pixel rounded(real x) {
-#if BYTES
-    return (pixel)(int)(x + (real)0x1p23 - (real)0x1p23); /* half to even */
-#else
-    return x;
-#endif
-}
-
-INLINE void write_pixels(pixel *restrict to, const real *restrict from, int64_t pitch, int64_t width, int64_t channel,
-                         int64_t column) {
-    for (int64_t x = 0; x < width; ++x)
-        for (int c = 0; c < CHANNELS; ++c) to[c * channel + x * column] = rounded(from[c * pitch + x]);
-}
+/* Bytes to be are rounded half to even. */
+INLINE vec rounded(vec x) { return BYTES ? (x + (real)0x1p23) - (real)0x1p23 : x; }
 
 static real *slot(const rows *r, int64_t row) { return r->ring + row % ROWS * CHANNELS * r->pitch + LANES; }
 
 static void bring(const problem *job, const rows *r, int64_t image, int64_t row) {
     const pixel *from = job->image + image * job->from_image + row * job->from_row;
-    const int64_t channel = job->from_channel, column = job->from_column;
-    /* The usual strides as constants, for the compiler to make vectors of. */
-    if (channel == 1 && column == CHANNELS)
-        read_pixels(slot(r, row), r->pitch, from, job->width, 1, CHANNELS);
-    else if (column == 1)
-        read_pixels(slot(r, row), r->pitch, from, job->width, channel, 1);
-    else
-        read_pixels(slot(r, row), r->pitch, from, job->width, channel, column);
+    read_pixels(slot(r, row), r->pitch, from, job->width, job->from_channel, job->from_column, 1);
 }
 
 static void write(const problem *job, const rows *r, int64_t image, int64_t row) {
     pixel *to = job->result + image * job->to_image + row * job->to_row;
-    const int64_t channel = job->to_channel, column = job->to_column;
-    if (channel == 1 && column == CHANNELS)
-        write_pixels(to, r->result + LANES, r->pitch, job->width, 1, CHANNELS);
-    else if (column == 1)
-        write_pixels(to, r->result + LANES, r->pitch, job->width, channel, 1);
-    else
-        write_pixels(to, r->result + LANES, r->pitch, job->width, channel, column);
+    write_pixels(to, r->result + LANES, r->pitch, job->width, job->to_channel, job->to_column);
 }
 
 /* -log2(e) / (2 sigma^2) of each pixel of a row. */
@@ -132,7 +94,7 @@ INLINE void filter(const problem *job, const rows *r, const real *const row[ROWS
                 neighbour(sum, &weights, own, scale, job->spread * (dy * dy + dx * dx), row[dy + RADIUS] + at + dx,
                           r->pitch, border ? load(r->inside + LANES + at + dx) : all);
     }
-    for (int c = 0; c < CHANNELS; ++c) store_all(r->result + LANES + c * r->pitch + at, sum[c] / weights);
+    for (int c = 0; c < CHANNELS; ++c) store_all(r->result + LANES + c * r->pitch + at, rounded(sum[c] / weights));
 }
 
 /* Rows `first` ... `end` of one image. */

@@ -4,24 +4,15 @@
  * features of the first convolution above it, that of the second above that, and above that the result; of each only
  * the rows that the next one needs are kept, so that all stays in cache. Each lane computes one pixel by the same
  * operations in the same order, wherever it lies: parts of an image have the bits of the whole.
- *
- * BYTES, given on the command line, says what the image is made of: 0 of `real`, 1 of bytes.
  */
-#include "vectors.h"
+#include "pixels.h"
 
 #define LAYERS 3
-#define CHANNELS 3
 #define TAPS 27
 #define BLOCK 4 /* vectors computed together: enough sums at once to keep the multipliers busy */
 #define STEP (BLOCK * LANES)
 #define IMAGE_ROWS 4
 #define FEATURE_ROWS 3
-
-#if BYTES
-typedef uint8_t pixel;
-#else
-typedef real pixel;
-#endif
 
 typedef struct {
     const pixel *image;
@@ -43,37 +34,6 @@ typedef struct {
     real *image, *first, *second, *nothing, *result, *illumination, *gain;
     int64_t pitch, height;
 } rows;
-
-INLINE void read_row(real *restrict to, const pixel *restrict from, int64_t width, int64_t stride) {
-    for (int64_t x = 0; x < width; ++x) to[x] = BYTES ? from[x * stride] / (real)255 : from[x * stride];
-}
-
-INLINE void write_row(pixel *restrict to, const real *restrict from, int64_t width, int64_t stride) {
-    for (int64_t x = 0; x < width; ++x) to[x * stride] = BYTES ? (pixel)(int)from[x] : from[x];
-}
-
-/* The three channels of a row at once, where they lie side by side, as in pictures: a third of the memory accesses. */
-static void read_pixels(real *restrict red, real *restrict green, real *restrict blue, const pixel *restrict from,
-                        int64_t width) {
-    for (int64_t x = 0; x < width; ++x) {
-        red[x] = BYTES ? from[3 * x] / (real)255 : from[3 * x];
-        green[x] = BYTES ? from[3 * x + 1] / (real)255 : from[3 * x + 1];
-        blue[x] = BYTES ? from[3 * x + 2] / (real)255 : from[3 * x + 2];
-    }
-}
-
-static void write_pixels(pixel *restrict to, const real *restrict red, const real *restrict green,
-                         const real *restrict blue, int64_t width) {
-    for (int64_t x = 0; x < width; ++x) {
-        to[3 * x] = BYTES ? (pixel)(int)red[x] : red[x];
-        to[3 * x + 1] = BYTES ? (pixel)(int)green[x] : green[x];
-        to[3 * x + 2] = BYTES ? (pixel)(int)blue[x] : blue[x];
-    }
-}
-
-/* The usual strides as constants, for the compiler to make vectors of. */
-#define WITH_STRIDE(call, to, from, width, stride) \
-    ((stride) == 1 ? call(to, from, width, 1) : (stride) == 3 ? call(to, from, width, 3) : call(to, from, width, stride))
 
 /* Where row `row` is kept in a ring of `count`; `nothing` outside the image. */
 INLINE real *slot(const rows *r, real *ring, int64_t count, int64_t row) {
@@ -187,27 +147,17 @@ INLINE void brighten(const problem *job, const rows *r, const real *const row[3]
 static void bring(const problem *job, const rows *r, int64_t image, int64_t row) {
     real *to = slot(r, r->image, IMAGE_ROWS, row);
     const pixel *from = job->image + image * job->from_image + row * job->from_row;
-    if (job->from_channel == 1 && job->from_column == CHANNELS)
-        read_pixels(to, to + r->pitch, to + 2 * r->pitch, from, job->width);
-    else
-        for (int c = 0; c < CHANNELS; ++c)
-            WITH_STRIDE(read_row, to + c * r->pitch, from + c * job->from_channel, job->width, job->from_column);
+    read_pixels(to, r->pitch, from, job->width, job->from_channel, job->from_column, 255);
     surround(r, to, job->width);
-}
-
-static void write_planes(const problem *job, const rows *r, pixel *to, const real *from) {
-    if (job->to_channel == 1 && job->to_column == CHANNELS)
-        write_pixels(to, from, from + r->pitch, from + 2 * r->pitch, job->width);
-    else
-        for (int c = 0; c < CHANNELS; ++c)
-            WITH_STRIDE(write_row, to + c * job->to_channel, from + c * r->pitch, job->width, job->to_column);
 }
 
 static void write(const problem *job, const rows *r, int64_t image, int64_t row) {
     if (job->gain) memcpy(job->gain + (image * job->height + row) * job->width, r->gain, job->width * sizeof(real));
     const int64_t start = image * job->to_image + row * job->to_row;
-    write_planes(job, r, job->result + start, r->result);
-    if (job->illumination) write_planes(job, r, job->illumination + start, r->illumination);
+    const int64_t channel = job->to_channel, column = job->to_column;
+    write_pixels(job->result + start, r->result, r->pitch, job->width, channel, column);
+    if (job->illumination)
+        write_pixels(job->illumination + start, r->illumination, r->pitch, job->width, channel, column);
 }
 
 /* Fills row[0 ... 2] with the rows of a ring around `y`. */
