@@ -9,10 +9,7 @@ with an exposure; `with gain` also writes the gain; `denoise` is the filter that
 what differs by more than a gray level is not timed. Exits with status 1 if something is wrong or misses its bound.
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +18,9 @@ from torch import Tensor
 import sci_kernels
 from model import EnhanceNetwork, fold, load_weights
 
-from .compare import size_of
-from .measure import environment, interleave, write_json
+from . import one_picture
+from .measure import environment, interleave
+from .rows import milliseconds
 from .timing import choose_device
 
 SIZE, LARGE = "1080p", (3000, 4000)
@@ -62,7 +60,7 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict
     for name in (*errors, "bilateralFilter"):
         row = {"call": name, "width": width, "height": height, "status": "ok", "error": errors.get(name)}
         if name in times:
-            row["ms"] = {key: 1e3 * getattr(times[name], key) for key in ("median", "p20", "p80")}
+            row["ms"] = milliseconds(times[name])
         elif name in wrong:
             row["status"] = f"not measured: differs by {errors[name]:.1f} gray levels"
         else:
@@ -116,9 +114,8 @@ def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> 
         times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, 2, device)
     finally:
         torch.set_num_threads(threads)
-    ms = {key: 1e3 * getattr(times["finding"], key) for key in ("median", "p20", "p80")}
-    row = {"call": "finding", "width": LARGE[1], "height": LARGE[0], "status": "ok", "error": None, "ms": ms}
-    return row | {"must": FINDING_MS if device == "cpu" else None}
+    row = {"call": "finding", "width": LARGE[1], "height": LARGE[0], "status": "ok", "error": None}
+    return row | {"ms": milliseconds(times["finding"]), "must": FINDING_MS if device == "cpu" else None}
 
 
 def kept(row: dict) -> bool:
@@ -138,23 +135,11 @@ def text_of(row: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench exposing", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where (auto)")
-    parser.add_argument("--size", type=size_of, default=size_of(SIZE), metavar="WxH", help=f"of the picture ({SIZE})")
-    parser.add_argument("--repeats", type=int, default=15, metavar="N", help="calls timed of each (15)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
-    args = parser.parse_args(argv)
-    if args.repeats < 1:
-        parser.error(f"--repeats: expected 1 or more; got {args.repeats}")
+    args = one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
     device, facts, rows = choose_device(args.device), environment(), []
     for row in measure(*args.size, device, args.repeats):
         rows.append(row)
         print(text_of(row), flush=True)
-    if args.json:
-        content = {"environment": facts, "kind": "exposing", "device": device, "rows": rows}
-        try:
-            write_json(args.json, content | {"command": f"python -m bench exposing --device {device}"})
-        except OSError as error:
-            print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
-            return 2
+    if not one_picture.save(args, "exposing", SIZE, device, {"environment": facts, "rows": rows}):
+        return 2
     return 0 if all(map(kept, rows)) else 1

@@ -9,12 +9,9 @@ network and picture, each in a process of its own. Last, the time that `accelera
 if a way is wrong or, at the default size on a CPU, misses its bound.
 """
 
-import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +20,11 @@ import sci_kernels
 from model import Network
 from train.step import make_optimizer, training_step
 
-from . import official_script
+from . import official_script, one_picture
 from .compare import size_of
 from .figures import loss_inputs
-from .measure import environment, extra_memory, interleave, write_json
+from .measure import environment, extra_memory, interleave
+from .rows import milliseconds
 from .timing import choose_device
 from .training import LR, SEED, STAGES
 
@@ -94,7 +92,7 @@ def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
             rows.append(row | {"status": f"not measured: loss or gradient differs by {errors[way]:.1e}"})
             continue
         judged = device == "cpu" and (width, height) == size_of(SIZE)[::-1]
-        row["ms"] = {name: 1e3 * getattr(times[way], name) for name in ("median", "p20", "p80")}
+        row["ms"] = milliseconds(times[way])
         row["faster"] = times["official"].median / times[way].median
         row["bound"] = BOUNDS[way] if judged else None
         row["extra_bytes"] = extra_memory("bench.gain:memory_call", way, height, width) if device == "cpu" else None
@@ -133,32 +131,14 @@ def kept(row: dict) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench gain", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where (auto)")
-    parser.add_argument("--size", type=size_of, default=size_of(SIZE), metavar="WxH", help=f"of the picture ({SIZE})")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="steps timed of each (5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
-    args = parser.parse_args(argv)
-    if args.repeats < 1:
-        parser.error(f"--repeats: expected 1 or more; got {args.repeats}")
-    device = choose_device(args.device)
-    facts = environment()
+    args = one_picture.parse("gain", __doc__.splitlines()[0], SIZE, 5, "steps", argv)
+    device, facts = choose_device(args.device), environment()
     rows = measure(*args.size, device, args.repeats)
     print("\n".join(map(text_of, rows)))
     seconds = {losses: accelerate_seconds(losses) for losses in (1, MODULES - 1)}
     for losses, value in seconds.items():
         print(f"accelerate, {MODULES} modules, {losses} of them losses: {value:.2f} s (must: <= {SECONDS:g} s)")
-    if args.json:
-        content = {"environment": facts, "kind": "gain", "device": device, "rows": rows}
-        content |= {"accelerate_seconds": seconds, "command": "python -m bench gain" + _options(args, device)}
-        try:
-            write_json(args.json, content)
-        except OSError as error:
-            print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
-            return 2
+    content = {"environment": facts, "rows": rows, "accelerate_seconds": seconds}
+    if not one_picture.save(args, "gain", SIZE, device, content):
+        return 2
     return 0 if all(map(kept, rows)) and max(seconds.values()) <= SECONDS else 1
-
-
-def _options(args: argparse.Namespace, device: str) -> str:
-    height, width = args.size
-    return f" --device {device}" + ("" if args.size == size_of(SIZE) else f" --size {width}x{height}")

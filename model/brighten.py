@@ -40,9 +40,18 @@ class Brightener:
         published: divide by the illumination as published, instead of exposing.
         denoise: strength of the filter after an exposure; 0: none.
         half: compute images in floating point from and to float16.
+        impl: of the operators; None: the network's own.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, published: bool, denoise: float, half: bool):
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        published: bool = False,
+        denoise: float = 1.0,
+        half: bool = False,
+        impl: str | None = None,
+    ):
         network = getattr(network, "enhance", network)
         if not isinstance(network, EnhanceNetwork):
             raise TypeError(
@@ -51,7 +60,7 @@ class Brightener:
         reason = unfused_reason(network)
         if reason and not published:
             raise ValueError(f"exposure: cannot be used with these weights, {reason}; use exposure=None")
-        self.published, self._denoise, self._half, self._impl = published, denoise, half, network.impl
+        self._denoise, self._half, self._impl = denoise, half, impl or network.impl
         self._weights = self._network = None
         self.channels: int | None = None  # of the plain network, which takes memory for them
         if reason:

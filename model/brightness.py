@@ -5,12 +5,13 @@ Looked at are the points that exposure is found from: every k-th of every k-th r
 
 import numpy as np
 
-from sci_kernels.constants import LUMA, SAMPLES
+from sci_kernels.constants import LUMA
+from sci_kernels.reference import sample_step
 
 
 def sample(pixels: np.ndarray) -> np.ndarray:
     """The points of a picture (H, W, 3), a view."""
-    step = max(1, max(pixels.shape[:2]) // SAMPLES)
+    step = sample_step(*pixels.shape[:2])
     return pixels[::step, ::step]
 
 

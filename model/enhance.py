@@ -190,13 +190,7 @@ def _extension(text: str) -> str:
 
 
 def _strength(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1; got {text!r}")
-    return value
+    return exposure_cli.number(text, 1.0)
 
 
 def _count(text: str) -> int:

@@ -52,14 +52,15 @@ def settle(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def _exposure(text: str) -> str | float:
     if text in ("auto", PUBLISHED):
         return text
-    return _number(text, MAX_EXPOSURE, "auto, published or ")
+    return number(text, MAX_EXPOSURE, "auto, published or ")
 
 
 def _denoise(text: str) -> float:
-    return _number(text, MAX_DENOISING)
+    return number(text, MAX_DENOISING)
 
 
-def _number(text: str, most: float, others: str = "") -> float:
+def number(text: str, most: float, others: str = "") -> float:
+    """The number from 0 to `most` that an option was given; `others` is what else it takes."""
     try:
         value = float(text)
     except ValueError:

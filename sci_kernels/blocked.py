@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from .blocked_denoise import denoise
-from .blocked_enhance import enhance, find_exposure
+from .blocked_enhance import enhance
 from .constants import CENTERED_COLOR_BIAS, COLOR_MATRIX, ILLUMINATION_MAX, ILLUMINATION_MIN, PAIRS
-from .reference import compute_dtype
+from .reference import compute_dtype, find_exposure
 
 __all__ = ["denoise", "enhance", "find_exposure", "loss", "retinex", "retinex_gradient"]
 

@@ -62,11 +62,6 @@ def enhance(
     return result, light, gains
 
 
-def find_exposure(image: Tensor, light: Tensor, target: float, black: float) -> Tensor:
-    """As `reference.find_exposure`."""
-    return reference.find_exposure(image, light, target, black, look=image.device.type == "cpu")
-
-
 def _kernels(weights: Tensor, fold: int, dtype: torch.dtype, device: torch.device) -> _Kernels:
     """Weights v and biases of the module docstring, a pair a layer."""
     taps, biases = weights[..., :-1].unflatten(-1, (3, 3, 3)), weights[..., -1]

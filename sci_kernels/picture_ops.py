@@ -68,7 +68,7 @@ def _like(image: Tensor, impl: str) -> Tensor:
 
 def _exposure_pass(image: Tensor, weights: Tensor, target: float, impl: str) -> Tensor:
     _, light, _ = _enhance_pass(image, weights, True, impl)
-    numbers, black = constants_of(weights)
+    _, black = constants_of(weights)
     if impl == "triton":
         return triton_launchers(image.device).launch_exposure(image, light, target, black)
     return host_code(impl, image.device).find_exposure(image, light, target, black)

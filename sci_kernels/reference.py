@@ -185,15 +185,19 @@ def expose(
 
 def sample(image: Tensor) -> Tensor:
     """Points of the image, evenly spread, from 256 to 511 along the longer side, or all."""
-    step = max(1, max(image.shape[-2:]) // SAMPLES)
+    step = sample_step(*image.shape[-2:])
     return image[..., ::step, ::step]
 
 
-def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float, look: bool = False) -> Tensor:
+def sample_step(height: int, width: int) -> int:
+    """Of the rows and columns that `sample` takes."""
+    return max(1, max(height, width) // SAMPLES)
+
+
+def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float) -> Tensor:
     """c `(N,)`, in the dtype of arithmetic, of sampled images with these illuminations; see `sci_kernels.exposure`.
 
     The mean f of the result grows with c, and ever more slowly, so that Newton's steps from 0 never pass the root.
-    `look`: whether to look at c after each step, and to leave out those that would change no bit.
     """
     x = as_floating(image).clamp(0.0, 1.0)
     m, luma, s = (plane.flatten(1) for plane in _brightness(x, illumination.to(x.dtype), black))
@@ -207,9 +211,7 @@ def find_exposure(image: Tensor, illumination: Tensor, target: float, black: flo
         now = c[:, None].to(x.dtype)
         q = (m * now + s).reciprocal()
         f, slope = _mean((luma * now + weighted) * q), _mean(rest * q * q)
-        before, c = c, torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
-        if look and torch.equal(c, before):
-            break
+        c = torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
     # Comparisons with NaN are false: what is not finite is left as it is.
     return torch.where((mean > 0) & (mean < target) & (c < torch.inf), c, 0.0).to(x.dtype)
 

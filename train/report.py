@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import sci_kernels
+from model.brighten import Brightener
 from model.files import write_atomically
-from model.fold import fold
 from model.images import quantize, write_image
 from model.networks import enhance_image
 
@@ -131,10 +130,8 @@ class Report:
 
 def _exposed(model: nn.Module, image: Tensor) -> Tensor:
     """`(3, H, W)` as `model.enhance` would write it; by plain operators, which are not compiled for each weights."""
-    weights = fold(model)
-    exposure = sci_kernels.exposure(image, weights, impl="blocked")
-    bright, gain = sci_kernels.enhance(image, weights, exposure=exposure, return_gain=True, impl="blocked")
-    return torch.where(exposure.view(-1, 1, 1, 1) == 0, image, sci_kernels.denoise(bright, gain, impl="blocked"))[0]
+    brighten = Brightener(model, image.device, impl="blocked")
+    return brighten(image, brighten.find_exposure(image))[0][0]
 
 
 def preview(image: Tensor) -> Tensor:
