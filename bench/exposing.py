@@ -74,7 +74,8 @@ def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, flo
     exact = image.double() / 255
     reference = {"exposure": EXPOSURE, "return_gain": True, "impl": "reference"}
     wanted, gain = sci_kernels.enhance(exact, weights, **reference)
-    division = sci_kernels.enhance(exact, weights, impl="reference")
+    # Truncated as published: against the value itself a whole level would be no error, but for rounding.
+    division = (255 * sci_kernels.enhance(exact, weights, impl="reference")).floor() / 255
     bright = sci_kernels.enhance(image, weights, exposure=EXPOSURE)
     filtered = sci_kernels.denoise(bright.double() / 255, gain, impl="reference")
     found = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)[0]
