@@ -123,7 +123,7 @@ class _Case:
         return plan_jobs(find_images(self.photos), self.folders[name], ext=self.extension)
 
     def _write(self, job: Job, picture: Picture) -> None:
-        write_image(job.result, self.bright[job.source], picture.alpha, picture.grey, picture.icc_profile)
+        write_image(job.result, self.bright[job.source], picture.alpha, picture.grey, picture.metadata)
 
 
 def _figures(case: _Case, repeats: int) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from .enhancer import Enhanced, Enhancer
 from .fold import fold
-from .images import ImageError, Picture, quantize, read_image, write_image
+from .image_output import quantize, write_image
+from .images import read_image
 from .networks import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_image
+from .picture import ImageError, Metadata, Picture
 from .search import find_images
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, save_weights
 
@@ -15,6 +17,7 @@ __all__ = [
     "Enhancer",
     "FinetuneNetwork",
     "ImageError",
+    "Metadata",
     "Network",
     "Picture",
     "Stages",

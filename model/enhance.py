@@ -16,8 +16,10 @@ from . import exposure_cli, gallery_cli, video_cli
 from .enhancer import Enhancer
 from .files import make_output_folder
 from .folder import enhance_files
-from .images import EXTENSIONS, OUTPUT_EXTENSIONS, ImageError, allow_pixels
+from .image_output import OUTPUT_EXTENSIONS
+from .images import EXTENSIONS, allow_pixels
 from .jobs import Job, plan_jobs, without_results
+from .picture import ImageError
 from .search import find_files
 from .video_cli import VideoJob
 from .weights import DEFAULT_WEIGHTS, WeightsError

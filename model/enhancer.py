@@ -14,8 +14,10 @@ from sci_kernels.reference import sample as sample_images
 
 from .brighten import Brightener, check_range, check_rule
 from .brightness import brightness, sample
-from .images import Picture, from_pil, grey_of, quantize, read_image, to_pil
+from .image_output import grey_of, quantize, to_pil
+from .images import from_pil, read_image
 from .networks import EnhanceNetwork
+from .picture import Picture
 from .tiles import tile_rows, tiles
 from .weights import DEFAULT_WEIGHTS, load_weights
 
@@ -178,7 +180,7 @@ class Enhancer:
         return exposures is not None and exposures.device.type == "cpu" and not exposures.any()
 
     def _picture_to_pil(self, picture: Picture) -> Image.Image:
-        return to_pil(self.picture(picture).pixels, picture.alpha, picture.grey, picture.icc_profile)
+        return to_pil(self.picture(picture).pixels, picture.alpha, picture.grey, picture.metadata)
 
     def _array(self, array: np.ndarray) -> np.ndarray:
         if array.ndim == 2:

@@ -25,7 +25,8 @@ import sci_kernels
 from . import exposure_cli
 from .export_graph import Exposed, Published, graph
 from .files import write_atomically
-from .images import ImageError, read_image
+from .images import read_image
+from .picture import ImageError
 from .weights import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
 
 BOUND = 1e-5  # on the difference of any value, between the file and the network here

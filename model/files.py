@@ -2,23 +2,26 @@
 
 import os
 import secrets
+import threading
 from pathlib import Path
 
+_renaming = threading.Lock()
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+
+def write_atomically(path: str | Path, data: bytes | memoryview, exclusive: bool = False) -> None:
     """Write `data` beside `path`, flush it to the disk, then rename it into place.
 
-    An existing file is replaced in one step, or left as it was. Raises OSError; nothing is left behind then.
+    An existing file is replaced in one step, or left as it was; with `exclusive` it is always left, and FileExistsError
+    raised. Raises OSError; nothing is left behind then.
     """
     path = Path(path)
-    # Not derived from the file's own name, which may already be as long as the file system allows.
-    temporary = path.parent / f".sci-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = _temporary(path.parent)
     try:
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        move(temporary, path, exclusive)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is not None:  # what the caller knows of
@@ -26,13 +29,46 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         raise
 
 
+def move(source: Path, target: Path, exclusive: bool) -> None:
+    """Give a whole file its final name in the same folder; with `exclusive` FileExistsError where that is taken."""
+    if not exclusive:
+        os.replace(source, target)
+        return
+    try:
+        os.link(source, target)  # fails where there is one, whoever made it
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # FAT, exFAT and some network folders have no links
+        with _renaming:  # of this process; another one can still come between
+            if os.path.lexists(target):
+                raise FileExistsError(17, os.strerror(17), str(target)) from None
+            os.rename(source, target)
+    else:
+        source.unlink()
+
+
 def make_output_folder(folder: str | Path) -> Path:
     """The folder, made where it is missing. Raises OSError at once if it takes no file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".sci-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    probe = _temporary(folder)
     try:
         probe.write_bytes(b"sci")
     finally:
         probe.unlink(missing_ok=True)
     return folder
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names that differ only by case are one file in this folder, which takes files."""
+    probe = _temporary(folder)
+    try:
+        probe.touch(exist_ok=False)
+        return probe.with_name(probe.name.upper()).exists()
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> Path:
+    """A new name, not derived from a file's own, which may already be as long as the file system allows."""
+    return folder / f".sci-{os.getpid()}-{secrets.token_hex(4)}.tmp"

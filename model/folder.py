@@ -21,8 +21,10 @@ import torch
 from tqdm import tqdm
 
 from .enhancer import Enhancer
-from .images import ImageError, pixel_count, read_image, write_image
+from .image_output import write_image
+from .images import pixel_count, read_image
 from .jobs import Job
+from .picture import ImageError
 from .tiles import free_memory
 
 # Every further picture would meet these too, so the run stops.
@@ -80,7 +82,7 @@ def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> Done:
         enhanced = enhancer.picture(picture, job.illumination is not None)
     picture = replace(picture, pixels=None)  # no longer needed, and as large as the result
     job.result.parent.mkdir(parents=True, exist_ok=True)
-    write_image(job.result, enhanced.pixels, picture.alpha, picture.grey, picture.icc_profile)
+    write_image(job.result, enhanced.pixels, picture.alpha, picture.grey, picture.metadata)
     if job.illumination is not None:
         write_image(job.illumination, enhanced.illumination, None, picture.grey)
     return Done(picture.notes, enhanced.line, enhanced.left, enhanced.exposure)

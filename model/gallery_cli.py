@@ -11,7 +11,7 @@ import sci_kernels
 
 from .folder import Outcome
 from .gallery import Pair, write_gallery
-from .images import ImageError
+from .picture import ImageError
 
 LIMIT = 100  # pictures on a page: beyond, browsers become slow
 

@@ -1,18 +1,14 @@
-"""Pictures from files and back: every colour mode to RGB in, eight bits out, one clear line for what is no picture."""
+"""Pictures from files: every color mode to RGB, one clear line for what is no picture."""
 
-import io
 import os
 import threading
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
-from .files import write_atomically
+from .picture import ImageError, Metadata, Picture, one_line
 
 # Searched for in folders. A file named by itself is opened whatever its extension.
 EXTENSIONS = (
@@ -21,38 +17,7 @@ EXTENSIONS = (
 )
 # A short list on purpose: Pillow also opens formats that start other programs (EPS) or hold no photographs.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
-# What can be written: Pillow's format, its options, and whether it keeps transparency.
-_OUTPUTS = {
-    ".png": ("PNG", {}, True),
-    ".jpg": ("JPEG", {"quality": 95}, False),
-    ".jpeg": ("JPEG", {"quality": 95}, False),
-    ".webp": ("WEBP", {"lossless": True}, True),
-    ".tif": ("TIFF", {}, True),
-    ".tiff": ("TIFF", {}, True),
-    ".bmp": ("BMP", {}, False),
-}
-OUTPUT_EXTENSIONS = tuple(_OUTPUTS)
 _BAND_PIXELS = 1 << 20
-
-
-class ImageError(ValueError):
-    """A file that cannot be read or written as a picture; the message is one line that says which and why."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as read: upright, RGB, with what is needed to write its enhanced version."""
-
-    pixels: np.ndarray  # (H, W, 3), uint8, or uint16 where the file's 16 bits could be read
-    alpha: np.ndarray | None = None  # (H, W), uint8
-    grey: bool = False  # the file held one channel, repeated in `pixels`
-    icc_profile: bytes | None = None
-    notes: tuple[str, ...] = ()  # what could not be kept, for the user
-
-    def tensor(self) -> Tensor:
-        """The pixels as float32 `(3, H, W)` in [0, 1], without alpha."""
-        planes = np.ascontiguousarray(self.pixels.transpose(2, 0, 1), dtype=np.float32)
-        return torch.from_numpy(planes).div_(float(np.iinfo(self.pixels.dtype).max))
 
 
 def read_image(path: str | Path) -> Picture:
@@ -93,7 +58,7 @@ def read_image(path: str | Path) -> Picture:
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
-        raise ImageError(f"{path}: truncated or damaged ({_one_line(error)}); replace it with a whole copy") from None
+        raise ImageError(f"{path}: truncated or damaged ({one_line(error)}); replace it with a whole copy") from None
 
 
 def _is_tiff(path: str | Path) -> bool:
@@ -124,80 +89,6 @@ def from_pil(image: Image.Image) -> Picture:
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
     notes: list[str] = []
     return _to_picture("image", _upright(image.copy(), notes), profile, tuple(notes))
-
-
-def to_pil(
-    pixels: np.ndarray, alpha: np.ndarray | None = None, grey: bool = False, icc_profile: bytes | None = None
-) -> Image.Image:
-    """Eight-bit `(H, W, 3)` pixels as a PIL image; arguments as for `write_image`."""
-    image = Image.fromarray(pixels)
-    if grey:
-        image, icc_profile = image.convert("L"), None
-    if alpha is not None:
-        image.putalpha(Image.fromarray(alpha))
-    if icc_profile:
-        image.info["icc_profile"] = icc_profile
-    return image
-
-
-def grey_of(pixels: np.ndarray) -> np.ndarray:
-    """The luma of pixels `(H, W, 3)`, `(H, W)` in their dtype; of uint8 what `write_image` writes for grey."""
-    if pixels.dtype == np.uint8:
-        return np.asarray(to_pil(pixels, grey=True))
-    red, green, blue = np.moveaxis(pixels.astype(np.promote_types(pixels.dtype, np.float32)), -1, 0)
-    # 0.299 R + 0.587 G + 0.114 B, as Pillow has it, but exact where the three are equal.
-    return (green + 0.299 * (red - green) + 0.114 * (blue - green)).astype(pixels.dtype)
-
-
-def quantize(values: Tensor, rounded: bool = False) -> np.ndarray:
-    """Eight-bit pixels `(H, W, 3)` of a `(3, H, W)` tensor in [0, 1]: clip(255 x, 0, 255), truncated or `rounded`.
-
-    The official code truncates, and so does what stands for it; exposed pictures are rounded.
-
-    Raises:
-        ValueError: the shape is another, or a value is NaN.
-    """
-    if values.dim() != 3 or values.shape[0] != 3:
-        raise ValueError(f"values: expected shape (3, H, W); got {tuple(values.shape)}")
-    scaled = values.detach().cpu().numpy().transpose(1, 2, 0) * 255.0
-    if np.isnan(scaled).any():
-        raise ValueError("values: expected numbers in [0, 1]; got NaN")
-    return np.clip(np.rint(scaled) if rounded else scaled, 0.0, 255.0).astype(np.uint8)
-
-
-def write_image(
-    path: str | Path,
-    pixels: np.ndarray,
-    alpha: np.ndarray | None = None,
-    grey: bool = False,
-    icc_profile: bytes | None = None,
-) -> None:
-    """Write eight-bit `(H, W, 3)` pixels, whole or not at all; the extension chooses the format.
-
-    Args:
-        alpha: transparency, uint8 `(H, W)`.
-        grey: write the luminance as one channel.
-
-    Raises:
-        ImageError: the extension is unknown, the format holds no transparency, or not a picture of this size.
-        OSError: the file cannot be written.
-    """
-    path = Path(path)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"pixels: expected uint8 (H, W, 3); got {pixels.dtype} {pixels.shape}")
-    if path.suffix.lower() not in _OUTPUTS:
-        raise ImageError(f"{path}: cannot write this format; use one of {' '.join(OUTPUT_EXTENSIONS)}")
-    name, options, keeps_alpha = _OUTPUTS[path.suffix.lower()]
-    if alpha is not None and not keeps_alpha:
-        raise ImageError(f"{path}: the picture has transparency, which {name} cannot hold; use .png")
-    image = to_pil(pixels, alpha, grey, icc_profile)
-    encoded = io.BytesIO()
-    try:
-        image.save(encoded, format=name, icc_profile=image.info.get("icc_profile"), **options)
-    except Exception as error:  # for example a side longer than the format allows
-        raise ImageError(f"{path}: {name} cannot hold this picture ({_one_line(error)}); use .png") from None
-    del image
-    write_atomically(path, encoded.getbuffer())
 
 
 class _Quiet:
@@ -262,7 +153,7 @@ def _to_picture(path: Path | str, image: Image.Image, icc_profile: bytes | None,
     if image.mode.startswith("I;16"):
         plane = np.asarray(image).astype(np.uint16)  # also from big-endian
         alpha = None if key is None else np.where(plane == key, 0, 255).astype(np.uint8)
-        return Picture(np.repeat(plane[..., None], 3, axis=2), alpha, True, None, notes)
+        return Picture(np.repeat(plane[..., None], 3, axis=2), alpha, True, notes=notes)
     if image.mode in ("I", "F"):
         raise ImageError(
             f"{path}: 32-bit pixels (mode {image.mode}), whose range is not known; convert it to 8 or 16 bits"
@@ -279,9 +170,4 @@ def _to_picture(path: Path | str, image: Image.Image, icc_profile: bytes | None,
         pixels[top : top + rows] = values[..., :3]
         if alpha is not None:
             alpha[top : top + rows] = values[..., 3]
-    return Picture(pixels, alpha, grey, icc_profile, notes)
-
-
-def _one_line(error: Exception) -> str:
-    """The message of an error, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return Picture(pixels, alpha, grey, Metadata(icc_profile), notes)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .images import OUTPUT_EXTENSIONS, ImageError
+from .image_output import OUTPUT_EXTENSIONS
+from .picture import ImageError
 
 Found = Sequence[tuple[Path, Path]]  # files, each with the relative name of its result, as `search` finds them
 

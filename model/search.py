@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .images import EXTENSIONS, ImageError
+from .images import EXTENSIONS
+from .picture import ImageError
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[tuple[Path, Path]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .flicker import Steady
-from .images import quantize
+from .image_output import quantize
 from .video_colours import rgb_of
 from .video_input import VideoError, VideoReader
 from .video_output import OUTPUT_EXTENSIONS, VideoWriter

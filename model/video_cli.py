@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from .enhancer import Enhancer
 from .files import make_output_folder
-from .images import ImageError
 from .jobs import Found, refuse_collisions
+from .picture import ImageError
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),

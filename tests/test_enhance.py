@@ -86,7 +86,7 @@ def test_modes_are_kept(capsys):
     for name in ("alpha.png", "palette.png"):
         assert np.array_equal(read_image(f"out/{name}").alpha, read_image(name).alpha)
     assert read_image("out/turned.png").pixels.shape == (8, 6, 3)
-    assert read_image("out/profile.png").icc_profile == b"profile"
+    assert read_image("out/profile.png").metadata.icc_profile == b"profile"
     assert read_image("out/cmyk.png").pixels.shape == (6, 8, 3)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from model.gallery import PAGE_SIDE, SHEET_LIMIT, Pair, write_contact_sheet, write_gallery
-from model.images import ImageError
+from model.picture import ImageError
 
 
 class Page(HTMLParser):

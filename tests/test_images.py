@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model import ImageError, quantize, read_image, write_image
+from model import ImageError, Metadata, quantize, read_image, write_image
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_cmyk(tmp_path):
     image.save(tmp_path / "a.tif", icc_profile=b"of inks, wrong for RGB")
     for name in ("a.jpg", "a.tif"):
         picture = read_image(tmp_path / name)
-        assert picture.pixels.shape == (16, 16, 3) and picture.icc_profile is None
+        assert picture.pixels.shape == (16, 16, 3) and picture.metadata.icc_profile is None
         assert np.abs(picture.pixels[8, 8].astype(int) - [255, 0, 0]).max() <= 3
 
 
@@ -242,8 +242,8 @@ def test_alpha_is_written(tmp_path, rgb, extension):
 def test_grey_and_profile_are_written(tmp_path, rgb):
     write_image(tmp_path / "a.png", rgb, grey=True)
     assert read_image(tmp_path / "a.png").grey
-    write_image(tmp_path / "b.png", rgb, icc_profile=b"a profile")
-    assert read_image(tmp_path / "b.png").icc_profile == b"a profile"
+    write_image(tmp_path / "b.png", rgb, metadata=Metadata(b"a profile"))
+    assert read_image(tmp_path / "b.png").metadata.icc_profile == b"a profile"
 
 
 def test_what_cannot_be_written(tmp_path, rgb):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.images import ImageError
+from model.picture import ImageError
 from train import data
 from train.data import Photos, Schedule, ahead, crop_corner, load, order, stack
 from train.errors import TrainError

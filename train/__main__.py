@@ -8,7 +8,7 @@ from pathlib import Path
 # 100 MB, and giving them out in pages of 4 kB took a fifth of a step on a CPU.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from model.images import ImageError
+from model.picture import ImageError
 from model.weights import WeightsError
 
 from .checkpoint import CONFIG

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from model.images import ImageError
+from model.picture import ImageError
 from model.weights import WeightsError
 
 from .errors import TrainError

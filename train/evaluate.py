@@ -21,7 +21,8 @@ from tqdm import tqdm
 from model import exposure_cli
 from model.enhancer import Enhancer
 from model.files import write_atomically
-from model.images import ImageError, read_image
+from model.images import read_image
+from model.picture import ImageError
 from model.search import find_images
 from model.weights import DEFAULT_WEIGHTS, WeightsError
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.brighten import Brightener
 from model.files import write_atomically
-from model.images import quantize, write_image
+from model.image_output import quantize, write_image
 from model.networks import enhance_image
 
 from .checkpoint import LOG, SAMPLES, SUMMARY, TENSORBOARD

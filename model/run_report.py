@@ -1,0 +1,88 @@
+"""What became of each file of a run, as lines of JSON: `--report FILE`."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+
+class RunReport:
+    """Appends a line for each file, whole lines only, so that several processes can share one report.
+
+    A line has `file`, `result`, `done` ("enhanced", "left", "skipped" or "failed"), `brightness_before` and
+    `brightness_after` (mean luma in [0, 1]), `exposure`, `frames` (of videos), `seconds`, `notes` and `error`; what is
+    not known is null.
+
+    Args:
+        path: the file; None writes nothing.
+
+    Raises OSError where it cannot be written.
+    """
+
+    def __init__(self, path: Path | None):
+        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+
+    def __enter__(self) -> "RunReport":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def add(
+        self,
+        source: Path,
+        result: Path,
+        done: str,
+        *,
+        before: float | None = None,
+        after: float | None = None,
+        exposure: float | None = None,
+        frames: int | None = None,
+        seconds: float | None = None,
+        notes: Sequence[str] = (),
+        error: str | None = None,
+    ) -> None:
+        """One file."""
+        if self._file is None:
+            return
+        line = {
+            "file": str(source),
+            "result": str(result),
+            "done": done,
+            "brightness_before": _rounded(before, 4),
+            "brightness_after": _rounded(after, 4),
+            "exposure": _rounded(exposure, 4),
+            "frames": frames,
+            "seconds": _rounded(seconds, 3),
+            "notes": list(notes),
+            "error": error,
+        }
+        data = (json.dumps(line) + "\n").encode()
+        with _locked(self._file):
+            while data:
+                data = data[os.write(self._file, data) :]
+
+
+class _locked:
+    """A lock among processes, where the system has one: a network folder needs it to append."""
+
+    def __init__(self, file: int):
+        self._file = file
+
+    def __enter__(self) -> None:
+        self._lock("LOCK_EX")
+
+    def __exit__(self, *error: object) -> None:
+        self._lock("LOCK_UN")
+
+    def _lock(self, operation: str) -> None:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.lockf(self._file, getattr(fcntl, operation))
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(float(value), digits)
