@@ -6,23 +6,25 @@ Exit status: 0 all done, 1 some failed (each is named, the others are done), 2 n
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
-from . import exposure_cli, gallery_cli, video_cli
+from . import gallery_cli, video_cli
+from .enhance_options import parse
 from .enhancer import Enhancer
 from .files import make_output_folder
-from .folder import enhance_files
-from .image_output import OUTPUT_EXTENSIONS
+from .folder import Options, Outcome, enhance_files
+from .gallery_cli import Gallery
 from .images import EXTENSIONS, allow_pixels
-from .jobs import Job, plan_jobs, without_results
+from .jobs import Job, Jobs, Naming
 from .picture import ImageError
-from .search import find_files
+from .run_report import RunReport
+from .search import Again, Files
+from .sharing import Processes, Share, SharingError
 from .video_cli import VideoJob
-from .weights import DEFAULT_WEIGHTS, WeightsError
+from .weights import WeightsError
 
 
 class _UsageError(Exception):
@@ -31,190 +33,192 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = _parse(argv)
+    args = parse(argv)
     try:
-        jobs, videos = _plan(args)
-        device = _device(args.device, args.gpu)
-        options = {"exposure": args.exposure, "denoise": args.denoise, "tile": args.tile}
-        enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
-        if jobs:
-            _make_folder(args.output)
-    except (ImageError, WeightsError, _UsageError) as error:
+        processes = Processes()
+    except SharingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    status, stopped = _enhance_pictures(jobs, enhancer, args) if jobs else (0, False)
-    if videos and stopped:
-        print(f"{len(videos)} videos not tried", file=sys.stderr)
-    elif videos:
-        status = max(status, video_cli.enhance_videos(videos, enhancer, device, args))
-    return status
+    try:
+        return _run(args, processes)
+    finally:
+        processes.leave()
 
 
-def _plan(args: argparse.Namespace) -> tuple[list[Job], list[VideoJob]]:
+def _run(args: argparse.Namespace, processes: Processes) -> int:
+    """This process's part of the run; returns the exit status of all."""
+    mistake = prepared = None
+    try:
+        prepared = _prepare(args, processes)
+    except (ImageError, WeightsError, _UsageError) as error:
+        mistake = str(error)
+    try:
+        # No process writes before all have looked: results would else be taken for sources.
+        mistakes = list(dict.fromkeys(filter(None, processes.gather(mistake))))
+        if mistakes:
+            if processes.first:
+                print(*(f"error: {line}" for line in mistakes), sep="\n", file=sys.stderr)
+            return 2
+        return _enhance(args, processes, *prepared)
+    except SharingError as error:
+        print(f"error: {error}; run again with --skip-existing", file=sys.stderr)
+        return 1
+
+
+def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | list, list[VideoJob], Enhancer, RunReport]:
+    """All that can fail before any work: what to do, with what, and where to.
+
+    Raises ImageError, WeightsError or _UsageError.
+    """
+    if processes.count > 1 and args.shard.count > 1:
+        raise _UsageError("--shard: torchrun's processes share the files by themselves; leave it out")
+    if processes.count > 1 and args.gallery:
+        raise _UsageError("--gallery: is written by a single process; leave it out, or start without torchrun")
+    if args.max_pixels is not None:
+        allow_pixels(args.max_pixels)
+    jobs, videos = _plan(args, processes.share if processes.count > 1 else args.shard)
+    device = _device(args.device, args.gpu, processes.local_rank)
+    options = {"exposure": args.exposure, "denoise": args.denoise, "tile": args.tile}
+    enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
+    if len(jobs):
+        _make_folder(args.output)
+    return jobs, videos, enhancer, _report(args, processes)
+
+
+def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[VideoJob]]:
     """The pictures and the videos to enhance. Raises ImageError where the arguments do not fit together."""
-    found = find_files(args.input, EXTENSIONS + video_cli.EXTENSIONS, "pictures or videos")
-    found = without_results(found, args.input, args.output)
-    videos = [(source, name) for source, name in found if video_cli.is_video(source)]
-    if len(videos) < len(found) and args.output.suffix.lower() in EXTENSIONS and not args.output.is_dir():
+    found = Files(args.input, EXTENSIONS + video_cli.EXTENSIONS, "pictures or videos", without=args.output)
+    count, videos = 0, []
+    for source, name in found:
+        if video_cli.is_video(source):
+            videos.append((source, name))
+        else:
+            count += 1
+    if count and args.output.suffix.lower() in EXTENSIONS and not args.output.is_dir():
         raise ImageError(
             f"{args.output}: expected a folder for the pictures, which keep their names; got the name of a picture; "
             "name the folder, as by -o bright"
         )
-    pictures = [(source, name) for source, name in found if not video_cli.is_video(source)]
     gallery_cli.check(args)
-    return (
-        plan_jobs(pictures, args.output, args.suffix, args.ext, args.illumination),
-        video_cli.plan_videos(videos, len(pictures), args),
-    )
+    naming = Naming(args.output, args.suffix, args.ext, args.illumination, args.bits)
+    pictures = Again(lambda: (pair for pair in found if not video_cli.is_video(pair[0])))
+    jobs = Jobs(pictures, naming, args.skip_existing, share) if count else []
+    if found.raw_beside and share.index == 0:
+        print(
+            f"note: {found.raw_beside} raw files passed over, whose photographs lie beside them as pictures; "
+            "name raw files by -i to enhance them",
+            file=sys.stderr,
+        )
+    names = dict(videos)
+    return jobs, [job for job in video_cli.plan_videos(videos, count, args) if share.has(names[job.source])]
 
 
-def _enhance_pictures(jobs: list[Job], enhancer: Enhancer, args: argparse.Namespace) -> tuple[int, bool]:
+def _enhance(
+    args: argparse.Namespace,
+    processes: Processes,
+    jobs: Jobs | list,
+    videos: list[VideoJob],
+    enhancer: Enhancer,
+    report: RunReport,
+) -> int:
+    """Pictures, then videos; returns the exit status."""
+    status, stopped = 0, False
+    with report:
+        if isinstance(jobs, Jobs) or processes.count > 1:
+            status, stopped = _enhance_pictures(jobs, enhancer, args, report, processes)
+        if videos and stopped:
+            print(f"{len(videos)} videos not tried", file=sys.stderr)
+        elif videos:
+            status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
+    return max(processes.gather(status))
+
+
+def _enhance_pictures(
+    jobs: Jobs | list, enhancer: Enhancer, args: argparse.Namespace, report: RunReport, processes: Processes
+) -> tuple[int, bool]:
     """Enhance them and say what became of them; returns the exit status, and whether the run ends here."""
-    if args.max_pixels is not None:
-        allow_pixels(args.max_pixels)
-    with gallery_cli.with_maps(jobs, args) as mapped:
-        outcome = enhance_files(mapped, enhancer, args.overwrite, args.workers)
-        left = f", {outcome.left} of them left as {'it was' if outcome.left == 1 else 'they were'}" * (outcome.left > 0)
-        print(f"{outcome.done} of {len(jobs)} pictures enhanced{left}, in {args.output}")
-        no_page = gallery_cli.write(mapped, outcome, args)
-    if outcome.failures:
-        print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
+    with Gallery(args) as gallery:
+
+        def listen(job: Job, done: str, result: object, error: str | None) -> None:
+            gallery.add(job, done, result)
+            report.add(
+                *(job.source, job.result, done),
+                before=result.before,
+                after=result.after,
+                exposure=result.exposure,
+                seconds=result.seconds,
+                notes=result.notes,
+                error=error,
+            )
+
+        options = Options(args.overwrite, args.bits, args.strip, args.raw_half)
+        skip = (lambda job: _is_done(job, args.illumination)) if args.skip_existing else None
+        mapped = _Mapped(jobs, gallery)
+        outcome = enhance_files(mapped, enhancer, options, args.workers, skip=skip, listener=listen)
+        outcomes, counts = processes.gather(outcome), processes.gather(len(jobs))
+        if processes.first:
+            _say(_sum(outcomes), sum(counts), args.output)
+        no_page = gallery.write()
     for line in filter(None, (outcome.stopped, no_page)):
         print(f"error: {line}", file=sys.stderr)
     return (1 if outcome.failures or outcome.stopped or no_page else 0), outcome.stopped is not None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see python -m model.enhance --help\n")
+class _Mapped:
+    """The jobs, with illuminations for the gallery."""
+
+    def __init__(self, jobs: Jobs | list, gallery: Gallery):
+        self._jobs, self._gallery = jobs, gallery
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        return (self._gallery.mapped(job, number) for number, job in enumerate(self._jobs))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m model.enhance",
-        description="Enhance low-light pictures and videos: files, and folders with all below them.",
-        epilog="Pictures are computed in float32 and written with 8 bits a channel; transparency, colour profile and "
-        "greyness are kept, EXIF orientation is applied. Exit status: 0 all done, 1 some failed, 2 nothing started.",
-        allow_abbrev=False,
+def _is_done(job: Job, illumination: bool) -> bool:
+    """Whether an earlier run has written all that is asked for."""
+    return os.path.lexists(job.result) and (not illumination or os.path.lexists(job.illumination))
+
+
+def _sum(outcomes: list[Outcome]) -> Outcome:
+    """What the processes have done together."""
+    return Outcome(
+        sum(outcome.done for outcome in outcomes),
+        [line for outcome in outcomes for line in outcome.failures],
+        left=sum(outcome.left for outcome in outcomes),
+        skipped=sum(outcome.skipped for outcome in outcomes),
     )
-    add = parser.add_argument
-    add(
-        "-i",
-        "--input",
-        "--data_path",
-        nargs="+",
-        required=True,
-        type=_path,
-        metavar="PATH",
-        help="pictures, videos, and folders of them",
-    )
-    add(
-        "-o",
-        "--output",
-        "--save_path",
-        required=True,
-        type=_path,
-        metavar="DIR",
-        help="for the results; of one video also FILE",
-    )
-    add(
-        "-n",
-        "--weights",
-        "--model",
-        "--model_path",
-        default=DEFAULT_WEIGHTS,
-        type=_path,
-        metavar="FILE",
-        help=".safetensors or .pt, an official one too (default: those that come with the program)",
-    )
-    add("--suffix", default="", type=_suffix, metavar="TEXT", help="added to each name, before the extension")
-    add(
-        "--ext",
-        default="png",
-        type=_extension,
-        metavar="EXT",
-        help=f"of the results: {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}, or auto: each source's own (default: png)",
-    )
-    device = parser.add_mutually_exclusive_group()
-    device.add_argument(
-        "--device",
-        default="auto",
-        type=_device_name,
-        metavar="DEVICE",
-        help="auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)",
-    )
-    device.add_argument("--gpu", type=_index, metavar="N", help="GPU number; without a GPU, the CPU")
-    add("--seed", type=int, metavar="N", help="accepted from the official command line; nothing here is random")
-    add(
-        "--strength",
-        default=1.0,
-        type=_strength,
-        metavar="S",
-        help="0: the original, 1: all of the effect (default: 1)",
-    )
-    exposure_cli.add_options(parser, guards=True)
-    add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
-    add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
-    add(
-        "--workers",
-        type=_count,
-        metavar="N",
-        help="pictures in work at a time (default: one a thread of PyTorch, as memory allows)",
-    )
-    add("--overwrite", action="store_true", help="replace results that exist already")
-    add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
-    gallery_cli.add_options(add)
-    video_cli.add_options(add)
-    args = parser.parse_args(argv)
-    exposure_cli.settle(parser, args)
-    return args
 
 
-def _path(text: str) -> Path:
-    if not text:  # an unset shell variable; Path would make it the current folder
-        raise argparse.ArgumentTypeError("expected a path; got an empty one")
-    return Path(text)
+def _say(outcome: Outcome, count: int, folder: Path) -> None:
+    left = f", {outcome.left} of them left as {'it was' if outcome.left == 1 else 'they were'}" * (outcome.left > 0)
+    skipped = f", {outcome.skipped} skipped, whose results were there" * (outcome.skipped > 0)
+    print(f"{outcome.done} of {count} pictures enhanced{left}{skipped}, in {folder}")
+    if outcome.failures:
+        print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
 
 
-def _suffix(text: str) -> str:
-    if "/" in text or os.sep in text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"expected part of a file name, without {os.sep!r}; got {text!r}")
-    return text
+def _report(args: argparse.Namespace, processes: Processes) -> RunReport:
+    """Raises _UsageError where it cannot be written, or would replace an earlier one."""
+    path = args.report
+    try:
+        if path is not None and processes.first:
+            if os.path.lexists(path) and not (args.overwrite or args.skip_existing):
+                raise _UsageError(
+                    f"{path}: exists and was left alone; use --overwrite, --skip-existing to go on with it, or another "
+                    "name for --report"
+                )
+            if args.overwrite:
+                path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return RunReport(path)
+    except OSError as error:
+        raise _UsageError(f"{path}: cannot be written ({error.strerror}); choose another place for --report") from None
 
 
-def _extension(text: str) -> str:
-    ext = text.lower().removeprefix(".")
-    if ext != "auto" and f".{ext}" not in OUTPUT_EXTENSIONS:
-        raise argparse.ArgumentTypeError(
-            f"expected auto or one of {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}; got {text!r}"
-        )
-    return ext
-
-
-def _strength(text: str) -> float:
-    return exposure_cli.number(text, 1.0)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1; got {text!r}")
-    return int(text)
-
-
-def _index(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected the number of a GPU, from 0; got {text!r}")
-    return int(text)
-
-
-def _device_name(text: str) -> str:
-    kind, colon, index = text.partition(":")
-    if text not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and index.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N; got {text!r}")
-    return text
-
-
-def _device(name: str, gpu: int | None = None) -> torch.device:
+def _device(name: str, gpu: int | None = None, local_rank: int | None = None) -> torch.device:
     """The device to run on; of a GPU given by its number, the CPU where there is no GPU."""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu is not None and not found:
@@ -223,10 +227,12 @@ def _device(name: str, gpu: int | None = None) -> torch.device:
     flag = f"--device {name}" if gpu is None else f"--gpu {gpu}"
     name = name if gpu is None else f"cuda:{gpu}"
     device = torch.device(("cuda" if found else "cpu") if name == "auto" else name)
+    if local_rank is not None and device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank % max(found, 1))
     if device.type == "cuda":
         if (device.index or 0) >= found:
             raise _UsageError(f"{flag}: this PyTorch finds {found} GPUs; use --device cpu, or auto")
-        # Convolutions would otherwise round to 10 bits, which shows in the last grey level.
+        # Convolutions would otherwise round to 10 bits, which shows in the last gray level.
         torch.backends.cudnn.allow_tf32 = False
     return device
 

@@ -10,13 +10,15 @@ import errno
 import os
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -24,11 +26,11 @@ from .enhancer import Enhancer
 from .image_output import write_image
 from .images import pixel_count, read_image
 from .jobs import Job
-from .picture import ImageError
+from .picture import NO_METADATA, ImageError, Picture, to_depth
 from .tiles import free_memory
 
 # Every further picture would meet these too, so the run stops.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTCONN, errno.ESTALE, errno.ENODEV)
 # More gain nothing: Python's own share of the work is done by one thread at a time.
 _MOST_WORKERS = 16
 # Of memory, for each pixel of a picture in work: as read, as enhanced, encoded, and what computing it takes.
@@ -45,6 +47,9 @@ class Done(NamedTuple):
     line: str | None = None  # what was done, for the user
     left: bool = False  # as it was
     exposure: float | None = None
+    before: float | None = None  # mean luma
+    after: float | None = None
+    seconds: float | None = None
 
 
 class Outcome(NamedTuple):
@@ -54,41 +59,98 @@ class Outcome(NamedTuple):
     failures: list[str]
     stopped: str | None = None
     left: int = 0  # of those done, left as they were
-    exposures: dict[Path, float] = {}  # by result, where there was one
+    skipped: int = 0  # their results were there
+
+
+# Told of each picture in order: its job, what came of it ("enhanced", "left", "skipped" or "failed"), more of what was
+# done, and why it failed.
+Listener = Callable[[Job, str, Done, str | None], object]
+
+
+class Options(NamedTuple):
+    """How pictures are read and written."""
+
+    overwrite: bool = False
+    bits: int | None = None  # a channel; None: of TIFF as the source has, else 8
+    strip: bool = False  # leave out all metadata
+    half: bool = False  # raw files at half their size
 
 
 def enhance_files(
-    jobs: Sequence[Job], enhancer: Enhancer, overwrite: bool = False, workers: int | None = None
+    jobs: Collection[Job],
+    enhancer: Enhancer,
+    options: Options = Options(),  # noqa: B008 - immutable
+    workers: int | None = None,
+    *,
+    skip: Callable[[Job], bool] | None = None,
+    listener: Listener | None = None,
 ) -> Outcome:
     """Enhance each job's picture; one that fails does not keep the others from being done.
 
-    workers: pictures at a time; None: one for each thread that PyTorch computes with, which they then share.
+    Args:
+        jobs: gone through once; may be found as they come.
+        workers: pictures at a time; None: one for each thread that PyTorch computes with, which they then share.
+        skip: whether to pass over a job, as its results are there.
+        listener: told of each picture.
     """
-    return run_jobs(jobs, lambda job: enhance_file(job, enhancer, overwrite), workers)
+    return run_jobs(jobs, lambda job: enhance_file(job, enhancer, options), workers, skip=skip, listener=listener)
 
 
-def enhance_file(job: Job, enhancer: Enhancer, overwrite: bool = False) -> Done:
+def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> Done:  # noqa: B008 - immutable
     """Read, enhance and write one picture.
 
     Raises:
-        ImageError: the source is no picture, or a result exists and `overwrite` is not set.
+        ImageError: the source is no picture, or a result exists and is not to be replaced.
         OSError: a result cannot be written.
     """
-    for path in (job.result, job.illumination):
-        if path is not None and os.path.lexists(path) and not overwrite:
-            raise ImageError(f"{path}: exists and was left alone; use --overwrite, or --suffix for another name")
-    picture = read_image(job.source)
+    began = time.perf_counter()
+    for path in job.results:
+        if os.path.lexists(path) and not options.overwrite:
+            raise ImageError(_left_alone(path))
+    picture = read_image(job.source, half=options.half)
+    bits = _bits(options.bits, job.result, picture)
     with contextlib.nullcontext() if enhancer.device.type == "cpu" else _one_on_the_gpu:
-        enhanced = enhancer.picture(picture, job.illumination is not None)
-    picture = replace(picture, pixels=None)  # no longer needed, and as large as the result
+        enhanced = enhancer.picture(picture, job.illumination is not None, bits)
+    picture = replace(picture, pixels=None, alpha=to_depth(picture.alpha, bits))  # pixels are as large as the result
     job.result.parent.mkdir(parents=True, exist_ok=True)
-    write_image(job.result, enhanced.pixels, picture.alpha, picture.grey, picture.metadata)
-    if job.illumination is not None:
-        write_image(job.illumination, enhanced.illumination, None, picture.grey)
-    return Done(picture.notes, enhanced.line, enhanced.left, enhanced.exposure)
+    metadata, notes = (NO_METADATA, _stripped(picture)) if options.strip else (picture.metadata, picture.notes)
+    try:
+        notes += write_image(
+            job.result, enhanced.pixels, picture.alpha, picture.grey, metadata, exclusive=not options.overwrite
+        )
+        if job.illumination is not None:
+            write_image(job.illumination, enhanced.illumination, None, picture.grey, exclusive=not options.overwrite)
+    except FileExistsError as error:
+        raise ImageError(_left_alone(Path(error.filename))) from None
+    seconds = time.perf_counter() - began
+    return Done(notes, enhanced.line, enhanced.left, enhanced.exposure, enhanced.before, enhanced.after, seconds)
 
 
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job], Done], workers: int | None = None) -> Outcome:
+def _left_alone(path: Path) -> str:
+    return f"{path}: exists and was left alone; use --overwrite, --skip-existing, or --suffix for another name"
+
+
+def _bits(wanted: int | None, result: Path, picture: Picture) -> int:
+    """The depth of a result."""
+    if wanted is None:
+        return 16 if result.suffix.lower() in (".tif", ".tiff") and picture.pixels.dtype == np.uint16 else 8
+    return wanted
+
+
+def _stripped(picture: Picture) -> tuple[str, ...]:
+    """The notes of a picture without its metadata."""
+    profile = picture.metadata.icc_profile
+    return picture.notes + ("its color profile is stripped, and colors may look different",) * (profile is not None)
+
+
+def run_jobs(
+    jobs: Collection[Job],
+    work: Callable[[Job], Done],
+    workers: int | None = None,
+    *,
+    skip: Callable[[Job], bool] | None = None,
+    listener: Listener | None = None,
+) -> Outcome:
     """`work` on each job, `workers` at a time; what came of them is told in their order.
 
     No more are in work than fit into half of the memory that is free at the start, and always one. Ctrl-C and a full
@@ -98,9 +160,12 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], Done], workers: int | No
     room = free_memory(torch.device("cpu")) // (2 * _PIXEL_BYTES)
     queue: deque[tuple[Job, Future, int]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
-    with _Tally(len(jobs)) as tally, _shared_threads(workers):
+    with _Tally(len(jobs), listener) as tally, _shared_threads(workers):
         try:
             for job in jobs:
+                if skip is not None and skip(job):
+                    tally.skip(job)
+                    continue
                 pixels = pixel_count(job.source)
                 # Enough in the queue for the others to go on while the oldest takes long.
                 while queue and (len(queue) >= 2 * workers - 1 or _in_work(queue) + pixels > room):
@@ -108,15 +173,16 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], Done], workers: int | No
                 queue.append((job, pool.submit(work, job), pixels))
             while queue:
                 tally.add_first(queue)
-        except _Full as error:
+        except (_Full, ImageError) as error:  # the latter: a folder can no longer be listed
             tally.finish(queue)
-            tally.stopped = f"{error}; {tally.left} not tried; make room and run again"
+            advice = "make room and run again" if isinstance(error, _Full) else "run again with --skip-existing"
+            tally.stopped = f"{error}; {tally.left} not tried; {advice}"
         except KeyboardInterrupt:
             tally.finish(queue)
             tally.stopped = f"interrupted; {tally.left} pictures not tried"
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return Outcome(tally.done, tally.failures, tally.stopped, tally.left_alone, tally.exposures)
+    return Outcome(tally.done, tally.failures, tally.stopped, tally.left_alone, tally.skipped)
 
 
 class _Full(Exception):
@@ -128,11 +194,12 @@ class _Tally:
     """What became of the pictures so far, shown as it grows."""
 
     total: int
+    listener: Listener | None = None
     done: int = 0
     failures: list[str] = field(default_factory=list)
     stopped: str | None = None
     left_alone: int = 0
-    exposures: dict[Path, float] = field(default_factory=dict)
+    skipped: int = 0
 
     def __enter__(self) -> "_Tally":
         self._progress = tqdm(total=self.total, unit=" pictures", disable=None, bar_format=_BAR)
@@ -143,7 +210,13 @@ class _Tally:
 
     @property
     def left(self) -> int:
-        return self.total - self.done - len(self.failures)
+        return self.total - self.done - len(self.failures) - self.skipped
+
+    def skip(self, job: Job) -> None:
+        """Counts one whose results are there."""
+        self._progress.update()
+        self.skipped += 1
+        self._tell(job, "skipped")
 
     def add_first(self, queue: deque[tuple[Job, Future, int]]) -> None:
         """Waits for the first of the queue, takes it out and counts it. Raises _Full."""
@@ -153,22 +226,29 @@ class _Tally:
         try:
             result = future.result()
         except OSError as error:
-            self.failures.append(f"{error.filename or job.result}: cannot be written ({error.strerror or error})")
+            self._fail(job, f"{error.filename or job.result}: cannot be written ({error.strerror or error})")
             if error.errno in _FULL:
                 raise _Full(f"{job.result.parent}: {error.strerror}") from None
         except ImageError as error:
-            self.failures.append(str(error))
+            self._fail(job, str(error))
         except (RuntimeError, MemoryError, ValueError) as error:
-            self.failures.append(f"{job.source}: {_reason(error)}")
+            self._fail(job, f"{job.source}: {_reason(error)}")
         else:
             self.done += 1
             self.left_alone += result.left
-            if result.exposure is not None:
-                self.exposures[job.result] = result.exposure
             if result.line:
                 self._progress.write(f"{job.source}: {result.line}", file=sys.stdout)
             for note in result.notes:
                 self._progress.write(f"note: {job.source}: {note}", file=sys.stderr)
+            self._tell(job, "left" if result.left else "enhanced", result)
+
+    def _fail(self, job: Job, line: str) -> None:
+        self.failures.append(line)
+        self._tell(job, "failed", error=line)
+
+    def _tell(self, job: Job, done: str, result: Done = Done(), error: str | None = None) -> None:  # noqa: B008
+        if self.listener is not None:
+            self.listener(job, done, result, error)
 
     def finish(self, queue: deque[tuple[Job, Future, int]]) -> None:
         """Counts those of the queue that are in work, and drops the rest."""

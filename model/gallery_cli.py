@@ -2,15 +2,15 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sci_kernels
 
-from .folder import Outcome
+from .folder import Done
 from .gallery import Pair, write_gallery
+from .jobs import Job
 from .picture import ImageError
 
 LIMIT = 100  # pictures on a page: beyond, browsers become slow
@@ -37,51 +37,56 @@ def check(args: argparse.Namespace) -> None:
         raise ImageError(f"{page}: exists and was left alone; use --overwrite, or another name for --gallery")
 
 
-@contextmanager
-def with_maps(jobs: Sequence, args: argparse.Namespace) -> Iterator[list]:
-    """The jobs, those that will be on the page with an illumination to write: the user's, or a temporary one."""
-    if args.gallery is None:
-        yield list(jobs)
-        return
-    with TemporaryDirectory(prefix="sci-") as folder:
-        maps = [job.illumination or Path(folder, f"{k}.jpg") for k, job in enumerate(jobs[:LIMIT])]
-        shown = [job._replace(illumination=path) for job, path in zip(jobs, maps, strict=False)]
-        yield [*shown, *jobs[LIMIT:]]
+class Gallery:
+    """The page of a run: the first pictures that were done, or whose results were there.
 
-
-def write(jobs: Sequence, outcome: Outcome, args: argparse.Namespace) -> str | None:
-    """Write the page of the jobs that were done; returns what kept it from being written, one line.
-
-    The failures of `outcome` are lines that begin with the file they are about, as `enhance_files` gives them.
+    Args:
+        args: the command line; without `--gallery` nothing is written.
     """
-    if args.gallery is None:
+
+    def __init__(self, args: argparse.Namespace):
+        self._args, self._pairs, self._more = args, [], 0
+        self._maps = None if args.gallery is None else TemporaryDirectory(prefix="sci-")
+
+    def __enter__(self) -> "Gallery":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._maps is not None:
+            self._maps.cleanup()
+
+    def mapped(self, job: Job, number: int) -> Job:
+        """The job with an illumination to write, if it may be on the page: the user's, or a temporary one."""
+        if self._maps is None or job.illumination or number >= LIMIT:
+            return job
+        return job._replace(illumination=Path(self._maps.name, f"{number}.jpg"))
+
+    def add(self, job: Job, done: str, result: Done, error: str | None = None) -> None:
+        """A picture of the run, as `folder.Listener`."""
+        if self._maps is None or done == "failed":
+            return
+        if len(self._pairs) == LIMIT:
+            self._more += 1
+            return
+        light = job.illumination if job.illumination and job.illumination.is_file() else None
+        name = os.path.relpath(job.result, self._args.output)
+        self._pairs.append(Pair(name, job.source, job.result, light, result.exposure))
+
+    def write(self) -> str | None:
+        """Write the page; returns what kept it from being written, one line."""
+        page = self._args.gallery
+        if page is None:
+            return None
+        if not self._pairs:
+            return f"{page}: not written, for no picture was enhanced"
+        footer = f"Weights {Path(self._args.weights).name}, sci-kernels {sci_kernels.__version__}"
+        if self._more:
+            footer += f"; {self._more} more pictures are not on this page"
+        try:
+            write_gallery(self._pairs, page, footer=footer)
+        except OSError as error:
+            return f"{page}: cannot be written ({error.strerror}); choose another place for --gallery"
+        except ImageError as error:
+            return f"{page}: not written; {error}"
+        print(f"{len(self._pairs)} of them side by side in {page}")
         return None
-    failed = {line.split(": ")[0] for line in outcome.failures}
-    done = [
-        job
-        for job in jobs
-        if job.result.is_file() and not failed & {str(job.source), str(job.result), str(job.illumination)}
-    ]
-    if not done:
-        return f"{args.gallery}: not written, for no picture was enhanced"
-    pairs = [
-        Pair(
-            os.path.relpath(job.result, args.output),
-            job.source,
-            job.result,
-            job.illumination if job.illumination and job.illumination.is_file() else None,
-            outcome.exposures.get(job.result),
-        )
-        for job in done[:LIMIT]
-    ]
-    footer = f"Weights {Path(args.weights).name}, sci-kernels {sci_kernels.__version__}"
-    if len(done) > LIMIT:
-        footer += f"; {len(done) - LIMIT} more pictures are not on this page"
-    try:
-        write_gallery(pairs, args.gallery, footer=footer)
-    except OSError as error:
-        return f"{args.gallery}: cannot be written ({error.strerror}); choose another place for --gallery"
-    except ImageError as error:
-        return f"{args.gallery}: not written; {error}"
-    print(f"{len(pairs)} of them side by side in {args.gallery}")
-    return None

@@ -1,14 +1,17 @@
 """What a run of `python -m model.enhance` reads and writes, decided before any work."""
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from .collisions import Names
 from .image_output import OUTPUT_EXTENSIONS
-from .picture import ImageError
+from .search import Again, Found
+from .sharing import ALL, Share
 
-Found = Sequence[tuple[Path, Path]]  # files, each with the relative name of its result, as `search` finds them
+# Those of `OUTPUT_EXTENSIONS` that hold 16 bits a channel.
+DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
 
 
 class Job(NamedTuple):
@@ -18,64 +21,82 @@ class Job(NamedTuple):
     result: Path
     illumination: Path | None = None
 
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """The files to write."""
+        return self[1:] if self.illumination else (self.result,)
 
-def plan_jobs(found: Found, folder: Path, suffix: str = "", ext: str = "png", illumination: bool = False) -> list[Job]:
-    """A job for each picture.
 
-    Args:
-        found: the pictures, as `find_images` gives them.
+@dataclass(frozen=True)
+class Naming:
+    """How results are called.
+
+    Attributes:
         folder: where results go, each under its relative name.
         suffix: put between a name and its extension.
         ext: one of `OUTPUT_EXTENSIONS` without the dot, or "auto": the source's own, png where that cannot be written.
         illumination: also plan for NAME_illumination.
+        bits: 16: "auto" keeps extensions of formats that hold them.
+    """
+
+    folder: Path
+    suffix: str = ""
+    ext: str = "png"
+    illumination: bool = False
+    bits: int | None = None
+
+    def job(self, source: Path, name: Path) -> Job:
+        """The job of one picture, with the relative name of its result."""
+        stem, extension = f"{name.stem}{self.suffix}", f".{self.ext}"
+        if self.ext == "auto":
+            own = name.suffix.lower()
+            extension = own if own in (DEEP_EXTENSIONS if self.bits == 16 else OUTPUT_EXTENSIONS) else ".png"
+        parent = self.folder / name.parent
+        light = parent / f"{stem}_illumination{extension}" if self.illumination else None
+        return Job(source, parent / f"{stem}{extension}", light)
+
+
+class Jobs:
+    """The jobs of a run, found anew each time it is gone through; none is kept in memory.
+
+    Args:
+        found: the pictures, as `search.Files` goes through them.
+        naming: of the results.
+        resumed: an earlier run is taken up: its results among the pictures are not enhanced again.
+        share: of several processes, the one that these are for.
 
     Raises:
         ImageError: two results would have one name; a result would replace a source.
     """
-    jobs: list[Job] = []
-    for source, name in found:
-        own = name.suffix.lower()
-        extension = (own if own in OUTPUT_EXTENSIONS else ".png") if ext == "auto" else f".{ext}"
-        stem = folder / name.parent / f"{name.stem}{suffix}"
-        result = stem.with_name(stem.name + extension)
-        jobs.append(
-            Job(source, result, stem.with_name(f"{stem.name}_illumination{extension}") if illumination else None)
-        )
-    hint = "use --ext auto if only their formats differ, or enhance them one by one into different folders"
-    refuse_collisions([(job.source, path) for job in jobs for path in job[1:] if path], hint)
-    return jobs
+
+    def __init__(self, found: Found, naming: Naming, resumed: bool = False, share: Share = ALL):
+        self._found, self._naming, self._share = found, naming, share
+        self._resumed, self._names = resumed, None
+        hint = "use --ext auto if only their formats differ, or enhance them one by one into different folders"
+        self._names = Names(Again(self._all), hint, resumed)
+        self._count = sum(1 for _ in self) if share.count > 1 or resumed else self._names.count
+
+    def __len__(self) -> int:
+        """How many there were at the start."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Job]:
+        for source, name in self._found:
+            if not self._share.has(name) or not self._names.knows(source):
+                continue
+            job = self._naming.job(source, name)
+            # A source that would be its own result stays one, to be counted as done.
+            if not self._resumed or source.name == job.result.name or not self._names.is_result(source):
+                yield job
+
+    def _all(self) -> Iterator[tuple[Path, Path]]:
+        for source, name in self._found:
+            for path in self._naming.job(source, name).results:
+                yield source, path
 
 
-def without_results(found: Found, inputs: Sequence[Path], folder: Path) -> Found:
-    """Less what an earlier run has written into a `folder` that lies inside one of the inputs.
-
-    Raises ImageError if nothing else was found.
-    """
-    folder = _real(folder)
-    if not any(_real(path) in folder.parents for path in inputs):
-        return found
-    kept = [(source, name) for source, name in found if folder not in _real(source).parents]
-    if not kept:
-        raise ImageError(f"{inputs[0]}: nothing to enhance here but what is in the output folder {folder}")
-    return kept
-
-
-def refuse_collisions(written: Iterable[tuple[Path, Path]], hint: str) -> None:
-    """Raises ImageError if of some (source, result) a result would replace another, or a source.
-
-    hint: what to do about two sources with one result, the end of a line.
-    """
-    written = list(written)
-    sources = {_real(source) for source, _ in written}
-    writers: dict[Path, Path] = {}
-    for source, path in written:
-        if _real(path) in sources:
-            raise ImageError(f"{path}: is one of the inputs and would be replaced; choose another -o, or --suffix")
-        other = writers.setdefault(path, source)
-        if other != source:
-            raise ImageError(f"{other} and {source} would both be written to {path}; {hint}")
-
-
-def _real(path: Path) -> Path:
-    """The path without links; unlike `Path.resolve` never an error."""
-    return Path(os.path.realpath(path))
+def plan_jobs(
+    found: Iterable[tuple[Path, Path]], folder: Path, suffix: str = "", ext: str = "png", illumination: bool = False
+) -> list[Job]:
+    """A job for each picture, as `Jobs` with a `Naming` of these arguments. Raises ImageError likewise."""
+    return list(Jobs(list(found), Naming(folder, suffix, ext, illumination)))

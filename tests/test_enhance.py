@@ -181,7 +181,7 @@ def test_existing_results_are_left_alone(capsys):
     assert status == 1 and out == "1 of 2 pictures enhanced, in out\n"
     assert lines == [
         "1 failed:",
-        "  out/a.png: exists and was left alone; use --overwrite, or --suffix for another name",
+        "  out/a.png: exists and was left alone; use --overwrite, --skip-existing, or --suffix for another name",
     ]
     with open("out/a.png") as file:
         assert file.read() == "precious"

@@ -83,12 +83,12 @@ def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):
 
     picture = Enhancer.picture
 
-    def greedy(self, image, illumination):
+    def greedy(self, image, illumination, bits):
         if image.pixels.shape[1] == 9:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory:\nyou tried to allocate 9 bytes"
             )
-        return picture(self, image, illumination)
+        return picture(self, image, illumination, bits)
 
     monkeypatch.setattr(Enhancer, "picture", greedy)
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
@@ -106,11 +106,11 @@ def test_interrupted(capsys, monkeypatch):
         seen.set()
         raise KeyboardInterrupt
 
-    def slow(self, image, illumination):
+    def slow(self, image, illumination, bits):
         if image.pixels.shape[1] == 9:
             os.kill(os.getpid(), signal.SIGINT)
             assert seen.wait(20)
-        return picture(self, image, illumination)
+        return picture(self, image, illumination, bits)
 
     monkeypatch.setattr(Enhancer, "picture", slow)
     before = signal.signal(signal.SIGINT, handle)

@@ -1,0 +1,168 @@
+"""The command line of `python -m model.enhance`."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import exposure_cli, gallery_cli, video_cli
+from .image_output import OUTPUT_EXTENSIONS
+from .jobs import DEEP_EXTENSIONS
+from .sharing import ALL, Share
+from .weights import DEFAULT_WEIGHTS
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see python -m model.enhance --help\n")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, checked one by one; those that do not fit end the program with one line and status 2."""
+    parser = _Parser(
+        prog="python -m model.enhance",
+        description="Enhance low-light pictures and videos: files, and folders with all below them.",
+        epilog="Transparency, color profile and metadata are kept, EXIF orientation is applied. Processes started by "
+        "torchrun share the files. Exit status: 0 all done, 1 some failed, 2 nothing started.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "-i",
+        "--input",
+        "--data_path",
+        nargs="+",
+        required=True,
+        type=_path,
+        metavar="PATH",
+        help="pictures, videos, and folders of them",
+    )
+    add(
+        "-o",
+        "--output",
+        "--save_path",
+        required=True,
+        type=_path,
+        metavar="DIR",
+        help="for the results; of one video also FILE",
+    )
+    add(
+        "-n",
+        "--weights",
+        "--model",
+        "--model_path",
+        default=DEFAULT_WEIGHTS,
+        type=_path,
+        metavar="FILE",
+        help=".safetensors or .pt, an official one too (default: those that come with the program)",
+    )
+    add("--suffix", default="", type=_suffix, metavar="TEXT", help="added to each name, before the extension")
+    add(
+        "--ext",
+        default="png",
+        type=_extension,
+        metavar="EXT",
+        help=f"of the results: {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}, or auto: each source's own (default: png)",
+    )
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument(
+        "--device",
+        default="auto",
+        type=_device_name,
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)",
+    )
+    device.add_argument("--gpu", type=_index, metavar="N", help="GPU number; without a GPU, the CPU")
+    add("--seed", type=int, metavar="N", help="accepted from the official command line; nothing here is random")
+    add(
+        "--strength",
+        default=1.0,
+        type=_strength,
+        metavar="S",
+        help="0: the original, 1: all of the effect (default: 1)",
+    )
+    exposure_cli.add_options(parser, guards=True)
+    add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
+    add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
+    add(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="pictures in work at a time (default: one a thread of PyTorch, as memory allows)",
+    )
+    add("--bits", type=int, choices=(8, 16), help="a channel of PNG and TIFF (default: of TIFF as its source, else 8)")
+    add("--strip", action="store_true", help="leave out EXIF, XMP, resolution and color profile")
+    add("--raw-half", action="store_true", help="read raw files at half their width and height: faster, less noise")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace results that exist already")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="go on where an earlier run ended: pass over what has a result"
+    )
+    add("--report", type=_path, metavar="FILE", help="also write what became of each file, as lines of JSON")
+    add(
+        "--shard",
+        default=ALL,
+        type=_shard,
+        metavar="K/N",
+        help="only the K-th, from 1, of N parts of the files, for runs side by side",
+    )
+    add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
+    gallery_cli.add_options(add)
+    video_cli.add_options(add)
+    args = parser.parse_args(argv)
+    exposure_cli.settle(parser, args)
+    if args.bits == 16 and args.ext != "auto" and f".{args.ext}" not in DEEP_EXTENSIONS:
+        parser.error(f"--bits 16: expected --ext {', '.join(e[1:] for e in DEEP_EXTENSIONS)} or auto; got {args.ext}")
+    return args
+
+
+def _path(text: str) -> Path:
+    if not text:  # an unset shell variable; Path would make it the current folder
+        raise argparse.ArgumentTypeError("expected a path; got an empty one")
+    return Path(text)
+
+
+def _suffix(text: str) -> str:
+    if "/" in text or os.sep in text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected part of a file name, without {os.sep!r}; got {text!r}")
+    return text
+
+
+def _extension(text: str) -> str:
+    ext = text.lower().removeprefix(".")
+    if ext != "auto" and f".{ext}" not in OUTPUT_EXTENSIONS:
+        raise argparse.ArgumentTypeError(
+            f"expected auto or one of {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}; got {text!r}"
+        )
+    return ext
+
+
+def _strength(text: str) -> float:
+    return exposure_cli.number(text, 1.0)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1; got {text!r}")
+    return int(text)
+
+
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected the number of a GPU, from 0; got {text!r}")
+    return int(text)
+
+
+def _device_name(text: str) -> str:
+    kind, colon, index = text.partition(":")
+    if text not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and index.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N; got {text!r}")
+    return text
+
+
+def _shard(text: str) -> Share:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"expected K/N, K from 1 to N; got {text!r}")
+    return Share(int(number) - 1, int(count))
