@@ -33,7 +33,7 @@ def held(metadata: Metadata, format: str, grey: bool) -> tuple[Metadata, tuple[s
             known = part != "dpi" or {round(number) for number in value} != {_NO_RESOLUTION}
             dropped[part] = f"{label} holds no {_NAMES[part]}, which is left out" if known else ""
         elif part == "icc_profile" and not fits(value, grey):
-            kinds = ("color", "gray") if grey else ("gray", "color")
+            kinds = ("color", "gray") if grey else ("gray", "in color")
             dropped[part] = "the color profile is of {} and the picture {}, so it is left out".format(*kinds)
         elif part != "dpi" and len(value) > most:
             dropped[part] = f"{label} holds at most {most:,} bytes of {_NAMES[part]}; {len(value):,} are left out"

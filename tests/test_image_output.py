@@ -92,7 +92,7 @@ def test_a_profile_of_the_other_kind_is_left_out(tmp_path, rgb, extension):
     assert notes == ("the color profile is of color and the picture gray, so it is left out",)
     assert "icc_profile" not in Image.open(file).info
     notes = write_image(file, rgb, None, False, Metadata(GRAY))
-    assert notes == ("the color profile is of gray and the picture color, so it is left out",)
+    assert notes == ("the color profile is of gray and the picture in color, so it is left out",)
     assert "icc_profile" not in Image.open(file).info
 
 
