@@ -74,14 +74,17 @@ class Brightener:
         return sci_kernels.exposure(image, self._weights, impl=self._impl)
 
     def __call__(
-        self, image: Tensor, exposure: Tensor | None, illumination: bool = False
+        self, image: Tensor, exposure: Tensor | None, illumination: bool = False, half: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """The bright version of a tile, and its illumination if asked for; `exposure` is one number an image."""
+        """The bright version of a tile, and its illumination if asked for; `exposure` is one number an image.
+
+        Without `half` it is not computed from and to float16, whatever was decided.
+        """
         if self._weights is None:
             x = image if image.dtype == torch.uint8 else image.to(next(self._network.parameters()).dtype)
             light, bright = enhance_image(self._network, x, impl="plain")
             return bright, light
-        if self._half and image.is_floating_point():
+        if self._half and half and image.is_floating_point():
             image = image.half()
         if exposure is not None:
             exposure = exposure.to(image.device)

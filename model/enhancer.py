@@ -1,5 +1,7 @@
 """Bright pictures in three lines: `from model import Enhancer; e = Enhancer(); bright = e("night.jpg")`."""
 
+import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from sci_kernels.reference import sample as sample_images
 
 from .brighten import Brightener, check_range, check_rule
-from .brightness import brightness, sample
+from .brightness import brightness, visible_sample
 from .image_output import grey_of, quantize, to_pil
 from .images import from_pil, read_image
 from .networks import EnhanceNetwork
@@ -21,11 +23,14 @@ from .picture import Picture
 from .tiles import tile_rows, tiles
 from .weights import DEFAULT_WEIGHTS, load_weights
 
+# Above this, values are certainly not meant for [0, 1].
+_OVERSHOOT = 2.0
+
 
 class Enhanced(NamedTuple):
     """A picture that has been enhanced, and what was done to it."""
 
-    pixels: np.ndarray  # (H, W, 3), uint8
+    pixels: np.ndarray  # (H, W, 3), uint8, or uint16 where 16 bits were asked for
     illumination: np.ndarray | None  # the same, where it was asked for
     exposure: float | None  # c of `sci_kernels.enhance`; None: the published division
     before: float  # mean luma of the original, see `brightness`
@@ -51,9 +56,9 @@ class Enhancer:
         e = Enhancer()
         bright = e("night.jpg")         a path gives a PIL image, turned upright
         bright = e(image)               a PIL image gives one: grey stays grey, transparency is kept, 8 bits
-        bright = e(array)               (H, W, 3) or (N, H, W, 3), uint8 or floating point in [0, 1]
+        bright = e(array)               (H, W, 3) or (N, H, W, 3), uint8, uint16 or floating point in [0, 1]
         bright = e(plane)               (H, W), likewise: grey, and grey again
-        bright = e(tensor)              (3, H, W) or (N, 3, H, W), likewise, on any device
+        bright = e(tensor)              (3, H, W) or (N, 3, H, W), uint8 or floating point, on any device
         bright = e([a, b, "c.png"])     a list or tuple gives a list
 
     Args:
@@ -69,8 +74,10 @@ class Enhancer:
             None: 1, and with the published division 0, which it always has.
         tile: rows to compute at once; None: as many as the free memory has room for. The result is the same.
 
-    Floating point values outside [0, 1] are taken for 0 or 1 where an image is brightened, with a warning, once; those
-    on a GPU are not looked at. An image that is left as it is keeps them, and so does one with NaN: its exposure is 0.
+    Floating point values above 2 are refused. Others outside [0, 1] are taken for 0 or 1 where an image is brightened,
+    with a warning; those on a GPU are not looked at. An image that is left as it is keeps them, and so does one with
+    NaN: its exposure is 0. A PIL image has the color profile, EXIF data, XMP data and resolution of the original in its
+    `info`. What is hidden by transparency counts neither for the exposure nor for brightness.
 
     Raises:
         WeightsError, TypeError, ValueError: an argument does not fit.
@@ -98,14 +105,13 @@ class Enhancer:
             network = EnhanceNetwork()
             load_weights(network, weights)
         self._brighten = Brightener(network, self.device, exposure is None, denoise, half)
-        self._warned = False
 
     def __call__(self, image):
         """The enhanced version of a path, PIL image, array, tensor, or of each of a list; the same kind.
 
         Raises:
             ImageError: a file is no picture.
-            TypeError, ValueError: another kind, dtype or shape.
+            TypeError, ValueError: another kind, dtype, shape or range.
         """
         if isinstance(image, list | tuple):
             return [self(one) for one in image]
@@ -121,22 +127,30 @@ class Enhancer:
             f"image: expected a path, PIL image, array, tensor or a list of them; got {type(image).__name__}"
         )
 
-    def picture(self, picture: Picture, illumination: bool = False) -> Enhanced:
-        """A picture as `read_image` gives it; eight bits, without a copy of the whole in floating point."""
-        pixels = picture.pixels
-        exposures = self.exposures(_planes(sample(pixels)))
+    def picture(self, picture: Picture, illumination: bool = False, bits: int = 8) -> Enhanced:
+        """A picture as `read_image` gives it, without a copy of the whole in floating point.
+
+        bits: of the result, 8 or 16. With 16 it is computed in float32, also where `half` is set, and rounded to the
+        nearest of 65535 levels; what is left as it was keeps its values, of 8 bits times 257.
+        """
+        if bits not in (8, 16):
+            raise ValueError(f"bits: expected 8 or 16; got {bits!r}")
+        pixels, alpha = picture.pixels, picture.alpha
+        exposures = self.exposures(_planes(visible_sample(pixels, alpha), 8))
         exposure = None if exposures is None else float(exposures)
-        result = np.empty(pixels.shape, np.uint8)
-        light = np.empty(pixels.shape, np.uint8) if illumination else None
-        rounded = exposure is not None
+        result = np.empty(pixels.shape, np.uint8 if bits == 8 else np.uint16)
+        light = np.empty_like(result) if illumination else None
+        # The official code truncates to 8 bits. What is left as it was is not to lose a level by that.
+        rounded = bits == 16 or exposure is not None or self.strength == 0.0
 
         def write(rows: slice, bright: Tensor, lit: Tensor | None) -> None:
-            result[rows] = _eight_bits(bright[0], rounded)
+            result[rows] = _stored(bright[0], rounded, bits)
             if lit is not None:
-                light[rows] = _eight_bits(lit[0])
+                light[rows] = _stored(lit[0], bits == 16, bits)
 
-        self._by_tiles(lambda rows: _planes(pixels[rows]), (1, *pixels.shape[:2]), exposures, write, illumination)
-        return Enhanced(result, light, exposure, brightness(pixels), brightness(result))
+        shape = (1, *pixels.shape[:2])
+        self._by_tiles(lambda rows: _planes(pixels[rows], bits), shape, exposures, write, illumination, bits == 8)
+        return Enhanced(result, light, exposure, brightness(pixels, alpha), brightness(result, alpha))
 
     @torch.no_grad()
     def exposures(self, images: Tensor) -> Tensor | None:
@@ -158,8 +172,12 @@ class Enhancer:
         exposures: Tensor | None,
         write: Callable[[slice, Tensor, Tensor | None], None],
         illumination: bool = False,
+        half: bool = True,
     ) -> None:
-        """Brightens images `read` by rows as (N, 3, rows, W) and hands the results to `write`."""
+        """Brightens images `read` by rows as (N, 3, rows, W) and hands the results to `write`.
+
+        Without `half` never in float16.
+        """
         count, height, width = shape
         rows = self.tile or tile_rows(count * width, self.device, self._brighten.channels)
         unchanged = self.strength == 0.0 or self._all_zero(exposures)
@@ -167,7 +185,7 @@ class Enhancer:
             around = read(slice(tile.low, tile.high))
             bright, lit = around[..., tile.own, :], None
             if not unchanged or illumination:
-                made, lit = self._brighten(around.to(self.device), exposures, illumination)
+                made, lit = self._brighten(around.to(self.device), exposures, illumination, half)
                 lit = None if lit is None else lit[..., tile.own, :]
             if not unchanged:
                 made = made[..., tile.own, :].to(bright.device)
@@ -185,10 +203,15 @@ class Enhancer:
     def _array(self, array: np.ndarray) -> np.ndarray:
         if array.ndim == 2:
             return grey_of(self._array(np.repeat(array[..., None], 3, axis=2)))
-        if array.ndim not in (3, 4) or array.shape[-1] != 3:
-            raise ValueError(f"image: expected an array (H, W), (H, W, 3) or (N, H, W, 3); got shape {array.shape}")
+        if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
+            raise ValueError(
+                f"image: expected an array (H, W), (H, W, 3) or (N, H, W, 3), none of them 0; got shape {array.shape}"
+            )
+        if array.dtype == np.uint16:
+            images = array.reshape(-1, *array.shape[-3:])
+            return np.stack([self.picture(Picture(image), bits=16).pixels for image in images]).reshape(array.shape)
         if array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
-            raise TypeError(f"image: expected uint8, or floating point in [0, 1]; got {array.dtype}")
+            raise TypeError(f"image: expected uint8, uint16, or floating point in [0, 1]; got {array.dtype}")
         # A copy only where torch cannot view it: read-only, or with negative strides.
         viewable = array.flags.writeable and all(stride > 0 for stride in array.strides)
         tensor = torch.from_numpy(array if viewable else array.copy())
@@ -200,7 +223,7 @@ class Enhancer:
             raise ValueError(f"image: expected (3, H, W) or (N, 3, H, W), none of them 0; got {tuple(image.shape)}")
         if not image.is_floating_point() and image.dtype != torch.uint8:
             raise TypeError(f"image: expected uint8, or floating point in [0, 1]; got {image.dtype}")
-        self._check_values(image)
+        _check_values(image)
         batch = image.detach().reshape(-1, *image.shape[-3:])
         if exposures is None:
             exposures = self.exposures(batch)
@@ -212,28 +235,37 @@ class Enhancer:
         self._by_tiles(lambda rows: batch[..., rows, :], (len(batch), *batch.shape[-2:]), exposures, write)
         return result.reshape(image.shape)
 
-    def _check_values(self, image: Tensor) -> None:
-        if self._warned or image.dtype == torch.uint8 or image.device.type != "cpu":
-            return
-        low, high = (float(value) for value in image.detach().aminmax())
-        if not (low >= 0.0 and high <= 1.0):
-            self._warned = True
-            warnings.warn(
-                f"image: expected values in [0, 1]; got {low:g} to {high:g}; what lies outside is taken for 0 or 1, "
-                "and an image with NaN is left as it is; divide values of 0 to 255 by 255, or give them as uint8",
-                stacklevel=4,
-            )
+
+def _check_values(image: Tensor) -> None:
+    """Raises ValueError for floating point that cannot be meant for [0, 1], and warns of other values outside."""
+    if image.dtype == torch.uint8 or image.device.type != "cpu":
+        return
+    low, high = (float(value) for value in image.detach().aminmax())
+    found = f"image: expected values in [0, 1]; got {low:g} to {high:g}"
+    if _OVERSHOOT < high < float("inf"):
+        raise ValueError(f"{found}; divide values of 0 to 255 by 255, or give uint8")
+    if not (low >= 0.0 and high <= 1.0):
+        text = "what lies outside is taken for 0 or 1, and an image with NaN is left as it is"
+        warnings.warn(f"{found}; {text}", stacklevel=_caller())
 
 
-def _planes(pixels: np.ndarray) -> Tensor:
-    """Pixels (H, W, 3) as (1, 3, H, W): a view of uint8, float32 in [0, 1] of uint16."""
-    if pixels.dtype != np.uint8:
+def _caller() -> int:
+    """Whoever called into this module, as the `stacklevel` of a warning that the function calling this one gives."""
+    frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
+    # Of this module also those that called through others, such as the decorator that turns gradients off.
+    return 1 + max(level for level, frame in enumerate(frames, 1) if frame.f_globals is globals())
+
+
+def _planes(pixels: np.ndarray, bits: int) -> Tensor:
+    """Pixels (H, W, 3) as (1, 3, H, W): a view of uint8 for a result of 8 bits, else float32 in [0, 1]."""
+    if pixels.dtype != np.uint8 or bits != 8:
         pixels = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def _eight_bits(values: Tensor, rounded: bool = False) -> np.ndarray:
-    return values.permute(1, 2, 0).cpu().numpy() if values.dtype == torch.uint8 else quantize(values, rounded)
+def _stored(values: Tensor, rounded: bool, bits: int) -> np.ndarray:
+    """As pixels (H, W, 3)."""
+    return values.permute(1, 2, 0).cpu().numpy() if values.dtype == torch.uint8 else quantize(values, rounded, bits)
 
 
 def _blend(original: Tensor, bright: Tensor, strength: float) -> Tensor:

@@ -164,15 +164,32 @@ def test_denoising(network, pixels):
         assert same(result, bright_pixels(network, pixels, strength))
 
 
-def test_values_outside_the_range_are_said_once(pixels):
+def test_values_that_are_not_meant_for_the_range_are_refused(pixels):
     enhancer = Enhancer(device="cpu")
-    with pytest.warns(UserWarning, match=r"image: expected values in \[0, 1\]; got 0 to 119; .* divide values of 0 to"):
-        result = enhancer(pixels.astype(np.float32))
-    assert result.max() <= 119
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).float()
+    for image in (pixels.astype(np.float32), pixels[..., 0].astype(np.float64), tensor, [tensor]):
+        with pytest.raises(
+            ValueError, match=r"image: expected values in \[0, 1\]; got 0 to 119; divide .* by 255, or give"
+        ):
+            enhancer(image)
+
+
+def test_values_a_little_outside_the_range_are_said(pixels):
+    """Each time, in the caller's line, so that Python's filter shows each place once."""
+    enhancer, array = Enhancer(device="cpu"), (pixels / 119 * 1.25).astype(np.float32)
+    for image in (array, array[..., 0], torch.from_numpy(array).permute(2, 0, 1), [[array]]):
+        for _ in range(2):
+            with pytest.warns(
+                UserWarning, match=r"image: expected values in \[0, 1\]; got 0 to 1.25; what lies"
+            ) as seen:
+                enhancer(image)
+            assert [warning.filename for warning in seen] == [__file__]
+    for value in (np.nan, np.inf):
+        with pytest.warns(UserWarning, match=f"got {value} to {value}"):
+            assert np.array_equal(enhancer(np.full_like(array, value)), np.full_like(array, value), equal_nan=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        enhancer(pixels.astype(np.float32))
-        Enhancer(device="cpu")((pixels / 255).astype(np.float32))
+        enhancer((pixels / 255).astype(np.float32))
 
 
 @pytest.mark.parametrize("level, left", [(200, True), (104, True), (101, False), (0, True)])
@@ -239,12 +256,12 @@ def test_wrong_arguments_are_named(pixels):
         (
             pixels[0, 0],
             ValueError,
-            r"image: expected an array \(H, W\), \(H, W, 3\) or \(N, H, W, 3\); got shape \(3,\)",
+            r"image: expected an array \(H, W\), \(H, W, 3\) or \(N, H, W, 3\), none of them 0; got shape \(3,\)",
         ),
         (pixels[..., :2], ValueError, r"image: expected an array .*; got shape \(45, 22, 2\)"),
-        (pixels[..., 0].astype(np.uint16), TypeError, "image: expected uint8, or floating point in .0, 1.; got uint16"),
+        (pixels[..., 0].astype(np.int32), TypeError, "image: expected uint8, uint16, or floating .* 1.; got int32"),
         (pixels[:0, :, 0], ValueError, "image: expected .*none of them 0"),
-        (pixels.astype(np.int64), TypeError, "image: expected uint8, or floating point in .0, 1.; got int64"),
+        (pixels.astype(np.int64), TypeError, "image: expected uint8, uint16, or floating .* 1.; got int64"),
         (torch.zeros(4, 5, 5), ValueError, r"image: expected \(3, H, W\) or \(N, 3, H, W\).*got \(4, 5, 5\)"),
         (torch.zeros(3, 5, 5, dtype=torch.int32), TypeError, "image: expected uint8.*got torch.int32"),
     ):
