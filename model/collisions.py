@@ -156,7 +156,7 @@ def _existing(folder: str) -> str:
 def _real(path: str | Path) -> str:
     """The path without links; unlike `Path.resolve` never an error."""
     path = os.path.abspath(path)
-    if os.path.islink(path):
+    if os.path.islink(path):  # else it is enough to know its folder, which others share
         return os.path.realpath(path)
     folder, name = os.path.split(path)
     return os.path.join(_real_folder(folder), name)

@@ -14,7 +14,7 @@ import torch
 from . import gallery_cli, video_cli
 from .enhance_options import parse
 from .enhancer import Enhancer
-from .files import make_output_folder
+from .files import make_output_folder, remove_leftovers
 from .folder import Options, Outcome, enhance_files
 from .gallery_cli import Gallery
 from .images import EXTENSIONS, allow_pixels
@@ -130,7 +130,10 @@ def _enhance(
             print(f"{len(videos)} videos not tried", file=sys.stderr)
         elif videos:
             status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
-    return max(processes.gather(status))
+    # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
+    sys.stdout.flush()
+    status = max(processes.gather(status))
+    return status if processes.first else 0
 
 
 def _enhance_pictures(
@@ -152,7 +155,7 @@ def _enhance_pictures(
             )
 
         options = Options(args.overwrite, args.bits, args.strip, args.raw_half)
-        skip = (lambda job: _is_done(job, args.illumination)) if args.skip_existing else None
+        skip = _Earlier(args.illumination) if args.skip_existing else None
         mapped = _Mapped(jobs, gallery)
         outcome = enhance_files(mapped, enhancer, options, args.workers, skip=skip, listener=listen)
         outcomes, counts = processes.gather(outcome), processes.gather(len(jobs))
@@ -177,9 +180,17 @@ class _Mapped:
         return (self._gallery.mapped(job, number) for number, job in enumerate(self._jobs))
 
 
-def _is_done(job: Job, illumination: bool) -> bool:
-    """Whether an earlier run has written all that is asked for."""
-    return os.path.lexists(job.result) and (not illumination or os.path.lexists(job.illumination))
+class _Earlier:
+    """What an earlier run has done: tells whether it has written all of a job, and cleans up where it was killed."""
+
+    def __init__(self, illumination: bool):
+        self._illumination, self._folder = illumination, None
+
+    def __call__(self, job: Job) -> bool:
+        if job.result.parent != self._folder:
+            self._folder = job.result.parent
+            remove_leftovers(self._folder)
+        return os.path.lexists(job.result) and (not self._illumination or os.path.lexists(job.illumination))
 
 
 def _sum(outcomes: list[Outcome]) -> Outcome:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import exposure_cli, gallery_cli, video_cli
-from .image_output import OUTPUT_EXTENSIONS
-from .jobs import DEEP_EXTENSIONS
+from .image_output import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS
 from .sharing import ALL, Share
 from .weights import DEFAULT_WEIGHTS
 

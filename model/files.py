@@ -1,6 +1,10 @@
 """Files that appear whole or not at all."""
 
+import contextlib
+import functools
+import hashlib
 import os
+import platform
 import secrets
 import threading
 from pathlib import Path
@@ -69,6 +73,33 @@ def ignores_case(folder: Path) -> bool:
         probe.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that were killed have left unfinished in a folder."""
+    for path in folder.glob(f".sci-{_machine()}-*.tmp"):
+        process = path.name.split("-")[2]
+        if process.isdecimal() and not _runs(int(process)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def _temporary(folder: Path) -> Path:
     """A new name, not derived from a file's own, which may already be as long as the file system allows."""
-    return folder / f".sci-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return folder / f".sci-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of this number; true where that cannot be known."""
+    if os.name != "posix":  # os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -26,7 +26,7 @@ from .enhancer import Enhancer
 from .image_output import write_image
 from .images import pixel_count, read_image
 from .jobs import Job
-from .picture import NO_METADATA, ImageError, Picture, to_depth
+from .picture import NO_METADATA, ImageError, Picture
 from .tiles import free_memory
 
 # Every further picture would meet these too, so the run stops.
@@ -111,7 +111,7 @@ def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> 
     bits = _bits(options.bits, job.result, picture)
     with contextlib.nullcontext() if enhancer.device.type == "cpu" else _one_on_the_gpu:
         enhanced = enhancer.picture(picture, job.illumination is not None, bits)
-    picture = replace(picture, pixels=None, alpha=to_depth(picture.alpha, bits))  # pixels are as large as the result
+    picture = replace(picture, pixels=None)  # no longer needed, and as large as the result
     job.result.parent.mkdir(parents=True, exist_ok=True)
     metadata, notes = (NO_METADATA, _stripped(picture)) if options.strip else (picture.metadata, picture.notes)
     try:

@@ -1,17 +1,15 @@
 """What a run of `python -m model.enhance` reads and writes, decided before any work."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from .collisions import Names
-from .image_output import OUTPUT_EXTENSIONS
+from .image_output import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS
 from .search import Again, Found
 from .sharing import ALL, Share
-
-# Those of `OUTPUT_EXTENSIONS` that hold 16 bits a channel.
-DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
 
 
 class Job(NamedTuple):
@@ -47,13 +45,14 @@ class Naming:
 
     def job(self, source: Path, name: Path) -> Job:
         """The job of one picture, with the relative name of its result."""
-        stem, extension = f"{name.stem}{self.suffix}", f".{self.ext}"
+        stem, own = os.path.splitext(os.path.join(self.folder, name))
+        extension = f".{self.ext}"
         if self.ext == "auto":
-            own = name.suffix.lower()
-            extension = own if own in (DEEP_EXTENSIONS if self.bits == 16 else OUTPUT_EXTENSIONS) else ".png"
-        parent = self.folder / name.parent
-        light = parent / f"{stem}_illumination{extension}" if self.illumination else None
-        return Job(source, parent / f"{stem}{extension}", light)
+            kept = own.lower() in (DEEP_EXTENSIONS if self.bits == 16 else OUTPUT_EXTENSIONS)
+            extension = own.lower() if kept else ".png"
+        stem += self.suffix
+        light = Path(f"{stem}_illumination{extension}") if self.illumination else None
+        return Job(source, Path(stem + extension), light)
 
 
 class Jobs:

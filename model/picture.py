@@ -40,15 +40,6 @@ class Picture:
         return torch.from_numpy(planes).div_(float(np.iinfo(self.pixels.dtype).max))
 
 
-def to_depth(values: np.ndarray | None, bits: int) -> np.ndarray | None:
-    """Stored values, uint8 or uint16, with 8 or 16 bits: rounded, and white stays white."""
-    if values is None or values.dtype == (np.uint8, np.uint16)[bits == 16]:
-        return values
-    if bits == 16:
-        return values.astype(np.uint16) * np.uint16(257)
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def one_line(error: Exception) -> str:
     """The message of an error, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

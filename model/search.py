@@ -86,8 +86,9 @@ class Files:
             # os.path, since the methods of Path raise where a parent may not be entered or a name is too long.
             if os.path.isdir(path):
                 for name in self._of_folder(path):
-                    if not self._reached(path / name, files, folders):
-                        yield path / name, name
+                    source = path / name
+                    if not self._reached(source, files, folders):
+                        yield source, name
                 folders.append(os.path.abspath(path))
             elif os.path.lexists(path):
                 if not self._reached(path, files, folders):
