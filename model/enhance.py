@@ -6,8 +6,9 @@ Exit status: 0 all done, 1 some failed (each is named, the others are done), 2 n
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -25,6 +26,8 @@ from .search import Again, Files
 from .sharing import Processes, Share, SharingError
 from .video_cli import VideoJob
 from .weights import WeightsError
+
+T = TypeVar("T")
 
 
 class _UsageError(Exception):
@@ -46,27 +49,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, processes: Processes) -> int:
-    """This process's part of the run; returns the exit status of all."""
-    mistake = prepared = None
-    try:
-        prepared = _prepare(args, processes)
-    except (ImageError, WeightsError, _UsageError) as error:
-        mistake = str(error)
+    """This process's part of the run; returns the exit status."""
     try:
         # No process writes before all have looked: results would else be taken for sources.
-        mistakes = list(dict.fromkeys(filter(None, processes.gather(mistake))))
-        if mistakes:
-            if processes.first:
-                print(*(f"error: {line}" for line in mistakes), sep="\n", file=sys.stderr)
+        prepared = _together(processes, lambda: _prepare(args, processes))
+        report = prepared and _together(processes, lambda: _report(args))
+        if not report:
             return 2
-        return _enhance(args, processes, *prepared)
+        with report:
+            return _enhance(args, processes, *prepared, report)
     except SharingError as error:
         print(f"error: {error}; run again with --skip-existing", file=sys.stderr)
         return 1
 
 
-def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | list, list[VideoJob], Enhancer, RunReport]:
-    """All that can fail before any work: what to do, with what, and where to.
+def _together(processes: Processes, call: Callable[[], T]) -> T | None:
+    """What a call gives that every process makes; None if it fails in one of them, of which process 0 says why."""
+    mistake = result = None
+    try:
+        result = call()
+    except (ImageError, WeightsError, _UsageError) as error:
+        mistake = str(error)
+    mistakes = list(dict.fromkeys(filter(None, processes.gather(mistake))))
+    if mistakes and processes.first:
+        print(*(f"error: {line}" for line in mistakes), sep="\n", file=sys.stderr)
+    return None if mistakes else result
+
+
+def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | list, list[VideoJob], Enhancer]:
+    """All that can fail before any work: what to do, and with what.
 
     Raises ImageError, WeightsError or _UsageError.
     """
@@ -82,7 +93,9 @@ def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | lis
     enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
     if len(jobs):
         _make_folder(args.output)
-    return jobs, videos, enhancer, _report(args, processes)
+    if processes.first:
+        _make_report(args)
+    return jobs, videos, enhancer
 
 
 def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[VideoJob]]:
@@ -123,13 +136,12 @@ def _enhance(
 ) -> int:
     """Pictures, then videos; returns the exit status."""
     status, stopped = 0, False
-    with report:
-        if isinstance(jobs, Jobs) or processes.count > 1:
-            status, stopped = _enhance_pictures(jobs, enhancer, args, report, processes)
-        if videos and stopped:
-            print(f"{len(videos)} videos not tried", file=sys.stderr)
-        elif videos:
-            status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
+    if isinstance(jobs, Jobs) or processes.count > 1:
+        status, stopped = _enhance_pictures(jobs, enhancer, args, report, processes)
+    if videos and stopped:
+        print(f"{len(videos)} videos not tried", file=sys.stderr)
+    elif videos:
+        status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
     # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
     sys.stdout.flush()
     status = max(processes.gather(status))
@@ -211,22 +223,35 @@ def _say(outcome: Outcome, count: int, folder: Path) -> None:
         print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
 
 
-def _report(args: argparse.Namespace, processes: Processes) -> RunReport:
-    """Raises _UsageError where it cannot be written, or would replace an earlier one."""
+def _make_report(args: argparse.Namespace) -> None:
+    """Raises _UsageError where the report cannot be written, or would replace an earlier one."""
     path = args.report
+    if path is None:
+        return
+    if os.path.lexists(path) and not (args.overwrite or args.skip_existing):
+        raise _UsageError(
+            f"{path}: exists and was left alone; use --overwrite, --skip-existing to go on with it, or another name "
+            "for --report"
+        )
     try:
-        if path is not None and processes.first:
-            if os.path.lexists(path) and not (args.overwrite or args.skip_existing):
-                raise _UsageError(
-                    f"{path}: exists and was left alone; use --overwrite, --skip-existing to go on with it, or another "
-                    "name for --report"
-                )
-            if args.overwrite:
-                path.unlink(missing_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return RunReport(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if args.overwrite:
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise _UsageError(f"{path}: cannot be written ({error.strerror}); choose another place for --report") from None
+        raise _UsageError(_unwritable(path, error)) from None
+    _report(args).close()
+
+
+def _report(args: argparse.Namespace) -> RunReport:
+    """Raises _UsageError where it cannot be written."""
+    try:
+        return RunReport(args.report)
+    except OSError as error:
+        raise _UsageError(_unwritable(args.report, error)) from None
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be written ({error.strerror}); choose another place for --report"
 
 
 def _device(name: str, gpu: int | None = None, local_rank: int | None = None) -> torch.device:

@@ -27,8 +27,12 @@ class RunReport:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
+            self._file = None
 
     def add(
         self,
