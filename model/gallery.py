@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont
 from . import gallery_page
 from .brightness import brightness
 from .files import write_atomically
+from .image_output import to_bits
 from .images import read_image
 
 PAGE_SIDE = 1200  # longest side of an embedded picture, pixels
@@ -88,12 +89,9 @@ def _write(path: str | Path, data: bytes) -> None:
 def _open(path: Path) -> Image.Image:
     """The picture as a viewer would show it: upright, 8 bits, RGB or RGBA."""
     picture = read_image(path)
-    pixels = picture.pixels
-    if pixels.dtype == np.uint16:
-        pixels = np.round(pixels / 257.0).astype(np.uint8)
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(to_bits(picture.pixels, 8))
     if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
+        image.putalpha(Image.fromarray(to_bits(picture.alpha, 8)))
     return image
 
 

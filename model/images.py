@@ -15,12 +15,14 @@ EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm"),
 )
+# Of cameras, with the data of their sensors.
+RAW_EXTENSIONS: tuple[str, ...] = ()
 # A short list on purpose: Pillow also opens formats that start other programs (EPS) or hold no photographs.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
 _BAND_PIXELS = 1 << 20
 
 
-def read_image(path: str | Path) -> Picture:
+def read_image(path: str | Path, half: bool = False) -> Picture:
     """The picture in a file, turned upright by its EXIF orientation.
 
     Grey, palette, CMYK and other colour modes become RGB; transparency is kept apart. 16-bit grey keeps its 16 bits.

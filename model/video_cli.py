@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from .collisions import refuse_collisions
 from .enhancer import Enhancer
 from .files import make_output_folder
-from .jobs import Found, refuse_collisions
 from .picture import ImageError
+from .search import Found
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
@@ -89,6 +90,7 @@ def enhance_videos(
     enhancer: Enhancer,
     device: torch.device,
     args: argparse.Namespace,
+    report=None,
 ) -> int:
     """Enhance each video, one by one, and say what became of it; returns the exit status."""
     from .video import VideoError, enhance_video
