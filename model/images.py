@@ -19,7 +19,6 @@ from .quiet import quiet
 from .raw import RAW_EXTENSIONS, is_raw_content, raw_size, read_raw
 from .samples import check_pixels
 from .tiff import read_tiff, tiff_layout
-from .tiff_pixels import DamagedError
 from .tiff_tags import MAGIC as TIFF_MAGIC
 
 # Searched for in folders. A file named by itself is opened whatever its extension.
@@ -53,8 +52,6 @@ def read_image(path: str | Path, half: bool = False) -> Picture:
             return _read(path, half)
     except ImageError:
         raise
-    except DamagedError as error:
-        raise _damaged(path, error) from None
     except Image.DecompressionBombError:
         limit = int(2 * Image.MAX_IMAGE_PIXELS)
         raise ImageError(

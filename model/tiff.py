@@ -64,6 +64,8 @@ def exact_in_pillow(layout: Layout) -> bool:
     """Whether Pillow reads this kind to the value; found by comparing, see tests/test_tiff.py."""
     if layout.compression not in _OF_PILLOW or layout.reversed_bits or layout.predictor not in (1, 2):
         return False
+    if layout.big and not layout.little:
+        return False
     bits, kind, samples = layout.bits[0], layout.photometric, layout.samples
     if layout.predictor == 2 and bits < 8:
         return False
@@ -110,6 +112,8 @@ def _wrong_kind(layout: Layout) -> str | None:
         return "of inks other than CMYK"
     if layout.compression in _COMPRESSIONS:
         return f"with {_COMPRESSIONS[layout.compression]} compression, which is not read"
+    if layout.predictor != 1 and layout.compression not in tags.PREDICTED:  # of which readers think differently
+        return f"with a predictor for compression {layout.compression} (predictor {layout.predictor})"
     if kind == tags.PALETTE and layout.bits[0] > 8:
         return f"with a palette for {layout.bits[0]} bits"
     if kind == tags.YCBCR and layout.compression != tags.JPEG:

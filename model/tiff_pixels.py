@@ -7,15 +7,11 @@ import numpy as np
 
 from .extras import optional
 from .samples import BAND_PIXELS
-from .tiff_tags import ADOBE_DEFLATE, DEFLATE, LZW, PACKBITS, UNCOMPRESSED, Layout
+from .tiff_tags import ADOBE_DEFLATE, DEFLATE, LZW, PACKBITS, UNCOMPRESSED, DamagedError, Layout
 
 # What imagecodecs names its decoder, for what Python cannot do by itself.
 _CODECS = {LZW: "lzw", PACKBITS: "packbits", 34925: "lzma", 50000: "zstd"}
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
-
-
-class DamagedError(ValueError):
-    """A strip or tile is missing or too short."""
 
 
 def can_decode(layout: Layout) -> bool:

@@ -1,10 +1,9 @@
 """What the tags of a TIFF file say of its pixels."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from .picture import ImageError
 
@@ -13,11 +12,20 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6,
 RAW = (32803, 34892)  # a mosaic of colors, and a camera's linear colors
 CHANNELS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 UNCOMPRESSED, LZW, JPEG, DEFLATE, ADOBE_DEFLATE, PACKBITS = 1, 5, 7, 32946, 8, 32773
+PREDICTED = (LZW, ADOBE_DEFLATE, DEFLATE, 34925, 50000)  # compressions that a predictor goes with
 FAX = (2, 3, 4)
 ASSOCIATED, UNASSOCIATED = 1, 2
 _DNG_VERSION, _SUB_DIRECTORIES, _PHOTOMETRIC = 50706, 330, 262
 _REDUCED, _MASK = 1, 4
 _MOST_PAGES = 1000
+_MOST_VALUES = 1 << 24
+# Bytes and struct's letter of the types that are asked for: unsigned and signed whole numbers, fractions, bytes, text.
+_TYPES = {1: (1, "B"), 2: (1, "s"), 3: (2, "H"), 4: (4, "I"), 5: (8, "II"), 6: (1, "b"), 7: (1, "s"), 8: (2, "h")}
+_TYPES |= {9: (4, "i"), 13: (4, "I"), 16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
+
+
+class DamagedError(ValueError):
+    """A directory, strip or tile is missing or too short."""
 
 
 @dataclass(frozen=True)
@@ -74,104 +82,140 @@ def read_tags(path: str | Path, file: BinaryIO) -> Layout:
     pages, is_raw = _pages(file)
     if not pages:
         raise ImageError(f"{path}: truncated or damaged (a TIFF without a picture); replace it with a whole copy")
-    full = [index for index, page in enumerate(pages) if not _integer(page[1], 254, 0) & (_REDUCED | _MASK)]
+    full = [index for index, page in enumerate(pages) if not page.integer(254, 0) & (_REDUCED | _MASK)]
     index = full[0] if full else 0
-    address, tags = pages[index]
-    is_raw = is_raw or _DNG_VERSION in pages[0][1] or _integer(tags, _PHOTOMETRIC, 0) in RAW
-    return _layout(address, tags, index, len(pages), is_raw)
+    is_raw = is_raw or _DNG_VERSION in pages[0].entries or pages[index].integer(_PHOTOMETRIC, 0) in RAW
+    return _layout(pages[index], index, len(pages), is_raw)
 
 
-def _pages(file: BinaryIO) -> tuple[list[tuple[int, ImageFileDirectory_v2]], bool]:
+class _Directory:
+    """The tags at one address of a file, their values read when asked for."""
+
+    def __init__(self, file: BinaryIO, address: int, little: bool, big: bool) -> None:
+        self._file, self._order, self.address = file, "<" if little else ">", address
+        self.little, self.big = little, big
+        self._word, word, head, entry = ("Q", 8, 8, 20) if big else ("I", 4, 2, 12)
+        file.seek(address)
+        (count,) = self._numbers(file.read(head), "Q" if big else "H")
+        data = file.read(count * entry if count < 1 << 16 else 0)
+        if not count or len(data) < count * entry:
+            raise DamagedError("its directory lies beyond the end of the file")
+        following = file.read(word)
+        self.next = self._numbers(following, self._word)[0] if len(following) == word else 0
+        self.entries = {}
+        for tag, kind, number, inline in struct.iter_unpack(f"{self._order}HH{self._word}{word}s", data):
+            self.entries.setdefault(tag, (kind, number, inline))
+
+    def integers(self, tag: int) -> tuple[int, ...]:
+        """Its whole numbers, none where it is missing."""
+        kind, data = self._data(tag)
+        if kind in (2, 5, 7, None):
+            return ()
+        size, letter = _TYPES[kind]
+        return self._numbers(data, f"{len(data) // size}{letter}")
+
+    def integer(self, tag: int, default: int) -> int:
+        """Its first whole number."""
+        values = self.integers(tag)
+        return values[0] if values else default
+
+    def content(self, tag: int) -> bytes | None:
+        """Its bytes."""
+        return self._data(tag)[1] or None
+
+    def fraction(self, tag: int) -> float | None:
+        """The first fraction."""
+        kind, data = self._data(tag)
+        if kind != 5 or len(data) < 8:
+            return None
+        top, bottom = self._numbers(data[:8], "II")
+        return top / bottom if bottom else None
+
+    def _data(self, tag: int) -> tuple[int | None, bytes]:
+        kind, count, inline = self.entries.get(tag, (None, 0, b""))
+        if kind not in _TYPES:
+            return None, b""
+        size = _TYPES[kind][0] * count
+        if count > _MOST_VALUES:
+            raise DamagedError(f"tag {tag} with {count} values")
+        if size <= len(inline):
+            return kind, inline[:size]
+        self._file.seek(self._numbers(inline, self._word)[0])
+        data = self._file.read(size)
+        if len(data) < size:
+            raise DamagedError(f"tag {tag} lies beyond the end of the file")
+        return kind, data
+
+    def _numbers(self, data: bytes, letters: str) -> tuple[int, ...]:
+        return struct.unpack(self._order + letters, data)
+
+
+def _pages(file: BinaryIO) -> tuple[list[_Directory], bool]:
     """The directories of a file, one after another, and whether one of their own holds a camera's raw data."""
     file.seek(0)
-    header = file.read(8)
-    if header[2:4] in (b"\x2b\0", b"\0\x2b"):
-        header += file.read(8)
-    tags = ImageFileDirectory_v2(header)
+    header = file.read(16)
+    little, big = header[:1] == b"I", b"+" in header[2:4]
+    following = int.from_bytes(header[8:16] if big else header[4:8], "little" if little else "big")
     pages, seen, is_raw = [], set(), False
-    while tags.next and tags.next not in seen and len(pages) < _MOST_PAGES:
-        address = tags.next
-        seen.add(address)
-        file.seek(address)
-        tags = _directory(file, header, address)
-        if 256 in tags and 257 in tags:
-            pages.append((address, tags))
-        for below in _integers(tags, _SUB_DIRECTORIES)[:8]:
-            is_raw = is_raw or _integer(_directory(file, header, below), _PHOTOMETRIC, 0) in RAW
+    while following and following not in seen and len(pages) < _MOST_PAGES:
+        seen.add(following)
+        try:
+            directory = _Directory(file, following, little, big)
+        except (DamagedError, struct.error):
+            if not pages:
+                raise
+            break  # the pages before it can be read all the same
+        following = directory.next
+        if 256 in directory.entries and 257 in directory.entries:
+            pages.append(directory)
+        for below in directory.integers(_SUB_DIRECTORIES)[:8]:
+            is_raw = is_raw or _Directory(file, below, little, big).integer(_PHOTOMETRIC, 0) in RAW
     return pages, is_raw
 
 
-def _directory(file: BinaryIO, header: bytes, address: int) -> ImageFileDirectory_v2:
-    tags = ImageFileDirectory_v2(header)
-    file.seek(address)
-    tags.load(file)
-    return tags
-
-
-def _layout(address: int, tags: ImageFileDirectory_v2, page: int, pages: int, is_raw: bool) -> Layout:
-    width, height = _integer(tags, 256, 0), _integer(tags, 257, 0)
-    samples = _integer(tags, 277, 1)
-    photometric = _integer(tags, _PHOTOMETRIC, -1)
-    tiled = 322 in tags
-    segment = (_integer(tags, 322, 0), _integer(tags, 323, 0))
-    bits = _integers(tags, 258) or (1,)
-    compression = _integer(tags, 259, 1)
+def _layout(directory: _Directory, page: int, pages: int, is_raw: bool) -> Layout:
+    integer, integers = directory.integer, directory.integers
+    width, height, samples = integer(256, 0), integer(257, 0), integer(277, 1)
+    photometric = integer(_PHOTOMETRIC, -1)
+    tiled = 322 in directory.entries
+    bits = integers(258) or (1,)
+    compression = integer(259, 1)
     if photometric < 0 and compression in FAX:
         photometric = WHITE_IS_ZERO
-    beyond = max(0, samples - CHANNELS.get(photometric, samples))
+    beyond = min(16, max(0, samples - CHANNELS.get(photometric, samples)))
     return Layout(
         width=width,
         height=height,
         bits=bits * samples if len(bits) == 1 and samples <= 16 else bits,
         samples=samples,
         photometric=photometric if photometric >= 0 else None,
-        planar=_integer(tags, 284, 1) == 2 and samples > 1,
+        planar=integer(284, 1) == 2 and samples > 1,
         compression=compression,
-        predictor=_integer(tags, 317, 1),
-        reversed_bits=_integer(tags, 266, 1) == 2,
-        sample_formats=_integers(tags, 339) or (1,),
-        extra=(_integers(tags, 338) + (0,) * min(beyond, 16))[: min(beyond, 16)],
+        predictor=integer(317, 1),
+        reversed_bits=integer(266, 1) == 2,
+        sample_formats=integers(339) or (1,),
+        extra=(integers(338) + (0,) * beyond)[:beyond],
         tiled=tiled,
-        segment=segment if tiled else (width, max(1, min(_integer(tags, 278, height), height))),
-        offsets=_integers(tags, 324 if tiled else 273),
-        counts=_integers(tags, 325 if tiled else 279),
-        little=tags._endian == "<",
-        big=tags._bigtiff,
-        ink_set=_integer(tags, 332, 1),
-        colors=_integers(tags, 320),
-        orientation=_integer(tags, 274, 1),
+        segment=(integer(322, 0), integer(323, 0)) if tiled else (width, max(1, min(integer(278, height), height))),
+        offsets=integers(324 if tiled else 273),
+        counts=integers(325 if tiled else 279),
+        little=directory.little,
+        big=directory.big,
+        ink_set=integer(332, 1),
+        colors=integers(320),
+        orientation=integer(274, 1),
         page=page,
         pages=pages,
         is_raw=is_raw,
-        address=address,
-        profile=_bytes(tags, 34675),
-        xmp=_bytes(tags, 700),
-        dpi=_resolution(tags),
+        address=directory.address,
+        profile=directory.content(34675),
+        xmp=directory.content(700),
+        dpi=_resolution(directory),
     )
 
 
-def _integers(tags: ImageFileDirectory_v2, tag: int) -> tuple[int, ...]:
-    value = tags.get(tag, ())
-    values = value if isinstance(value, tuple) else (value,)
-    return tuple(int(one) for one in values)
-
-
-def _integer(tags: ImageFileDirectory_v2, tag: int, default: int) -> int:
-    values = _integers(tags, tag)
-    return values[0] if values else default
-
-
-def _bytes(tags: ImageFileDirectory_v2, tag: int) -> bytes | None:
-    value = tags.get(tag)
-    if isinstance(value, tuple):
-        value = bytes(one & 255 for one in value)
-    return value if isinstance(value, bytes) and value else None
-
-
-def _resolution(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
+def _resolution(directory: _Directory) -> tuple[float, float] | None:
     """In dots per inch, which are the unit where none is named."""
-    inches = {2: 1.0, 3: 2.54}.get(_integer(tags, 296, 2))
-    try:
-        return (float(tags[282]) * inches, float(tags[283]) * inches)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
+    inches = {2: 1.0, 3: 2.54}.get(directory.integer(296, 2))
+    x, y = directory.fraction(282), directory.fraction(283)
+    return (x * inches, y * inches) if x and y and inches else None
