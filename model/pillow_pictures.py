@@ -61,14 +61,15 @@ def picture_of_image(
     """
     if deep is None:
         image.load()
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
+    if layout is not None:  # Pillow changes what it says of a TIFF file as it turns it
+        profile, xmp, dpi = layout.profile, layout.xmp, layout.dpi
+    else:
+        profile, xmp, dpi = image.info.get("icc_profile"), _xmp(image), image.info.get("dpi")
     if is_motion_photo(xmp):
         notes.append("a motion photo: a picture and a short video, of which the picture is read")
     exif = _exif(image, notes, deep is not None)
     # A TIFF file is turned by Pillow as it is decoded.
     orientation = 1 if layout is not None else orientation_of(exif, xmp)
-    profile, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if deep is not None:
         done()
         picture = picture_of(deep, deep.ndim == 3 and deep.shape[2] in (2, 4), orientation)
@@ -121,6 +122,11 @@ def _arrays(path: Path | str, image: Image.Image, convert: Callable | None) -> t
         values = np.asarray(band.convert("RGBA"))
         pixels[rows], alpha[rows] = values[..., :3], values[..., 3]
     return pixels, alpha
+
+
+def _xmp(image: Image.Image) -> bytes | None:
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    return xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
 
 
 def _frames(image: Image.Image) -> list[str]:

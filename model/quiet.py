@@ -1,12 +1,16 @@
 """Silence while pictures are decoded: Python's warnings, and lines that C libraries write to file descriptor 2."""
 
 import contextlib
+import logging
 import os
 import sys
 import threading
 import warnings
 
 _STDERR = 2
+# Without a handler of their own, what they log would go to `sys.stderr`.
+for _name in ("PIL", "imagecodecs", "tifffile", "pillow_heif"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 class _Quiet:

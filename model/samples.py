@@ -25,7 +25,7 @@ def scaled(samples: np.ndarray, maximum: int) -> np.ndarray:
     dtype, top = (np.uint8, 255) if maximum <= 255 else (np.uint16, 65535)
     if maximum == top:
         return samples.astype(dtype, copy=False)
-    table = np.rint(np.arange(maximum + 1) * (top / maximum)).astype(dtype)
+    table = np.rint(np.arange(maximum + 1) * top / maximum).astype(dtype)
     result = np.empty(samples.shape, dtype)
     for rows in bands(samples):
         np.take(table, samples[rows], out=result[rows], mode="clip")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from . import tiff_tags as tags
 from .color_profiles import fitting, to_rgb
-from .exif import metadata_of
+from .exif import ORIENTATION, metadata_of, orientation_of
 from .extras import install
 from .picture import ImageError, Picture
 from .pillow_pictures import read_with_pillow, to_rgb_by_bands
@@ -54,7 +54,7 @@ def read_tiff(path: Path, layout: Layout) -> Picture:
         samples, alpha = _ranged(samples, layout), layout.alpha
     grey = samples.shape[2] < 3
     profile = fitting(profile, grey, notes)
-    picture = picture_of(samples, alpha is not None, _orientation(layout), premultiplied=layout.associated)
+    picture = picture_of(samples, alpha is not None, orientation_of(exif, layout.xmp), premultiplied=layout.associated)
     height, width = picture.pixels.shape[:2]
     metadata = metadata_of(profile, exif, layout.xmp, layout.dpi, (width, height), notes, from_tiff=True)
     return Picture(picture.pixels, picture.alpha, picture.grey, metadata, tuple(notes))
@@ -176,10 +176,6 @@ def _of_inks(samples: np.ndarray, layout: Layout, notes: list[str]) -> np.ndarra
     return to_rgb_by_bands(image, to_rgb(image, layout.profile, notes))
 
 
-def _orientation(layout: Layout) -> int:
-    return layout.orientation if layout.orientation in range(1, 9) else 1
-
-
 def _exif(path: Path, layout: Layout) -> Image.Exif:
     """The directory of the picture, read as EXIF data, with what it refers to."""
     exif = Image.Exif()
@@ -190,5 +186,7 @@ def _exif(path: Path, layout: Layout) -> Image.Exif:
             for directory in (0x8769, 0x8825, 0xA005):
                 exif.get_ifd(directory)
         except Exception:  # of damaged data the parser raises nearly anything
-            return Image.Exif()
+            exif = Image.Exif()
+    if layout.orientation:
+        exif[ORIENTATION] = layout.orientation
     return exif

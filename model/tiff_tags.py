@@ -51,7 +51,7 @@ class Layout:
     big: bool  # BigTIFF, with addresses of 64 bits
     ink_set: int
     colors: tuple[int, ...]  # of the palette
-    orientation: int
+    orientation: int  # 0 where the tags do not say
     page: int
     pages: int
     is_raw: bool
@@ -203,7 +203,7 @@ def _layout(directory: _Directory, page: int, pages: int, is_raw: bool) -> Layou
         big=directory.big,
         ink_set=integer(332, 1),
         colors=integers(320),
-        orientation=integer(274, 1),
+        orientation=integer(274, 0),
         page=page,
         pages=pages,
         is_raw=is_raw,

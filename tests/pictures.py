@@ -34,11 +34,16 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png16(values: np.ndarray, before: bytes = b"") -> bytes:
+# Of interlaced PNG files: first row and column of each pass, and the steps between them.
+_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def png16(values: np.ndarray, before: bytes = b"", interlaced: bool = False) -> bytes:
     """A PNG file of values (H, W, channels) of 16 bits, with chunks `before` the pixels."""
     height, width, channels = values.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, interlaced)
+    passes = [values[top::down, left::across] for top, left, down, across in _PASSES] if interlaced else [values]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for one in passes for row in one)
     parts = png_chunk(b"IHDR", header) + before + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 
