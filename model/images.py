@@ -145,7 +145,7 @@ def _read(path: Path, half: bool) -> Picture:
         return simple[kind](path)
     notes: list[str] = []
     if kind == "avif" and "AVIF" not in pillow_formats():
-        return read_heif(path)
+        raise ImageError(f"{path}: an AVIF picture, which this Pillow was built without; pip install --upgrade pillow")
     deep = None
     if kind in ("avif", "jpeg2000"):
         check_pixels(path, *_size_in_pillow(path))

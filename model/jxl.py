@@ -72,7 +72,6 @@ def read_jxl(path: Path) -> Picture:
     notes: list[str] = []
     data = path.read_bytes()
     _, info, decoded, profile, boxes = plugin.Decoder(num_threads=1)(data)
-    channels = info.num_channels + bool(info.has_alpha_channel) if info.num_channels in (1, 3) else info.num_channels
     samples = _samples(data, decoded, info, depth, notes)
     del decoded
     if samples.dtype not in (np.uint8, np.uint16) or samples.shape[2] not in (1, 2, 3, 4):

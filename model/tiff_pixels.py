@@ -105,8 +105,18 @@ def _unpack(lines: np.ndarray, layout: Layout, count: int) -> np.ndarray:
         return lines
     if bits == 16:
         return lines.view("<u2" if layout.little else ">u2").astype(np.uint16)
+    if bits == 12:
+        return _of_12_bits(lines, count)
     single = np.unpackbits(lines, axis=1)[:, : count * bits].reshape(len(lines), count, bits)
     whole = np.zeros((len(lines), count, 8 if bits <= 8 else 16), np.uint8)
     whole[..., -bits:] = single
     packed = np.packbits(whole, axis=2)
     return packed[..., 0] if bits <= 8 else packed.view(">u2")[..., 0].astype(np.uint16)
+
+
+def _of_12_bits(lines: np.ndarray, count: int) -> np.ndarray:
+    """Two numbers of every three bytes, the kind that cameras and scanners write; much faster than bit by bit."""
+    lines = np.pad(lines, ((0, 0), (0, -lines.shape[1] % 3)))
+    first, middle, last = (lines[:, at::3].astype(np.uint16) for at in range(3))
+    values = np.stack([first << 4 | middle >> 4, (middle & 15) << 8 | last], axis=2)
+    return values.reshape(len(lines), -1)[:, :count]
