@@ -1,48 +1,55 @@
-"""Pictures from files: every color mode to RGB, one clear line for what is no picture."""
+"""Pictures from files: which reader a file needs, by its content, and one clear line for what is no picture."""
 
 import os
-import threading
-import warnings
+import stat
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .picture import ImageError, Metadata, Picture, one_line
+from .boxes import brand_kind
+from .deep import JP2_MAGIC, avif_samples, jpeg2000_samples
+from .heif import heif_size, read_heif
+from .jxl import is_jxl, jxl_header, read_jxl
+from .netpbm import is_netpbm, netpbm_size, read_netpbm
+from .picture import ImageError, Picture, one_line
+from .pillow_pictures import picture_of_image, pillow_formats, read_with_pillow
+from .png import MAGIC as PNG_MAGIC
+from .png import png_size, read_png
+from .quiet import quiet
+from .raw import RAW_EXTENSIONS, is_raw_content, raw_size, read_raw
+from .samples import check_pixels
+from .tiff import read_tiff, tiff_layout
+from .tiff_tags import MAGIC as TIFF_MAGIC
 
 # Searched for in folders. A file named by itself is opened whatever its extension.
 EXTENSIONS = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".avif"),
+    *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
+    *RAW_EXTENSIONS,
 )
-# Of cameras, with the data of their sensors.
-RAW_EXTENSIONS: tuple[str, ...] = ()
-# A short list on purpose: Pillow also opens formats that start other programs (EPS) or hold no photographs.
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
-_BAND_PIXELS = 1 << 20
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def read_image(path: str | Path, half: bool = False) -> Picture:
-    """The picture in a file, turned upright by its EXIF orientation.
+    """The picture in a file, upright, known by its content.
 
-    Grey, palette, CMYK and other colour modes become RGB; transparency is kept apart. 16-bit grey keeps its 16 bits.
-    16-bit colour is read at 8, all that Pillow gives; of several frames the first is read; both are in `notes`.
+    Gray, palette, CMYK and other color modes become RGB; transparency is kept apart. More than 8 bits become 16. What
+    could not be read in full is in `notes`; of several frames the first is read.
+
+    Args:
+        half: develop a raw file at half its width and height, in a quarter of the time.
 
     Raises:
-        ImageError: the file is missing, empty, no picture, truncated, of an unknown range, or too large.
+        ImageError: the file is missing, empty, no picture, truncated, of a kind that is not known for certain, or too
+            large, or a module that its format needs is not installed.
     """
     path = Path(path)
-    if not os.path.isfile(path):
-        reason = "not a file" if os.path.exists(path) else "no such file, or not readable"
-        raise ImageError(f"{path}: {reason}; expected a picture")
     try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
-        with _quiet, Image.open(path, formats=_formats()) as image:
-            profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
-            notes = _notes(image)
-            image.load()
-            return _to_picture(path, _upright(image, notes), profile, tuple(notes))
+        _check_file(path)
+        with quiet:
+            return _read(path, half)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -51,28 +58,22 @@ def read_image(path: str | Path, half: bool = False) -> Picture:
             f"{path}: more than {limit:,} pixels; allow them by --max-pixels, scale the picture down or cut it up"
         ) from None
     except Image.UnidentifiedImageError:
-        if _is_tiff(path):
-            raise ImageError(
-                f"{path}: a TIFF that is truncated or damaged, or of a kind that Pillow cannot read, as float colours; "
-                "save it whole, with 8 or 16 bits a channel"
-            ) from None
-        raise ImageError(f"{path}: not a picture in a known format ({', '.join(_formats())})") from None
+        known = ", ".join(["TIFF", "HEIC", "JPEG XL", "PPM", "raw", *pillow_formats()])
+        raise ImageError(f"{path}: not a picture in a known format ({known}), or damaged") from None
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
-        raise ImageError(f"{path}: truncated or damaged ({one_line(error)}); replace it with a whole copy") from None
-
-
-def _is_tiff(path: str | Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*")
+        raise _damaged(path, error) from None
 
 
 def pixel_count(path: str | Path) -> int:
     """Pixels of a picture by its header alone; 0 where that cannot be read, which `read_image` will explain."""
     try:
-        with _quiet, Image.open(path, formats=_formats()) as image:
-            return image.width * image.height
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return 0
+        with quiet:
+            width, height = _size(Path(path))
+        return width * height
     except Exception:  # see `read_image`
         return 0
 
@@ -88,88 +89,82 @@ def from_pil(image: Image.Image) -> Picture:
     Raises:
         ImageError: its range is not known: 32 bits a channel.
     """
-    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
-    notes: list[str] = []
-    return _to_picture("image", _upright(image.copy(), notes), profile, tuple(notes))
+    with quiet:
+        return picture_of_image("image", image, [])
 
 
-class _Quiet:
-    """No warnings while any thread is within: of two threads, `warnings.catch_warnings` mixes up the filters.
-
-    Pillow warns at half the size at which it refuses, where photographs lie, and before most of its errors.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._within = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._within:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-            self._within += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._within -= 1
-            if not self._within:
-                self._filters.__exit__()
-
-
-_quiet = _Quiet()
-
-
-def _formats() -> list[str]:
-    """Those of `_FORMATS` that this Pillow was built with; it raises KeyError for others."""
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
-
-
-def _notes(image: Image.Image) -> list[str]:
-    """What reading will lose. To be asked before the pixels are decoded: the raw mode is forgotten then."""
-    notes = []
-    args = image.tile[0][3] if image.tile else ""
-    raw_mode = args[0] if isinstance(args, tuple) and args else args
-    if ";16" in str(raw_mode) and not image.mode.startswith("I;16"):
-        notes.append("16-bit colour, read at 8 bits")
-    frames = getattr(image, "n_frames", 1)
-    # A second frame of a JPEG (MPO) is a preview or a gain map, not another photograph.
-    if frames > 1 and image.format != "MPO":
-        notes.append(f"{frames} frames, of which the first is read")
-    return notes
-
-
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
-    """The image turned as its EXIF orientation says; broken EXIF data is no reason to refuse good pixels."""
+def _check_file(path: Path) -> None:
+    """Raises ImageError for what must not be opened: a pipe would wait for ever."""
     try:
-        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large picture would be as large
-    except Exception:  # the EXIF parser raises SyntaxError, struct.error, KeyError and others
-        notes.append("unreadable EXIF data, orientation not applied")
-    return image
+        status = os.stat(path)
+    except (OSError, ValueError):
+        raise ImageError(f"{path}: no such file, or not readable; expected a picture") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path}: not a file (a folder); expected a picture")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise ImageError(f"{path}: not a regular file ({kind}); expected a picture")
+    if status.st_size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
 
 
-def _to_picture(path: Path | str, image: Image.Image, icc_profile: bytes | None, notes: tuple[str, ...]) -> Picture:
-    """RGB and alpha of a decoded image of any mode."""
-    key = image.info.get("transparency")
-    if image.mode.startswith("I;16"):
-        plane = np.asarray(image).astype(np.uint16)  # also from big-endian
-        alpha = None if key is None else np.where(plane == key, 0, 255).astype(np.uint8)
-        return Picture(np.repeat(plane[..., None], 3, axis=2), alpha, True, notes=notes)
-    if image.mode in ("I", "F"):
-        raise ImageError(
-            f"{path}: 32-bit pixels (mode {image.mode}), whose range is not known; convert it to 8 or 16 bits"
-        )
-    grey = image.mode in ("1", "L", "LA", "La")
-    transparent = key is not None or image.mode.endswith(("A", "a"))
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    alpha = np.empty((image.height, image.width), np.uint8) if transparent else None
-    # Band by band: Pillow's own conversions, to arrays too, make copies of the whole.
-    rows = max(1, _BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        values = np.asarray(band.convert("RGBA" if transparent else "RGB"))
-        pixels[top : top + rows] = values[..., :3]
-        if alpha is not None:
-            alpha[top : top + rows] = values[..., 3]
-    return Picture(pixels, alpha, grey, Metadata(icc_profile), notes)
+def _damaged(path: Path, error: Exception) -> ImageError:
+    return ImageError(f"{path}: truncated or damaged ({one_line(error)}); replace it with a whole copy")
+
+
+def _kind(path: Path) -> str:
+    """Which reader a file needs, by its first bytes, and where these leave it open by its extension."""
+    with open(path, "rb") as file:
+        head = file.read(256)
+    if head.startswith(PNG_MAGIC):
+        return "png"
+    if is_jxl(head):
+        return "jxl"
+    if (brand := brand_kind(head)) is not None:
+        return "raw" if brand == "cr3" else brand
+    if head.startswith(JP2_MAGIC):
+        return "jpeg2000"
+    if is_netpbm(head):
+        return "netpbm"
+    if head.startswith(_PICTURES):
+        return "other"
+    if is_raw_content(head) or path.suffix.lower() in RAW_EXTENSIONS:
+        return "raw"
+    return "tiff" if head.startswith(TIFF_MAGIC) else "other"
+
+
+def _read(path: Path, half: bool) -> Picture:
+    kind = _kind(path)
+    if kind == "tiff":
+        layout = tiff_layout(path)
+        return read_raw(path, half) if layout.is_raw else read_tiff(path, layout)
+    if kind == "raw":
+        return read_raw(path, half)
+    simple = {"png": read_png, "heif": read_heif, "jxl": read_jxl, "netpbm": read_netpbm}
+    if kind in simple:
+        return simple[kind](path)
+    notes: list[str] = []
+    if kind == "avif" and "AVIF" not in pillow_formats():
+        raise ImageError(f"{path}: an AVIF picture, which this Pillow was built without; pip install --upgrade pillow")
+    deep = None
+    if kind in ("avif", "jpeg2000"):
+        check_pixels(path, *_size_in_pillow(path))
+        deep = (avif_samples if kind == "avif" else jpeg2000_samples)(path, notes)
+    return read_with_pillow(path, pillow_formats(), notes, deep=deep)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height by the header alone. Raises anything where it is damaged."""
+    kind = _kind(path)
+    if kind == "tiff":
+        layout = tiff_layout(path)
+        return layout.width, layout.height
+    readers = {"png": png_size, "heif": heif_size, "netpbm": netpbm_size, "raw": raw_size}
+    if kind in readers:
+        return readers[kind](path)
+    return jxl_header(path)[:2] if kind == "jxl" else _size_in_pillow(path)
+
+
+def _size_in_pillow(path: Path) -> tuple[int, int]:
+    with Image.open(path, formats=pillow_formats()) as image:
+        return image.size

@@ -120,17 +120,6 @@ def test_16_bit_big_endian_tiff(tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.tif").pixels[..., 0], values)
 
 
-@pytest.mark.parametrize("color_type, channels", [(2, 3), (4, 2), (6, 4)])
-def test_16_bit_colour_png_is_read_at_8_and_says_so(tmp_path, color_type, channels):
-    values = np.random.default_rng(1).integers(0, 65536, (4, 5, channels))
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    (tmp_path / "a.png").write_bytes(png(5, 4, 16, color_type, rows))
-    picture = read_image(tmp_path / "a.png")
-    assert picture.notes == ("16-bit colour, read at 8 bits",)
-    assert np.array_equal(picture.pixels[..., 0], values[..., 0] >> 8)
-    assert (picture.alpha is not None) == (channels != 3)
-
-
 @pytest.mark.parametrize("values", [np.ones((4, 4), np.float32), np.ones((4, 4), np.int32)], ids=["float", "integer"])
 def test_32_bits_have_no_known_range(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")

@@ -1,0 +1,85 @@
+"""PNG files: all 16 bits of color, and what their chunks say of color beside a profile."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .color_profiles import coded
+from .extras import install, optional
+from .picture import Picture
+from .pillow_pictures import read_with_pillow
+from .samples import check_pixels
+
+MAGIC = b"\x89PNG\r\n\x1a\n"
+_GREY = 0
+_SRGB_GAMMA = 45455
+_SRGB_POINTS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # white, red, green, blue
+_MOST_CHUNKS = 10_000
+
+
+def png_size(path: str | Path) -> tuple[int, int]:
+    """Width and height. Raises struct.error where the file is cut."""
+    with open(path, "rb") as file:
+        return struct.unpack(">II", file.read(24)[16:])
+
+
+def read_png(path: Path) -> Picture:
+    """The picture in a PNG file; all 16 bits of color where imagecodecs is installed.
+
+    Raises:
+        ImageError: it is too large.
+        Exception: anything, where the file is damaged.
+    """
+    check_pixels(path, *png_size(path))
+    with open(path, "rb") as file:
+        header = file.read(29)
+    bits, kind = header[24], header[25]
+    notes = _color_notes(path)
+    deep = None
+    if bits == 16 and kind != _GREY:
+        codecs = optional("imagecodecs")
+        if codecs is None:
+            notes.append(f"16-bit color, read at 8 bits; all 16 need imagecodecs; {install('imagecodecs')}")
+        else:
+            deep = _decode(codecs, path)
+    return read_with_pillow(path, ["PNG"], notes, deep=deep)
+
+
+def _decode(codecs, path: Path) -> np.ndarray:
+    return codecs.png_decode(path.read_bytes())
+
+
+def _color_notes(path: Path) -> list[str]:
+    """What the colors are, where the file says that they are others than those of sRGB and has no profile."""
+    chunks = dict(_chunks(path))
+    if b"cICP" in chunks and len(chunks[b"cICP"]) == 4:
+        return coded(chunks[b"cICP"][0], chunks[b"cICP"][1])
+    if b"iCCP" in chunks or b"sRGB" in chunks:
+        return []
+    notes = []
+    gamma, points = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    if len(gamma) == 4:
+        (value,) = struct.unpack(">I", gamma)
+        if value and abs(value - _SRGB_GAMMA) > _SRGB_GAMMA / 100:
+            notes.append(f"its gamma of {value / 100000:g} (gAMA) is not applied; read as sRGB, {1 / 2.2:.3f}")
+    if len(points) == 32:
+        values = struct.unpack(">8I", points)
+        if any(abs(one - other) > 500 for one, other in zip(values, _SRGB_POINTS, strict=True)):
+            notes.append("its primaries (cHRM) are not those of sRGB and are not applied; read as sRGB")
+    return notes
+
+
+def _chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Small chunks before the pixels, by name."""
+    with open(path, "rb") as file:
+        file.seek(len(MAGIC))
+        for _ in range(_MOST_CHUNKS):
+            head = file.read(8)
+            if len(head) < 8 or head[4:] == b"IDAT":
+                return
+            (length,) = struct.unpack(">I", head[:4])
+            data = file.read(min(length, 64))
+            yield head[4:], data
+            file.seek(length - len(data) + 4, 1)
