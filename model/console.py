@@ -12,7 +12,7 @@ def tolerant_stdout() -> None:
 
     Where the reader of a pipe has ended, or the stream was closed, what is written is dropped. What the encoding lacks,
     as some names of files do, is written as `\\udce4`. Streams that stand in the place of the program's own, as in
-    tests, are left alone.
+    tests, are left alone; a stderr that is put there afterwards is as it was made.
     """
     sys.stdout = _open(sys.stdout)
     if _number(sys.stdout) == 1:
