@@ -141,7 +141,7 @@ def main(argv: list[str]) -> int:
     try:
         save()
     except OSError as error:
-        print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
+        print(f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file", file=sys.stderr)
         return 2
     if folder:
         return _measure_folder(args, device, content, save)
@@ -210,7 +210,7 @@ def _draw(content: dict, device: str, folder: Path) -> bool:
     try:
         paths = draw(content["rows"], facts, folder)
     except OSError as error:
-        print(f"--plot: {folder}: cannot be written ({error.strerror}); name another folder", file=sys.stderr)
+        print(f"--plot: {folder}: cannot be written ({error.strerror or error}); name another folder", file=sys.stderr)
         return False
     print("\n".join(f"drawn: {path}" for path in paths) or "nothing to draw: a line needs two sizes")
     return True

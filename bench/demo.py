@@ -95,7 +95,7 @@ def claim(out: Path, data: Path | None) -> None:
     try:
         make_output_folder(out)
     except OSError as error:
-        reason = "a file has that name" if out.is_file() else error.strerror
+        reason = "a file has that name" if out.is_file() else error.strerror or error
         raise DemoError(f"--out {out}: cannot be written ({reason}); choose another folder") from None
     found = [path for path in out.iterdir() if not path.name.startswith(EARLIER)]
     if found and not (out / MARKER).is_file():

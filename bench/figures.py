@@ -207,7 +207,10 @@ def main(argv: list[str] | None = None) -> int:
         try:
             write_json(args.json, content)
         except OSError as error:
-            print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
+            print(
+                f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file",
+                file=sys.stderr,
+            )
             return 2
     counts = [sum(row.passed is passed for row in rows) for passed in (True, False, None)]
     print("{} pass, {} fail, {} skipped".format(*counts))

@@ -34,6 +34,6 @@ def save(args: argparse.Namespace, command: str, size: str, device: str, content
     try:
         write_json(args.json, content | {"kind": command, "device": device, "command": told})
     except OSError as error:
-        print(f"--json: {args.json}: cannot be written ({error.strerror}); name another file", file=sys.stderr)
+        print(f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file", file=sys.stderr)
         return False
     return True

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         columns = {provider: _profile(case, provider, device, args.out) for provider in (fused, "reference")}
     except OSError as error:
-        print(f"--out: {args.out}: cannot be written ({error.strerror}); name another folder", file=sys.stderr)
+        print(f"--out: {args.out}: cannot be written ({error.strerror or error}); name another folder", file=sys.stderr)
         return 2
     except (torch.OutOfMemoryError, MemoryError):
         print(f"{case}: out of memory; use a smaller --size", file=sys.stderr)

@@ -101,7 +101,9 @@ def read_source(path: Path) -> Source:
             f"{path}: not a result of `python -m bench` ({reason}); write it again, or remove it"
         ) from error
     except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror}); remove it, or make it readable") from error
+        raise ResultsError(
+            f"{path}: cannot be read ({error.strerror or error}); remove it, or make it readable"
+        ) from error
     return Source(path, kind, rows, environment, content)
 
 

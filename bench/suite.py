@@ -143,7 +143,7 @@ def main(argv: list[str]) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"--out: {out}: cannot be made ({error.strerror}); name another folder", file=sys.stderr)
+        print(f"--out: {out}: cannot be made ({error.strerror or error}); name another folder", file=sys.stderr)
         return 2
     planned, results = steps(device, out.resolve()), []
     left = _TOTAL_SECONDS[device] if args.seconds is None else args.seconds

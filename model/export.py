@@ -23,6 +23,7 @@ from torch import Tensor
 import sci_kernels
 
 from . import exposure_cli
+from .console import tolerant_stdout
 from .export_graph import Exposed, Published, graph
 from .files import write_atomically
 from .images import read_image
@@ -132,6 +133,7 @@ def export_official(path: str | Path, weights: str | Path = DEFAULT_WEIGHTS) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    tolerant_stdout()
     args = _parse(argv)
     try:
         if os.path.lexists(args.output) and not args.overwrite:
@@ -144,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {args.output}: cannot be written ({error.strerror}); choose another -o", file=sys.stderr)
+        reason = error.strerror or error
+        print(f"error: {args.output}: cannot be written ({reason}); choose another -o", file=sys.stderr)
         return 2
     print(*compared, f"{args.format}, weights {Path(args.weights).name}, in {args.output}", sep="\n")
     return 0

@@ -27,7 +27,8 @@ def write_atomically(path: str | Path, data: bytes | memoryview, exclusive: bool
             os.fsync(file.fileno())
         move(temporary, path, exclusive)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that is read-only by now this fails even for what is missing
+            temporary.unlink()
         if isinstance(error, OSError) and error.filename is not None:  # what the caller knows of
             error.filename, error.filename2 = str(path), None
         raise
@@ -58,8 +59,12 @@ def make_output_folder(folder: str | Path) -> Path:
     probe = _temporary(folder)
     try:
         probe.write_bytes(b"sci")
+    except OSError as error:
+        error.filename = str(folder)  # the caller knows of no other
+        raise
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()
     return folder
 
 

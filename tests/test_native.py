@@ -1,9 +1,11 @@
 """The C kernels: threads, narrower vectors, extreme numbers, and what happens where C cannot be compiled."""
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,15 @@ try:
     sci_kernels.smooth_loss(x, x, impl="native")
 except RuntimeError as error:
     print(error)
+"""
+THE_LOSS = """
+import torch
+from sci_kernels import blocked, native
+torch.manual_seed(0)
+arguments = (*torch.rand(2, 1, 3, 9, 41), 0.2, "ycbcr", 1.5, 1.0, True, True)
+assert native.compiler_error() is None
+for a, b in zip(native.loss(*arguments), blocked.loss(*arguments), strict=True):
+    assert (a - b).abs().max() <= 5e-6 * b.abs().max()
 """
 
 
@@ -136,13 +147,105 @@ def test_what_was_compiled_is_kept_and_used_again(tmp_path):
     assert list((tmp_path / "sci_kernels").iterdir()) == [library]
 
 
-def test_a_damaged_library_is_made_again(tmp_path):
-    run(WHAT_RUNS, tmp_path)
-    (library,) = tmp_path.rglob("*.so")
-    whole = library.stat().st_size
+def cut(library: Path) -> None:
+    os.truncate(library, library.stat().st_size // 2)
+
+
+def zero_a_page(library: Path) -> None:
+    overwrite(library, bytes(4096))
+
+
+def flip_a_bit(library: Path) -> None:
+    overwrite(library, bytes([library.read_bytes()[library.stat().st_size // 3] ^ 4]))
+
+
+def overwrite(library: Path, data: bytes) -> None:
+    """A third into the file, where its code lies."""
+    with library.open("rb+") as file:
+        file.seek(library.stat().st_size // 3)
+        file.write(data)
+
+
+def empty(library: Path) -> None:
     library.write_bytes(b"")
-    assert run(WHAT_RUNS, tmp_path) == ["native True"]
-    assert library.stat().st_size == whole
+
+
+def take_the_hash_away(library: Path) -> None:
+    library.rename(library.with_name(library.name.rpartition("-")[0] + ".so"))
+
+
+def give_another_hash(library: Path) -> None:
+    library.rename(library.with_name(f"{library.name.rpartition('-')[0]}-{64 * '0'}.so"))
+
+
+def put_a_folder_there(library: Path) -> None:
+    library.unlink()
+    library.mkdir()
+
+
+def put_a_pipe_there(library: Path) -> None:
+    library.unlink()
+    os.mkfifo(library)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The one library of a cache."""
+    if reason := native.compiler_error():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("compiled")
+    run(THE_LOSS, folder)
+    (library,) = folder.rglob("*.so")
+    return library
+
+
+DAMAGES = [cut, zero_a_page, flip_a_bit, empty, give_another_hash, put_a_folder_there, put_a_pipe_there]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, take_the_hash_away], ids=lambda damage: damage.__name__)
+def test_a_damaged_library_is_made_again(tmp_path, compiled, damage):
+    """What is not to the bit what was compiled is never loaded: it may end the process, or compute something else."""
+    folder = tmp_path / "sci_kernels"
+    folder.mkdir()
+    library = folder / compiled.name
+    library.write_bytes(compiled.read_bytes())
+    damage(library)
+    run(THE_LOSS, tmp_path)
+    kept = library.read_bytes()
+    assert library.name.endswith(f"-{hashlib.sha256(kept).hexdigest()}.so")
+    others = [path for path in folder.iterdir() if path != library]
+    assert len(others) == (damage is take_the_hash_away)  # which an earlier version left; it is never loaded
+
+
+def test_a_cache_that_cannot_be_mended_is_done_without(tmp_path, compiled):
+    """A full folder stands in the place of the library, and stays."""
+    place = tmp_path / "sci_kernels" / compiled.name
+    (place / "kept").mkdir(parents=True)
+    run(THE_LOSS, tmp_path)
+    assert list(place.parent.rglob("*")) == [place, place / "kept"]
+
+
+@pytest.mark.skipif(hasattr(os, "getuid") and os.getuid() == 0, reason="root may write everywhere")
+def test_a_damaged_library_in_a_cache_that_is_read_only(tmp_path, compiled):
+    folder = tmp_path / "sci_kernels"
+    folder.mkdir()
+    library = folder / compiled.name
+    library.write_bytes(compiled.read_bytes())
+    cut(library)
+    damaged = library.read_bytes()
+    folder.chmod(0o500)
+    run(THE_LOSS, tmp_path)
+    folder.chmod(0o700)
+    assert list(folder.iterdir()) == [library] and library.read_bytes() == damaged
+
+
+def test_many_processes_share_a_damaged_cache(tmp_path, compiled):
+    library = tmp_path / "sci_kernels" / compiled.name
+    library.parent.mkdir()
+    library.write_bytes(b"damaged")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: run(THE_LOSS, tmp_path), range(4)))
+    assert list(library.parent.iterdir()) == [library]
 
 
 @pytest.mark.parametrize("pattern", [0x7FFFFFFF, 0x7FC00001, -1])

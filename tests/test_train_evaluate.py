@@ -1,7 +1,9 @@
 """Measures of pictures whose values are known by hand, and the command that makes a table of them."""
 
 import csv
+import errno
 import math
+import os
 import sys
 import types
 
@@ -211,6 +213,29 @@ def test_niqe_is_asked_for_as_pyiqa_documents(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", broken)
     status, _, errors = command("--niqe")
     assert status == 1 and len(errors) == 1 and "a.png: expected a picture of several blocks" in errors[0]
+
+
+def test_a_pipe_among_the_pictures_is_refused_unopened(command, folders):
+    os.mkfifo(folders / "pred" / "c.png")
+    status, _, errors = command()
+    assert status == 1 and errors == [f"evaluate: error: {folders}/pred/c.png: not a file; expected a picture"]
+
+
+def test_a_csv_that_cannot_be_written(command, folders, monkeypatch):
+    """The numbers are shown all the same."""
+    status, lines, errors = command("--csv", folders / "pred")
+    assert (
+        status == 1
+        and len(lines) == 4
+        and errors == [f"evaluate: error: --csv: {folders}/pred: cannot be written (Is a directory); name another file"]
+    )
+
+    def fsync(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    _, lines, (error,) = command("--csv", folders / "all.csv")
+    assert len(lines) == 4 and f"--csv: {folders}/all.csv: cannot be written (No space left" in error
 
 
 def test_infinite_psnr_in_the_csv():

@@ -1,5 +1,7 @@
 """One line for every mistake of a user, and for whatever ends a run; what was saved stays."""
 
+import errno
+import os
 import pickle
 import resource
 
@@ -198,6 +200,73 @@ def test_a_step_that_cannot_be_compiled(command, monkeypatch):
         status, _, errors = command("--stage", 1, "--steps", 1, "--compile")
     assert status == 1 and len(errors) == 1 and "step 1 (" in errors[0] and "(no compiler here)" in errors[0]
     assert "--resume --no-compile" in errors[0] and command("--resume", "--no-compile")[0] == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE, errno.EDQUOT])
+def test_a_disk_that_fails_leaves_the_last_checkpoint(command, tmp_path, monkeypatch, number):
+    out = tmp_path / "out"
+    assert command("--epochs", 1, "--sample-every", 0)[0] == 0
+    before = (out / "checkpoint.pt").read_bytes()
+    original, calls = os.fsync, []
+
+    def fsync(descriptor):
+        calls.append(1)
+        if len(calls) > 2:  # config.json and one checkpoint
+            raise OSError(number, os.strerror(number))
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    status, _, errors = command("--epochs", 9, "--resume", "--sample-every", 0)
+    assert status == 1 and errors == [
+        f"train: error: {out}: expected a folder that can be written, with room; got: {os.strerror(number)}; "
+        "what was saved stays"
+    ]
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 6 and not list(out.glob(".*"))
+    assert (out / "checkpoint.pt").read_bytes() != before
+    monkeypatch.undo()
+    assert command("--epochs", 9, "--resume")[0] == 0
+
+
+def test_a_folder_that_vanishes_while_training(command, tmp_path, monkeypatch):
+    original, calls = train.loop.training_step, []
+
+    def step(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            (tmp_path / "out").rename(tmp_path / "moved")
+        return original(*arguments)
+
+    monkeypatch.setattr(train.loop, "training_step", step)
+    monkeypatch.setattr(train.report, "_open_board", lambda *arguments: None)
+    status, _, errors = command("--epochs", 3)
+    assert status == 1 and len(errors) == 1 and f"{tmp_path}/out/checkpoint.pt: expected a folder" in errors[0]
+    assert torch.load(tmp_path / "moved" / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_too_long(command, tmp_path):
+    for arguments in ([], ["--resume"]):
+        status, lines, errors = command("--steps", 1, *arguments, out=tmp_path / ("x" * 300))
+        assert status == 1 and not lines and len(errors) == 1 and "File name too long" in errors[0]
+
+
+def test_a_sample_that_cannot_be_written_is_left_out(command, folder, tmp_path):
+    """Of a photograph whose name leaves no room for .png behind it."""
+    (folder / "c.jpg").rename(folder / f"{'c' * 250}.jpg")
+    status, _, errors = command("--steps", 3)
+    assert status == 0 and len(errors) == 1 and errors[0].startswith(f"train: warning: {tmp_path}/out/samples")
+    assert errors[0].endswith("c.jpg.png: this sample is left out (File name too long)")
+    assert sorted(path.name for path in (tmp_path / "out" / "samples").rglob("*.png")) == ["a.png", "b.png"]
+
+
+def test_what_is_no_file_is_left_out_unopened(command, folder):
+    """Nobody writes to the pipe: to open it would wait for ever."""
+    os.mkfifo(folder / "d.png")
+    (folder / "e.png").symlink_to("nowhere.png")
+    (folder / "f.png").symlink_to(os.devnull)
+    status, lines, errors = command("--steps", 1)
+    assert status == 0 and lines[0].startswith("3 photographs") and len(errors) == 3
+    assert all(f"left out: {folder}/{name}.png" in line for name, line in zip("def", errors, strict=True))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(command, tmp_path):

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from model import exposure_cli
+from model.console import tolerant_stdout
 from model.enhancer import Enhancer
 from model.files import write_atomically
 from model.images import read_image
@@ -195,6 +196,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
+    tolerant_stdout()
     parser = _Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument(
         "--pred", metavar="DIR", help="the enhanced pictures, searched recursively; without it, --input is enhanced"
@@ -226,14 +228,24 @@ def main(argv: list[str] | None = None) -> int:
                 f"--csv: expected a file in a folder that exists; got {options.csv}; make the folder first"
             )
         rows = evaluate(options.pred, options.truth, options.input, options.niqe, enhancer)
-        print(to_table(rows), flush=True)
-        if options.csv:
-            write_atomically(options.csv, to_csv(rows).encode())
     except (TrainError, ImageError, WeightsError) as error:
         _say(f"error: {error}")
         return 1
     except OSError as error:
-        _say(f"error: {error.filename or options.csv}: cannot be read or written ({error.strerror or error})")
+        file = error.filename or options.pred or options.input
+        _say(f"error: {file}: expected pictures that can be read; got: {error.strerror or error}; check the path")
+        return 1
+    print(to_table(rows), flush=True)
+    return _write(options.csv, rows) if options.csv else 0
+
+
+def _write(path: str, rows: dict[str, Row]) -> int:
+    """Write the CSV; returns the exit status."""
+    try:
+        # A name may hold bytes that are no UTF-8; they come back as they were.
+        write_atomically(path, to_csv(rows).encode(errors="surrogateescape"))
+    except OSError as error:
+        _say(f"error: --csv: {path}: cannot be written ({error.strerror or error}); name another file")
         return 1
     return 0
 

@@ -17,6 +17,7 @@ from model.image_output import quantize, write_image
 from model.networks import enhance_image
 
 from .checkpoint import LOG, SAMPLES, SUMMARY, TENSORBOARD
+from .errors import warn
 from .step import StepResult
 from .tone import Tone, tone
 
@@ -85,10 +86,8 @@ class Report:
             illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image, impl="plain"))
             # The whole name is kept where it is no .png: a.jpg and a.bmp may lie side by side.
             file = name if name.lower().endswith(".png") else f"{name}.png"
-            target = self.out / SAMPLES / f"epoch_{epoch:04d}" / file
-            target.parent.mkdir(parents=True, exist_ok=True)
             exposed = _exposed(model, image.float()).cpu()
-            write_image(target, quantize(exposed, rounded=True))
+            self._write_sample(f"epoch_{epoch:04d}", file, exposed)
             strip = torch.cat([image[0].float().cpu(), illumination, reflectance, exposed], dim=2)
             self._log("add_image", f"samples/{name}", strip, step)
             enhanced.append(reflectance)
@@ -96,6 +95,15 @@ class Report:
         for when, found in zip(("input", "enhanced"), self._tones, strict=True):
             self._log("add_scalar", f"samples/brightness_{when}", found.brightness, step)
             self._log("add_scalar", f"samples/colour_cast_{when}", found.cast, step)
+
+    def _write_sample(self, folder: str, file: str, image: Tensor) -> None:
+        """A sample that cannot be written, as one whose name with .png is too long, is no reason to stop either."""
+        target = self.out / SAMPLES / folder / file
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_image(target, quantize(image, rounded=True))
+        except OSError as error:
+            warn(f"warning: {target}: this sample is left out ({error.strerror or error})")
 
     def summary(self, step: int, loss: float | None, device: str, weights: Path, official: Path) -> str:
         """What came of the run, in plain lines; also kept in summary.txt."""

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: finish the step, save, say how to go on."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -36,4 +37,5 @@ class StopSignal:
         if self._quiet:
             return
         # Not print: the signal may have come in the middle of one.
-        os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
+        with contextlib.suppress(OSError, AttributeError):  # nobody reads it any more, or it was closed
+            os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
