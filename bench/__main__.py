@@ -33,9 +33,9 @@ def main() -> int:
         print("python -m bench COMMAND ...; each takes --help\n")
         print("\n".join(f"  {name:14}{text}" for name, text in COMMANDS.items()))
         return 0
-    from model.console import tolerant_stdout  # with all of torch, which --help does without
+    from model.console import own_streams  # with all of torch, which --help does without
 
-    tolerant_stdout()
+    own_streams()
     if command in ("loss", "retinex", "enhance", "step"):
         from .compare import main as run
 

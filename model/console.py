@@ -6,14 +6,18 @@ import os
 import stat
 import sys
 
+from .quiet import own_stderr
 
-def tolerant_stdout() -> None:
+
+def own_streams() -> None:
     """From here on no line on stdout or stderr ends the program, whoever reads them; to be called first in a `main`.
 
+    Lines of C libraries that read pictures are apart from stderr and dropped, see `quiet`.
     Where the reader of a pipe has ended, or the stream was closed, what is written is dropped. What the encoding lacks,
     as some names of files do, is written as `\\udce4`. Streams that stand in the place of the program's own, as in
     tests, are left alone; a stderr that is put there afterwards is as it was made.
     """
+    own_stderr()
     sys.stdout = _open(sys.stdout)
     if _number(sys.stdout) == 1:
         sys.stdout = _tolerant(sys.stdout)

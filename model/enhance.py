@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from . import gallery_cli, video_cli
+from .console import own_streams
 from .enhance_options import parse
 from .enhancer import Enhancer
 from .files import make_output_folder, remove_leftovers
@@ -36,6 +37,7 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    own_streams()
     args = parse(argv)
     try:
         processes = Processes()

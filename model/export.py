@@ -23,7 +23,7 @@ from torch import Tensor
 import sci_kernels
 
 from . import exposure_cli
-from .console import tolerant_stdout
+from .console import own_streams
 from .export_graph import Exposed, Published, graph
 from .files import write_atomically
 from .images import read_image
@@ -133,7 +133,7 @@ def export_official(path: str | Path, weights: str | Path = DEFAULT_WEIGHTS) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    tolerant_stdout()
+    own_streams()
     args = _parse(argv)
     try:
         if os.path.lexists(args.output) and not args.overwrite:

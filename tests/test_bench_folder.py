@@ -47,7 +47,7 @@ def test_both_write_the_same_files(tmp_path):
 def test_what_differs_is_not_timed(tmp_path, monkeypatch):
     picture, seen = Enhancer.picture, []
 
-    def once_different(self, image, illumination=False):
+    def once_different(self, image, illumination=False, bits=8):
         seen.append(1)
         found = picture(self, image, illumination)
         return found if len(seen) > 1 else found._replace(pixels=255 - found.pixels)

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.console import tolerant_stdout
+from model.console import own_streams
 from tests.conftest import ROOT
 from tests.runs import photographs
 
-# By its file, since the package would bring all of torch.
+# Without the package itself, which would bring all of torch.
 IMPORT = """
-import os, runpy, sys
-tolerant_stdout = runpy.run_path("model/console.py")["tolerant_stdout"]
+import os, sys, types
+sys.modules["model"] = types.ModuleType("model")
+sys.modules["model"].__path__ = ["model"]
+from model.console import own_streams
 """
 SAYING = f"""{IMPORT}
 from tqdm import tqdm
-tolerant_stdout()
-tolerant_stdout()
+own_streams()
+own_streams()
 for k in range(20000):
     print("line", k)
     tqdm.write("written %d" % k)
@@ -91,7 +93,7 @@ def test_streams_that_are_closed(tmp_path):
 NAMING = f"""{IMPORT}
 if len(sys.argv) > 1:
     sys.stderr = os.fdopen(os.dup(2), "w", encoding="ascii", errors="strict")
-tolerant_stdout()
+own_streams()
 for stream in (sys.stdout, sys.stderr):
     print(os.fsdecode(b"caf\\xe9.png"), "\\u2713", file=stream)
 """
@@ -108,13 +110,13 @@ def test_names_that_the_encoding_lacks(tmp_path, own):
 
 def test_what_stands_for_the_streams_is_left_alone(capsys, tmp_path):
     before = sys.stdout, sys.stderr
-    tolerant_stdout()
+    own_streams()
     assert (sys.stdout, sys.stderr) == before
     with open(tmp_path / "out", "w") as file, contextlib.redirect_stdout(file):
-        tolerant_stdout()
+        own_streams()
         assert sys.stdout is file
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.redirect_stderr(text):
-        tolerant_stdout()
+        own_streams()
         print("kept")
         assert sys.stdout is text and sys.stderr is text and text.getvalue() == "kept\n"
 

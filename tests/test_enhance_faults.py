@@ -69,12 +69,12 @@ def test_a_picture_as_the_folder_for_pictures_is_refused(capsys):
     assert status == 2 and line.startswith("error: bright.png: expected a folder") and not os.path.exists("bright.png")
 
 
-def test_a_tiff_of_an_unknown_kind_is_called_so(capsys):
+def test_a_tiff_without_a_picture_is_called_so(capsys):
     os.mkdir("in")
     with open("in/a.tif", "wb") as file:
         file.write(b"II*\0" + bytes(60))
     status, _, lines = run(capsys, "-i", "in", "-o", "out")
-    assert status == 1 and "in/a.tif: a TIFF that is truncated or damaged, or of a kind that Pillow" in lines[1]
+    assert status == 1 and "in/a.tif: truncated or damaged (a TIFF without a picture); replace it" in lines[1]
 
 
 def test_running_out_of_memory_fails_one_picture(capsys, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 # 100 MB, and giving them out in pages of 4 kB took a fifth of a step on a CPU.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from model.console import tolerant_stdout
+from model.console import own_streams
 from model.picture import ImageError
 from model.weights import WeightsError
 
@@ -22,7 +22,7 @@ from .stop import Stopped
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
-    tolerant_stdout()
+    own_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["plan"]:
         from .plan import main as plan

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from model import exposure_cli
-from model.console import tolerant_stdout
+from model.console import own_streams
 from model.enhancer import Enhancer
 from model.files import write_atomically
 from model.images import read_image
@@ -196,7 +196,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
-    tolerant_stdout()
+    own_streams()
     parser = _Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument(
         "--pred", metavar="DIR", help="the enhanced pictures, searched recursively; without it, --input is enhanced"
