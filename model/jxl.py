@@ -79,7 +79,9 @@ def read_jxl(path: Path) -> Picture:
     channels = samples.shape[2]
     found = {bytes(box.box_type): bytes(box.data) for box in boxes}
     exif = found.get(b"Exif", b"")
-    exif = parsed(exif[4 + int.from_bytes(exif[:4], "big") :] if len(exif) > 8 else None, notes)
+    if not exif.startswith((b"II", b"MM", b"Exif")):  # some writers leave out the offset
+        exif = exif[4 + int.from_bytes(exif[:4], "big") :]
+    exif = parsed(exif or None, notes)
     profile = fitting(bytes(profile) if profile else None, channels < 3, notes)
     size = (samples.shape[1], samples.shape[0])
     metadata = metadata_of(profile, exif, found.get(b"xml "), None, size, notes)
