@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from . import gallery_cli, video_cli
+from .collisions import is_same
 from .console import own_streams
 from .enhance_options import parse
 from .enhancer import Enhancer
@@ -95,6 +96,9 @@ def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | lis
     enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
     if len(jobs):
         _make_folder(args.output)
+    for flag, path in (("--report", args.report), ("--gallery", args.gallery)):
+        if path is not None and ((jobs and jobs.reads(path)) or any(is_same(path, job.source) for job in videos)):
+            raise _UsageError(f"{path}: is one of the inputs and would be replaced; choose another name for {flag}")
     if processes.first:
         _make_report(args)
     return jobs, videos, enhancer
@@ -118,12 +122,8 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
     naming = Naming(args.output, args.suffix, args.ext, args.illumination, args.bits)
     pictures = Again(lambda: (pair for pair in found if not video_cli.is_video(pair[0])))
     jobs = Jobs(pictures, naming, args.skip_existing, share) if count else []
-    if found.raw_beside and share.index == 0:
-        print(
-            f"note: {found.raw_beside} raw files passed over, whose photographs lie beside them as pictures; "
-            "name raw files by -i to enhance them",
-            file=sys.stderr,
-        )
+    if share.index == 0:
+        print(*(f"note: {line}\n" for line in found.passed_over()), sep="", end="", file=sys.stderr)
     names = dict(videos)
     return jobs, [job for job in video_cli.plan_videos(videos, count, args) if share.has(names[job.source])]
 

@@ -23,9 +23,9 @@ from .tiff_tags import MAGIC as TIFF_MAGIC
 
 # Searched for in folders. A file named by itself is opened whatever its extension.
 EXTENSIONS = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".avif"),
-    *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif", ".hif", ".jxl"),
+    *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
     *RAW_EXTENSIONS,
 )
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")

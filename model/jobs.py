@@ -79,6 +79,10 @@ class Jobs:
         """How many there were at the start."""
         return self._count
 
+    def reads(self, path: Path) -> bool:
+        """Whether a file is one of the pictures."""
+        return self._names.knows(path)
+
     def __iter__(self) -> Iterator[Job]:
         for source, name in self._found:
             if not self._share.has(name) or not self._names.knows(source):

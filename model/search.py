@@ -8,6 +8,8 @@ from .collisions import is_same
 from .images import EXTENSIONS, RAW_EXTENSIONS
 from .picture import ImageError
 
+# Of pictures that cannot be read: a folder with such is told of them.
+_UNREAD = frozenset((".psd", ".psb", ".exr", ".hdr", ".xcf", ".kra", ".tga", ".jxr", ".wdp", ".hdp", ".dds", ".pcx"))
 _DEVELOPED = frozenset(EXTENSIONS) - frozenset(RAW_EXTENSIONS)
 
 Found = Iterable[tuple[Path, Path]]  # files, each with the relative name of its result
@@ -52,7 +54,7 @@ class Files:
     whose extension is one of `extensions`, by their path from it, sorted; hidden files and folders are passed over and
     links to folders are not followed. A file reached twice is listed once. Two files may have the same relative name
     when they come from two folders. A raw file of a folder is passed over where the same photograph lies beside it as
-    a picture, and counted in `raw_beside`.
+    a picture, and so are pictures of kinds that cannot be read; see `passed_over`.
 
     Args:
         paths: files and folders.
@@ -72,7 +74,7 @@ class Files:
         without: Path | None = None,
     ):
         self.paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-        self.raw_beside = 0
+        self._raw_beside, self._unread = 0, (0, "")
         self._extensions, self._what = frozenset(extensions), what
         self._looked_for = " ".join(extensions)
         self._without = without if without is not None and os.path.isdir(without) else None
@@ -80,7 +82,7 @@ class Files:
     def __iter__(self) -> Iterator[tuple[Path, Path]]:
         if not self.paths:
             raise ImageError(f"no {self._what}: expected at least one file or folder, got none")
-        self.raw_beside = 0
+        self._raw_beside, self._unread = 0, (0, "")
         files, folders = set(), []  # what earlier paths stand for
         for path in self.paths:
             # os.path, since the methods of Path raise where a parent may not be entered or a name is too long.
@@ -96,6 +98,20 @@ class Files:
                 files.add(os.path.abspath(path))
             else:
                 raise ImageError(f"{path}: no such file or folder, or not readable; check the path")
+
+    def passed_over(self) -> list[str]:
+        """A line for each kind of file that was passed over when this was last gone through."""
+        lines, (count, first) = [], self._unread
+        if self._raw_beside:
+            lines.append(
+                f"{self._raw_beside} raw files passed over, whose photographs lie beside them as pictures; name raw "
+                "files by -i to enhance them"
+            )
+        if count:
+            lines.append(
+                f"{count} files passed over, {first} the first: pictures of this kind are not read; save them as TIFF"
+            )
+        return lines
 
     def _of_folder(self, folder: Path) -> Iterator[Path]:
         """The names of a folder's files. Raises ImageError where there is none."""
@@ -129,6 +145,8 @@ class Files:
                         names.append(entry.name)
                     elif os.path.splitext(entry.name)[1].lower() in self._extensions and not entry.is_dir():
                         names.append(entry.name)
+                    elif os.path.splitext(entry.name)[1].lower() in _UNREAD:
+                        self._unread = (self._unread[0] + 1, self._unread[1] or entry.path)
         except OSError as error:
             raise ImageError(
                 f"{error.filename or folder}: cannot list this folder ({error.strerror}); check its permissions"
@@ -152,7 +170,7 @@ class Files:
             return names
         pictures = {stem for stem, ext in files if ext.lower() in _DEVELOPED}
         beside = {name for name in raw if os.path.splitext(name)[0] in pictures}
-        self.raw_beside += len(beside)
+        self._raw_beside += len(beside)
         return [name for name in names if name not in beside]
 
     def _reached(self, path: Path, files: set[str], folders: list[str]) -> bool:

@@ -85,6 +85,14 @@ def test_report(capsys):
     assert len(lines_of("log/run.jsonl")) == 4
 
 
+def test_a_report_never_replaces_a_photograph(capsys):
+    make_picture("a.png")
+    before = Path("a.png").read_bytes()
+    status, _, (line,) = run(capsys, "-i", "a.png", "-o", "out", "--report", "./a.png", "--overwrite")
+    assert status == 2 and line.startswith("error: a.png: is one of the inputs and would be replaced; choose another")
+    assert Path("a.png").read_bytes() == before
+
+
 def test_a_report_that_cannot_be_written(capsys):
     make_picture("a.png")
     status, _, (line,) = run(capsys, "-i", "a.png", "-o", "out", "--report", "a.png/run.jsonl")

@@ -3,7 +3,8 @@
 import pytest
 
 from model import ImageError, find_images
-from model.search import find_files
+from model.images import EXTENSIONS
+from model.search import Files, find_files
 
 
 def test_find_images(tmp_path):
@@ -26,6 +27,22 @@ def test_find_images_finds_nothing(tmp_path):
         find_images([tmp_path / "missing"])
     with pytest.raises(ImageError, match="got none"):
         find_images([])
+
+
+def test_what_is_passed_over_is_counted(tmp_path):
+    """Raw files beside their pictures, whatever the case of their extensions, and kinds that are not read."""
+    for name in ("1.CR2", "1.jpg", "2.nef", "3.dng", "3.mp4", "4.ARW", "4.heic", "5.psd", "deep/6.EXR", "7.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files = Files(tmp_path, (*EXTENSIONS, ".mp4"), "pictures")
+    for _ in range(2):  # counted anew each time
+        assert [str(name) for _, name in files] == ["1.jpg", "2.nef", "3.dng", "3.mp4", "4.heic"]
+        raw, unread = files.passed_over()
+        assert raw.startswith("2 raw files passed over, whose") and unread.startswith(
+            f"2 files passed over, {tmp_path / '5.psd'} the first: pictures of this kind are not read"
+        )
+    named = Files([tmp_path / "1.CR2", tmp_path], EXTENSIONS, "pictures")
+    assert [str(name) for _, name in named][0] == "1.CR2"
 
 
 def test_other_files(tmp_path):
