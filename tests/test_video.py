@@ -22,7 +22,7 @@ def test_lossless_frames_are_those_of_the_image_path(enhance):
     write("a.mkv", frames)
     seen = []
     report = enhance_video("a.mkv", "b.mkv", enhance, lossless=True, progress=lambda *state: seen.append(state[0]))
-    assert report == (Path("b.mkv"), 8, None, (), False) and seen == list(range(1, 9))
+    assert report[:5] == (Path("b.mkv"), 8, None, (), False) and seen == list(range(1, 9))
     for got, frame in zip(pixels("b.mkv"), frames, strict=True):
         assert np.abs(got.astype(int) - image_path(frame, enhance)).max() <= 1
         assert got.mean() > 1.5 * frame.mean()

@@ -71,7 +71,6 @@ def test_the_command(capsys):
             2,
             "error: sub/a.mp4: is one of the inputs and would be replaced; choose another",
         ),
-        ("-i a.mp4 -o out.webm", 1, "error: out.webm: this format cannot hold the sound as it is (aac); use .mkv"),
         ("-i a.mp4 -o out.webm --lossless", 1, "error: out.webm: .webm is not written lossless here; use .mkv"),
         (
             "-i a.mp4 -o out.mp4 --illumination",
