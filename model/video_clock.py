@@ -8,6 +8,7 @@ import av
 # Formats that hold what was sent, with the sender's clock: it may start anywhere, wrap around and begin anew.
 SENT = ("mpegts", "mpegtsraw", "mpeg")
 _GAP = 10  # seconds; a longer one is a jump of the clock
+_OVERLAP = 1  # seconds by which the sound before a jump may be longer than the picture
 _PRIMING = Fraction(1, 10)  # sound of an encoder's start, before 0 by design, is no longer than this
 _REMEMBERED = 8  # jumps that late packets can still be of
 
@@ -33,33 +34,52 @@ class Clock:
         self._used: dict[int, Fraction] = {}  # of each stream
         self._ends: dict[int, tuple[Fraction, Fraction]] = {}  # of the last packet of each stream, and its duration
 
-    def move(self, packet: av.Packet) -> None:
-        """Correct the time stamps of the next packet of the file."""
-        ticks = round(self._offset(packet) / packet.time_base)
+    def move(self, packet: av.Packet) -> bool:
+        """Correct the time stamps of the next packet of the file.
+
+        Returns whether it is to be kept: not where the sound before a jump was longer than the picture, and this is
+        the sound after the jump that would be heard at the same time.
+        """
+        offset = self._offset(packet)
+        if offset is None:
+            return False
+        ticks = round(offset / packet.time_base)
         if packet.pts is not None:
             packet.pts += ticks
         if packet.dts is not None:
             packet.dts += ticks
+        return True
 
-    def _offset(self, packet: av.Packet) -> Fraction:
+    def _offset(self, packet: av.Packet) -> Fraction | None:
         index = packet.stream.index
         used = self._used.get(index, self._offsets[-1])
         if not self._may_jump or packet.dts is None or packet.stream.type not in ("video", "audio"):
             return used
         time, duration = packet.dts * packet.time_base, (packet.duration or 0) * packet.time_base
         if self._ends:
-            end, least = self._expected(index)
-            used = next((o for o in (used, *self._offsets[::-1]) if least <= time + o - end <= _GAP), None)
-            if used is None:
-                used = end - time
-                self._offsets = [*self._offsets[1 - _REMEMBERED :], used]
-                self.jumps += 1
-        self._used[index], self._ends[index] = used, (time + used + duration, duration)
+            used = self._fitting(index, used, time)
+        self._used[index] = used
+        end, last = self._ends.get(index, (None, None))
+        if end is not None and packet.stream.type == "audio" and time + used <= end - last:
+            return None
+        self._ends[index] = (time + used + duration, duration)
         return used
 
-    def _expected(self, index: int) -> tuple[Fraction, Fraction]:
-        """When the next packet of a stream should come, and by how much earlier it may."""
+    def _fitting(self, index: int, used: Fraction, time: Fraction) -> Fraction:
+        """The offset, known or new, that puts a stream's next packet near the end of its last one."""
         if index in self._ends:
             end, duration = self._ends[index]
-            return end, -max(duration, Fraction(1, 100))
-        return max(end for end, _ in self._ends.values()), Fraction(-_GAP)
+            least = -max(duration, Fraction(1, 100))
+        else:
+            end, least = max(end for end, _ in self._ends.values()), Fraction(-_GAP)
+        if least <= time + used - end <= _GAP:
+            return used
+        newer = True
+        for offset in self._offsets[::-1]:
+            newer = newer and offset != used
+            # Another stream has come to the same jump before; the two need not have ended at the same time there.
+            if (-_OVERLAP if newer else least) <= time + offset - end <= _GAP:
+                return offset
+        self._offsets = [*self._offsets[1 - _REMEMBERED :], end - time]
+        self.jumps += 1
+        return end - time

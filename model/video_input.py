@@ -67,9 +67,8 @@ class VideoReader:
     def _packets(self) -> Iterator[av.Packet]:
         try:
             for packet in self.container.demux():
-                if packet.time_base:
-                    with contextlib.suppress(OverflowError):  # a damaged time that no number holds: as it was
-                        self.clock.move(packet)
+                if not self._moved(packet):
+                    continue
                 if packet.pts is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     self._end = max(self._end, float(end))
@@ -78,7 +77,16 @@ class VideoReader:
         except av.FFmpegError as error:
             self.faults.append(f"cannot be read to its end ({one_line(error)})")
 
+    def _moved(self, packet: av.Packet) -> bool:
+        try:
+            return not packet.time_base or self.clock.move(packet)
+        except OverflowError:  # a damaged time, which no number holds
+            packet.pts = packet.dts = None
+            return True
+
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        if self.container.format.name in SENT:
+            packet.is_corrupt = False  # something before or after it is missing; the decoder knows whether it is harmed
         if not (packet.is_corrupt and packet.size):
             with contextlib.suppress(av.FFmpegError):
                 return packet.decode()
@@ -108,8 +116,11 @@ class VideoReader:
         if self._packets_seen < (promised := promised_packets(self.stream, self.container.format.name)):
             return f"cut off after {self._packets_seen} of {promised} frames"
         missing = missing_bytes(self.path)
-        told = self.container.format.name not in SENT  # of those it is computed, by a clock that may jump
-        whole = (self.container.duration or 0) / av.time_base if told else 0.0
+        format, whole = self.container.format.name, (self.container.duration or 0) / av.time_base
+        if format in SENT:  # of those it is computed, by a clock that may jump
+            whole = 0.0
+        elif format.startswith(("matroska", "flv")):  # these count from 0, not from the first time
+            whole -= float(self.clock.start)
         if whole - self._end > (0.05 if missing else max(0.5, 0.02 * whole)):
             return f"cut off after {self._end:.1f} of {whole:.1f} seconds"
         return f"cut off at its end: at least {missing} bytes are missing" if missing else None

@@ -49,10 +49,9 @@ class Copied:
         self._check(packet)
         if packet.dts is None:
             packet.dts = packet.pts = self._end
-        if self._last is not None and packet.dts < self._last:
-            packet.pts = None if packet.pts is None else max(packet.pts, self._last)
-            packet.dts = self._last
-        self._last, self._end = packet.dts + 1, packet.dts + max(packet.duration or 0, 1)
+        if self._last is not None and packet.dts <= self._last:
+            packet.dts = packet.pts = self._end
+        self._last, self._end = packet.dts, packet.dts + max(packet.duration or 0, 1)
         parts = self._filter.filter(packet) if self._filter else [packet]  # which empties the packet
         for part in parts:
             part.stream = self.stream
@@ -182,7 +181,10 @@ def _works(kind: Kind, source: av.stream.Stream, packets: list[av.Packet], forma
         with av.open(file, "w", format=format, options=options) as container:
             other = kind(container, source)
             container.start_encoding()
+            start = min((packet.dts for packet in packets if packet.dts is not None), default=0)
             for packet in packets:
+                if packet.dts is not None and packet.pts is not None:
+                    packet.dts, packet.pts = packet.dts - start, packet.pts - start
                 with contextlib.suppress(av.FFmpegError):
                     container.mux(other.packets(packet))
             container.mux(other.rest())
