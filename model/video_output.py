@@ -203,7 +203,7 @@ class VideoWriter:
         streams, same = reader.container.streams, self._same_format(reader)
         wanted = [s.index for s in streams if s.type == "audio" or (same and s.type == "subtitle")]
         kinds = plan(reader.path, wanted, *_FORMATS[self.path.suffix.lower()])
-        self._others = {index: kind(self._container, streams[index]) for index, kind in kinds.items()}
+        self._others = {index: kind(self._container, streams[index]) for index, kind in sorted(kinds.items())}
         for note in dict.fromkeys(other.note for other in self._others.values() if other.note):
             self.notes.append(note)
         missing = [s for s in streams if s.index != reader.stream.index and s.index not in kinds]
