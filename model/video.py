@@ -1,4 +1,4 @@
-"""Videos, frame by frame: every picture enhanced at its own time, the sound as it was."""
+"""Videos, frame by frame: every picture enhanced at its own time, with the sound."""
 
 import os
 import signal
@@ -43,13 +43,14 @@ def enhance_video(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int | None], object] = lambda done, total: None,
 ) -> Report:
-    """Enhance every frame of a video and copy its sound, with one frame in memory beside those the codecs hold.
+    """Enhance every frame of a video and keep its sound, with one frame in memory beside those the codecs hold.
 
-    Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts), size and
-    pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio packet by packet, subtitles within
-    one format, chapters, metadata. A matrix that the source does not name is taken as players do: BT.709 from 1280
+    Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts) less the
+    first time of all streams, size and pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio
+    packet by packet where the result's format takes it, else encoded anew as AAC or Opus, subtitles within one
+    format, chapters, metadata. A matrix that the source does not name is taken as players do: BT.709 from 1280
     columns or above 576 lines, else BT.601. Frames of more than 8 bits are read with all of them; results have 8.
-    Odd sizes are neither cropped nor padded: H.264 then stores colour at full size (yuv444p).
+    Odd sizes are neither cropped nor padded: H.264 then stores color at full size (yuv444p).
 
     The file is NAME.partial.EXT until it is whole, then takes its name. Ctrl-C or SIGTERM completes it after the
     current frame and leaves it under that first name, where it can be played even if the process was killed outright.
@@ -67,11 +68,12 @@ def enhance_video(
         progress: called after each frame with the number done, and of all where the source tells.
 
     Returns:
-        A report. A source that ends early or is damaged gives a result of what could be decoded, and a `fault`.
+        A report. A source that ends early or is damaged, sound too, gives a result of what could be read, and a
+        `fault`. What the result does not have as the source has it, by its format, is a note.
 
     Raises:
-        VideoError: the source is no video; `result` exists, is the source, has an unknown extension, cannot be
-            written or cannot hold the sound. What was written by then is kept if it can be played, and named.
+        VideoError: the source is no video; `result` exists, is the source, has an unknown extension or cannot be
+            written. What was written by then is kept if it can be played, and named.
         ValueError: `smooth` is not above 0.
         ModuleNotFoundError: on importing this module, without PyAV.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 
 from .video_clock import SENT, Clock
-from .video_length import missing_bytes, promised_packets
+from .video_length import missing_bytes, promised_end, promised_packets
 
 
 class VideoError(ValueError):
@@ -30,6 +30,7 @@ class VideoReader:
         self.clock = Clock([self.stream], self.container.format.name)
         self._packets_seen, self._end, self._damaged, self._concealed = 0, 0.0, 0, 0
         self._last: int | None = None  # the time of the frame before
+        self._shown, self._longest = 0.0, 0.0  # when the last frame ends, and the longest time between two, in seconds
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -97,7 +98,9 @@ class VideoReader:
         """The frame with a time after that of the one before: by its duration where it has none of its own."""
         if frame.pts is None or (self._last is not None and frame.pts <= self._last):
             frame.pts = 0 if self._last is None else self._last + max(frame.duration or 0, 1)
-        self._last = frame.pts
+        tick = float(frame.time_base or 0)
+        self._longest = max(self._longest, (frame.pts - (self._last or 0)) * tick)
+        self._shown, self._last = (frame.pts + (frame.duration or 0)) * tick, frame.pts
         return frame
 
     def _missing(self) -> list[str]:
@@ -123,6 +126,9 @@ class VideoReader:
             whole -= float(self.clock.start)
         if whole - self._end > (0.05 if missing else max(0.5, 0.02 * whole)):
             return f"cut off after {self._end:.1f} of {whole:.1f} seconds"
+        whole = promised_end(self.stream, format) - float(self.clock.start)
+        if whole - self._shown > max(0.1, 2.5 * self._longest):
+            return f"cut off after {self._shown:.1f} of {whole:.1f} seconds"
         return f"cut off at its end: at least {missing} bytes are missing" if missing else None
 
 

@@ -42,9 +42,23 @@ def promised_packets(stream: av.VideoStream, format: str) -> int:
     """How many packets of the stream the file's index or tags tell of, once it has been read; 0 where nothing does."""
     if format.startswith("mov"):
         return len(stream.index_entries)  # with what an edit list leaves out taken off
-    tags = (value for key, value in stream.metadata.items() if key.startswith("NUMBER_OF_FRAMES"))
-    number = next(tags, "") if format.startswith("matroska") else ""
+    number = _tag(stream, format, "NUMBER_OF_FRAMES")
     return int(number) if number.isdecimal() else 0
+
+
+def promised_end(stream: av.VideoStream, format: str) -> float:
+    """When the last frame of the stream ends by the file's tags, in seconds of its clock; 0 where nothing tells."""
+    try:
+        hours, minutes, seconds = _tag(stream, format, "DURATION").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def _tag(stream: av.VideoStream, format: str, name: str) -> str:
+    """One of Matroska's statistics, which may have a language at its end."""
+    tags = (value for key, value in stream.metadata.items() if key.upper().startswith(name))
+    return next(tags, "") if format.startswith("matroska") else ""
 
 
 def _mp4(file: BinaryIO, size: int) -> int:

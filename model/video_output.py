@@ -14,6 +14,7 @@ from av.codec.context import Flags
 from av.sidedata.sidedata import Type
 
 from .files import move
+from .video_clock import PRIMING
 from .video_colours import FULL, LIMITED, colours_of, frame_of
 from .video_input import VideoError, VideoReader, first_frame, one_line
 from .video_sound import Copied, Encoded, plan
@@ -35,7 +36,7 @@ _H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
 _VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 _HDR = (16, 18)  # FFmpeg's numbers of the transfers PQ and HLG
 # Of Matroska's tags and fields, by their beginnings.
-_COUNTED = ("alpha_mode", "DURATION", "NUMBER_OF_", "BPS", "_STATISTICS")
+_COUNTED = ("alpha_mode", "duration", "number_of_", "bps", "_statistics")
 _KEYFRAME_SECONDS = 2  # a fragment's length
 
 
@@ -52,6 +53,7 @@ class VideoWriter:
         self._time_base, self._source = reader.stream.time_base, reader.path
         self._others: dict[int, Copied | Encoded] = {}
         self._damaged: Counter[str] = Counter()
+        self._added = self._refused = 0
         self.partial = _new_partial(path)
         self._container = av.open(str(self.partial), "w", format=format, options=options)
         try:
@@ -104,6 +106,8 @@ class VideoWriter:
         other = self._others.get(packet.stream.index)
         if other is None or not packet.size:  # the empty packet at the end
             return
+        if packet.is_discard and packet.pts is not None and packet.pts * packet.time_base < -PRIMING:
+            return  # cut out by an edit list
         if packet.is_corrupt:
             self._damaged[packet.stream.type] += 1
             return
@@ -112,6 +116,7 @@ class VideoWriter:
         except (av.FFmpegError, OverflowError):
             self._damaged[packet.stream.type] += 1
         else:
+            self._added += len(parts)
             self._mux(parts, packet.stream.type)
 
     def finish(self, rename: bool = True, overwrite: bool = False) -> Path:
@@ -143,15 +148,17 @@ class VideoWriter:
         ]
 
     def _mux(self, packets: Iterable[av.Packet], kind: str = "audio") -> None:
-        """Write packets; one that the format refuses, or one of those waiting for their turn, is of sound, and damaged.
+        """Write packets. One that is refused, or one of those waiting for their turn, is of sound, and damaged.
 
-        The encoder's own are never refused. Errors of the disk are raised.
+        The encoder's own are not; so more refusals than there were packets of sound are raised, as are errors of the
+        disk.
         """
         for packet in packets:
             try:
                 self._container.mux(packet)
             except av.FFmpegError as error:
-                if isinstance(error, OSError) or not self._others:
+                self._refused += 1
+                if isinstance(error, OSError) or self._refused > self._added:
                     raise
                 self._damaged[kind] += 1
 
@@ -172,7 +179,7 @@ class VideoWriter:
         odd = first.width % 2 or first.height % 2
         if odd and not webm and not lossless:
             self.notes.append(
-                f"{first.width}x{first.height} is odd, so colour is stored at full size (yuv444p), "
+                f"{first.width}x{first.height} is odd, so color is stored at full size (yuv444p), "
                 "which not every player shows; .webm has no such limit"
             )
         rate = source.average_rate or source.guessed_rate or 25
@@ -218,7 +225,7 @@ def _losses(frame: av.VideoFrame, metadata: dict[str, str]) -> list[str]:
     """What of a source's frames the result does not have."""
     notes = []
     # VP8 and VP9 have it in a stream of its own within the packets, which is not decoded.
-    if any(component.is_alpha for component in frame.format.components) or metadata.get("alpha_mode") == "1":
+    if any(component.is_alpha for component in frame.format.components) or "1" in _values(metadata, "alpha_mode"):
         notes.append("its transparency is left out")
     if frame.color_trc in _HDR:
         notes.append("it is HDR, which is stored with 8 bits here: smooth areas may show steps")
@@ -227,9 +234,14 @@ def _losses(frame: av.VideoFrame, metadata: dict[str, str]) -> list[str]:
     return notes
 
 
+def _values(metadata: dict[str, str], name: str) -> list[str]:
+    """Of a name that files write in either case."""
+    return [value for key, value in metadata.items() if key.lower() == name]
+
+
 def _lasting(metadata: dict[str, str]) -> dict[str, str]:
     """Without what was counted of the source's own packets, and without its transparency."""
-    return {key: value for key, value in metadata.items() if not key.startswith(_COUNTED)}
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(_COUNTED)}
 
 
 def _moved(chapters: list[dict], start: Fraction) -> list[dict]:
