@@ -9,7 +9,7 @@ import av
 SENT = ("mpegts", "mpegtsraw", "mpeg")
 _GAP = 10  # seconds; a longer one is a jump of the clock
 _OVERLAP = 1  # seconds by which the sound before a jump may be longer than the picture
-PRIMING = Fraction(1, 10)  # sound of an encoder's start, before 0 by design, is no longer than this
+_PRIMING = Fraction(1, 10)  # sound of an encoder's start, before 0 by design, is no longer than this
 _REMEMBERED = 8  # jumps that late packets can still be of
 
 
@@ -27,7 +27,7 @@ class Clock:
     def __init__(self, streams: Iterable[av.stream.Stream], format: str):
         starts = [stream.start_time * stream.time_base for stream in streams if stream.start_time is not None]
         start = min(starts, default=Fraction(0))
-        self.start = Fraction(0) if -PRIMING <= start <= 0 else start
+        self.start = Fraction(0) if -_PRIMING <= start <= 0 else start
         self.jumps = 0
         self._may_jump = format in SENT
         self._offsets = [-self.start]  # the newest at the end

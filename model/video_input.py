@@ -105,31 +105,35 @@ class VideoReader:
 
     def _missing(self) -> list[str]:
         """What of the source did not come, by what its header promised, and what came damaged."""
-        faults = [self._cut()] if not self.faults and self._cut() else []
+        faults = [] if self.faults else self._cut()
         if self._damaged:
             faults.append(f"damaged packets, left out: {self._damaged}")
-        if self._concealed:
-            are = "picture is" if self._concealed == 1 else "pictures are"
-            was = "was" if self._concealed == 1 else "were"
-            faults.append(f"{self._concealed} {are} damaged in the source and {was} concealed by its decoder")
+        if self._concealed == 1:
+            faults.append("1 picture is damaged in the source and was concealed by its decoder")
+        elif self._concealed:
+            faults.append(f"{self._concealed} pictures are damaged in the source and were concealed by its decoder")
         return faults
 
-    def _cut(self) -> str | None:
+    def _cut(self) -> list[str]:
         """How the source ends too early, if it does."""
-        if self._packets_seen < (promised := promised_packets(self.stream, self.container.format.name)):
-            return f"cut off after {self._packets_seen} of {promised} frames"
-        missing = missing_bytes(self.path)
-        format, whole = self.container.format.name, (self.container.duration or 0) / av.time_base
-        if format in SENT:  # of those it is computed, by a clock that may jump
-            whole = 0.0
-        elif format.startswith(("matroska", "flv")):  # these count from 0, not from the first time
-            whole -= float(self.clock.start)
-        if whole - self._end > (0.05 if missing else max(0.5, 0.02 * whole)):
-            return f"cut off after {self._end:.1f} of {whole:.1f} seconds"
-        whole = promised_end(self.stream, format) - float(self.clock.start)
-        if whole - self._shown > max(0.1, 2.5 * self._longest):
-            return f"cut off after {self._shown:.1f} of {whole:.1f} seconds"
-        return f"cut off at its end: at least {missing} bytes are missing" if missing else None
+        promised, missing = promised_packets(self.stream, self.container.format.name), missing_bytes(self.path)
+        if self._packets_seen < promised:
+            return [f"cut off after {self._packets_seen} of {promised} frames"]
+        for got, whole, slack in self._lengths():
+            if whole - got > (0.05 if missing else slack):
+                return [f"cut off after {got:.1f} of {whole:.1f} seconds"]
+        return [f"cut off at its end: at least {missing} bytes are missing"] if missing else []
+
+    def _lengths(self) -> Iterator[tuple[float, float, float]]:
+        """How long the source was, should have been, and by how much the two may differ in a whole one, in seconds."""
+        format, start = self.container.format.name, float(self.clock.start)
+        whole = (self.container.duration or 0) / av.time_base
+        if format.startswith(("matroska", "flv")):  # these count from 0, not from the first time
+            whole -= start
+        if format not in SENT:  # of those it is computed, by a clock that may jump
+            yield self._end, whole, max(0.5, 0.02 * whole)
+        if end := promised_end(self.stream, format):
+            yield self._shown, end - start, max(0.1, 2.5 * self._longest)
 
 
 def one_line(error: BaseException) -> str:

@@ -14,7 +14,6 @@ from av.codec.context import Flags
 from av.sidedata.sidedata import Type
 
 from .files import move
-from .video_clock import PRIMING
 from .video_colours import FULL, LIMITED, colours_of, frame_of
 from .video_input import VideoError, VideoReader, first_frame, one_line
 from .video_sound import Copied, Encoded, plan
@@ -106,8 +105,8 @@ class VideoWriter:
         other = self._others.get(packet.stream.index)
         if other is None or not packet.size:  # the empty packet at the end
             return
-        if packet.is_discard and packet.pts is not None and packet.pts * packet.time_base < -PRIMING:
-            return  # cut out by an edit list
+        if packet.is_discard and packet.pts is not None and packet.pts + 2 * (packet.duration or 0) <= 0:
+            return  # cut out by an edit list; the last one before it readies the decoder
         if packet.is_corrupt:
             self._damaged[packet.stream.type] += 1
             return

@@ -87,6 +87,17 @@ def test_offsets_of_other_formats(source, codec):
         assert np.allclose(times("b.mkv"), [start + k / 25 for k in range(6)], atol=0.03)
 
 
+@pytest.mark.parametrize("result", ["c.mp4", "c.mkv", "c.webm"])
+def test_what_an_edit_list_cuts_out_stays_out(result):
+    write("a.mp4", scene(25), **TS)
+    moved("a.mp4", "b.mp4", -0.4)
+    report = enhance_video("b.mp4", result, brighten)
+    assert (report.frames, report.fault) == (15, None)
+    shown, sound = times(result), audio_packets(result)
+    assert np.allclose(np.diff(shown), 0.04, atol=2e-3) and abs(shown[0]) < 0.03
+    assert -0.001 <= shown[0] - sound[0][1] < 0.03 and sound[-1][1] == pytest.approx(0.62, abs=0.03)
+
+
 def test_a_long_pause_of_other_formats_is_kept():
     pts = [0, 512, 1024, 768000, 768512]  # a minute
     write("a.mkv", scene(5), pts=pts)
