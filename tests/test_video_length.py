@@ -167,3 +167,20 @@ def test_what_the_decoders_say_stays_within():
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: b.mp4: ") and line.endswith("20 frames are in c.mp4"), line
+
+
+def test_ogg_has_a_mark_on_its_last_page():
+    with av.open("a.ogv", "w", format="ogg") as container:
+        sound = container.add_stream("libopus", rate=48000, layout="mono")
+        for k in range(120):
+            wave = np.sin(np.arange(960) / 9 + k).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(wave, format="flt", layout="mono")
+            frame.sample_rate, frame.pts = 48000, 960 * k
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    data = Path("a.ogv").read_bytes()
+    assert missing_bytes(Path("a.ogv")) == 0 and data.count(b"OggS") > 3
+    last = data.rindex(b"OggS")
+    for end, missing in ((-10, 10), (last, 1), (last + 10, 1)):
+        Path("b.ogv").write_bytes(data[:end])
+        assert missing_bytes(Path("b.ogv")) == missing
