@@ -198,7 +198,8 @@ class VideoWriter:
             context.colorspace, context.color_range = self._matrix, FULL if self._full else LIMITED
         if source.sample_aspect_ratio:
             context.sample_aspect_ratio = source.sample_aspect_ratio
-        stream.metadata.update(_lasting(source.metadata))
+        stream.metadata.update(source.metadata)
+        _forget_counts(stream.metadata)
         turned = first.side_data.get(Type.DISPLAYMATRIX)
         if turned is not None:
             stream.set_display_matrix(struct.unpack("=9i", bytes(turned)))
@@ -210,6 +211,8 @@ class VideoWriter:
         wanted = [s.index for s in streams if s.type == "audio" or (same and s.type == "subtitle")]
         kinds = plan(reader.path, wanted, *_FORMATS[self.path.suffix.lower()])
         self._others = {index: kind(self._container, streams[index]) for index, kind in sorted(kinds.items())}
+        for other in self._others.values():
+            _forget_counts(other.stream.metadata)
         for note in dict.fromkeys(other.note for other in self._others.values() if other.note):
             self.notes.append(note)
         missing = [s for s in streams if s.index != reader.stream.index and s.index not in kinds]
@@ -238,9 +241,10 @@ def _values(metadata: dict[str, str], name: str) -> list[str]:
     return [value for key, value in metadata.items() if key.lower() == name]
 
 
-def _lasting(metadata: dict[str, str]) -> dict[str, str]:
-    """Without what was counted of the source's own packets, and without its transparency."""
-    return {key: value for key, value in metadata.items() if not key.lower().startswith(_COUNTED)}
+def _forget_counts(metadata: dict[str, str]) -> None:
+    """Take out what was counted of the source's own packets, and that there is transparency."""
+    for key in [key for key in metadata if key.lower().startswith(_COUNTED)]:
+        del metadata[key]
 
 
 def _moved(chapters: list[dict], start: Fraction) -> list[dict]:

@@ -131,6 +131,37 @@ def sound_at(data: bytes, at: int) -> bool:
     return int.from_bytes(data[at + 1 : at + 3], "big") & 0x5FFF == 0x101
 
 
+def test_numbers_that_were_counted_of_the_source_are_not_kept():
+    write("a.mkv", scene(5), **MPEG4)
+    tone("a.mkv", "b.mkv", "flac", language="deu")
+    with av.open("b.mkv") as one, av.open("c.mkv", "w") as other:
+        streams = [other.add_stream_from_template(stream) for stream in one.streams]
+        for stream in streams:
+            stream.metadata.update({"NUMBER_OF_FRAMES-eng": "5", "BPS": "1", "title": "kept"})
+        for packet in one.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                other.mux(packet)
+    for result in ("d.mkv", "e.webm"):
+        assert enhance_video("c.mkv", result, brighten).fault is None
+        with av.open(result) as container:
+            for stream in container.streams:
+                assert stream.metadata["title"] == "kept"
+                assert not [key for key in stream.metadata if key.startswith(("NUMBER", "BPS"))]
+
+
+def test_frames_that_tags_promise():
+    write("a.mkv", scene(5), **MPEG4)
+    with av.open("a.mkv") as one, av.open("b.mkv", "w") as other:
+        stream = other.add_stream_from_template(one.streams.video[0])
+        stream.metadata["NUMBER_OF_FRAMES"] = "6"
+        for packet in one.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                other.mux(packet)
+    assert enhance_video("b.mkv", "c.mkv", brighten).fault == "cut off after 5 of 6 frames"
+
+
 def test_sound_that_neither_way_takes_is_left_out():
     write("a.mkv", scene(5), **MPEG4)
     tone("a.mkv", "b.mkv", "flac")
