@@ -83,11 +83,6 @@ def is_same(one: str | Path, other: str | Path) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
-def refuse_collisions(written: Written, hint: str) -> None:
-    """Raises ImageError as `Names` does, of a list."""
-    Names(written, hint)
-
-
 def _is_among(key: int, hashes: np.ndarray) -> bool:
     place = int(np.searchsorted(hashes, np.uint64(key)))
     return place < len(hashes) and int(hashes[place]) == key

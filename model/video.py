@@ -1,4 +1,4 @@
-"""Videos, frame by frame: every picture enhanced at its own time, the sound as it was."""
+"""Videos, frame by frame: every picture enhanced at its own time, with the sound."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .brightness import brightness
+from .collisions import is_same
 from .flicker import Steady
 from .image_output import quantize
 from .video_colours import rgb_of
@@ -25,6 +27,9 @@ class Report(NamedTuple):
     fault: str | None = None  # why not all of the source is in it, part of a line
     notes: tuple[str, ...] = ()
     interrupted: bool = False
+    before: float | None = None  # mean brightness of the source's frames, see `brightness`
+    after: float | None = None  # and of the result's
+    exposure: float | None = None  # its mean, where one was found
 
 
 def enhance_video(
@@ -39,13 +44,14 @@ def enhance_video(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int | None], object] = lambda done, total: None,
 ) -> Report:
-    """Enhance every frame of a video and copy its sound, with one frame in memory beside those the codecs hold.
+    """Enhance every frame of a video and keep its sound, with one frame in memory beside those the codecs hold.
 
-    Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts), size and
-    pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio packet by packet, subtitles within
-    one format, chapters, metadata. A matrix that the source does not name is taken as players do: BT.709 from 1280
+    Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts) less the
+    first time of all streams, size and pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio
+    packet by packet where the result's format takes it, else encoded anew as AAC or Opus, subtitles within one
+    format, chapters, metadata. A matrix that the source does not name is taken as players do: BT.709 from 1280
     columns or above 576 lines, else BT.601. Frames of more than 8 bits are read with all of them; results have 8.
-    Odd sizes are neither cropped nor padded: H.264 then stores colour at full size (yuv444p).
+    Odd sizes are neither cropped nor padded: H.264 then stores color at full size (yuv444p).
 
     The file is NAME.partial.EXT until it is whole, then takes its name. Ctrl-C or SIGTERM completes it after the
     current frame and leaves it under that first name, where it can be played even if the process was killed outright.
@@ -63,16 +69,17 @@ def enhance_video(
         progress: called after each frame with the number done, and of all where the source tells.
 
     Returns:
-        A report. A source that ends early or is damaged gives a result of what could be decoded, and a `fault`.
+        A report. A source that ends early or is damaged, sound too, gives a result of what could be read, and a
+        `fault`. What the result does not have as the source has it, by its format, is a note.
 
     Raises:
-        VideoError: the source is no video; `result` exists, is the source, has an unknown extension, cannot be
-            written or cannot hold the sound. What was written by then is kept if it can be played, and named.
+        VideoError: the source is no video; `result` exists, is the source, has an unknown extension or cannot be
+            written. What was written by then is kept if it can be played, and named.
         ValueError: `smooth` is not above 0.
         ModuleNotFoundError: on importing this module, without PyAV.
     """
     source, result = Path(source), Path(result)
-    steady = None if smooth is None else Steady(smooth)
+    worker = _Worker(enhance, find_exposure, None if smooth is None else Steady(smooth), device)
     _check_result(source, result, overwrite)
     with (
         VideoReader(source) as reader,
@@ -83,13 +90,14 @@ def enhance_video(
             if interrupts.seen:
                 break
             if isinstance(item, type(reader.first)):
-                writer.encode(_enhance_frame(item, enhance, find_exposure, steady, device), item)
+                writer.encode(worker.enhanced(item), item)
                 progress(writer.frames, reader.stream.frames or None)
             else:
-                writer.copy(item)
+                writer.add(item)
         written = writer.finish(rename=not interrupts.seen, overwrite=overwrite)
-    fault = "interrupted" if interrupts.seen else reader.fault
-    return Report(written, writer.frames, fault, tuple(writer.notes), interrupts.seen)
+    faults = ["interrupted"] if interrupts.seen else reader.faults + writer.faults()
+    notes = tuple(writer.notes + reader.notes())
+    return Report(written, writer.frames, "; ".join(faults) or None, notes, interrupts.seen, *worker.means())
 
 
 class _Interrupts:
@@ -119,30 +127,50 @@ class _Interrupts:
 def _check_result(source: Path, result: Path, overwrite: bool) -> None:
     if result.suffix.lower() not in OUTPUT_EXTENSIONS:
         raise VideoError(f"{result}: cannot write this format; use one of {' '.join(OUTPUT_EXTENSIONS)}")
-    if os.path.realpath(source) == os.path.realpath(result):
+    if is_same(source, result):
         raise VideoError(f"{result}: is the source and would be replaced; choose another name")
     if os.path.lexists(result) and not overwrite:
         raise VideoError(f"{result}: exists and was left alone; use --overwrite, or another name")
 
 
-def _enhance_frame(
-    frame: object,
-    enhance: Callable[..., Tensor],
-    find_exposure: Callable[[Tensor], float] | None,
-    steady: Steady | None,
-    device: str | torch.device,
-) -> np.ndarray:
-    """RGB, uint8 `(H, W, 3)`, of one decoded frame."""
-    pixels = rgb_of(frame)
-    planes = (
-        torch.from_numpy(pixels).to(device).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-    )
-    image, time = planes[None].div_(float(np.iinfo(pixels.dtype).max)), frame.time or 0.0
-    if find_exposure is not None:
-        exposure = find_exposure(image)
-        exposure = exposure if steady is None else steady.exposure(exposure, image, time)
-        return quantize(enhance(image, exposure)[0], rounded=True)
-    reflectance = enhance(image)
-    if steady is not None:
-        reflectance = (reflectance * steady.gain(reflectance, time)).clamp(0.0, 1.0)
-    return quantize(reflectance[0])
+class _Worker:
+    """Enhances decoded frames one after another; knows how bright they were on average."""
+
+    def __init__(
+        self,
+        enhance: Callable[..., Tensor],
+        find_exposure: Callable[[Tensor], float] | None,
+        steady: Steady | None,
+        device: str | torch.device,
+    ):
+        self._enhance, self._find_exposure, self._steady, self._device = enhance, find_exposure, steady, device
+        self._frames, self._sums = 0, np.zeros(3)
+
+    def enhanced(self, frame: object) -> np.ndarray:
+        """RGB, uint8 `(H, W, 3)`, of one decoded frame."""
+        pixels = rgb_of(frame)
+        planes = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1)
+        planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
+        image = planes[None].div_(float(np.iinfo(pixels.dtype).max))
+        result, exposure = self._bright(image, float(frame.time or 0))
+        self._frames += 1
+        self._sums += brightness(pixels), brightness(result), exposure
+        return result
+
+    def means(self) -> tuple[float | None, float | None, float | None]:
+        """Brightness before and after, exposure; None where there is none."""
+        if not self._frames:
+            return None, None, None
+        before, after, exposure = (self._sums / self._frames).tolist()
+        return before, after, None if self._find_exposure is None else exposure
+
+    def _bright(self, image: Tensor, time: float) -> tuple[np.ndarray, float]:
+        """The enhanced pixels and the exposure, 0 where none is found."""
+        if self._find_exposure is not None:
+            exposure = self._find_exposure(image)
+            exposure = exposure if self._steady is None else self._steady.exposure(exposure, image, time)
+            return quantize(self._enhance(image, exposure)[0], rounded=True), exposure
+        reflectance = self._enhance(image)
+        if self._steady is not None:
+            reflectance = (reflectance * self._steady.gain(reflectance, time)).clamp(0.0, 1.0)
+        return quantize(reflectance[0]), 0.0

@@ -1,23 +1,29 @@
 """The part of `python -m model.enhance` that handles videos; PyAV is imported only once there is one."""
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from tqdm import tqdm
 
-from .collisions import refuse_collisions
+from .collisions import Names
 from .enhancer import Enhancer
 from .files import make_output_folder
 from .picture import ImageError
+from .run_report import RunReport
 from .search import Found
+
+if TYPE_CHECKING:
+    from .video import Report
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
-    *(".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"),
+    *(".mpg", ".mpeg", ".vob", ".m2v", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf"),
 )
 # Seconds that brightness is steadied over.
 _SMOOTH = 0.5
@@ -52,7 +58,7 @@ def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[Vid
     """What to read and write; an empty list if there is no video, or if PyAV is missing and none was asked for.
 
     Args:
-        found: the videos, as `search.find_files` gives them.
+        found: the videos, as `search.Files` gives them.
         others: how many pictures are enhanced besides.
         args: the command line.
 
@@ -81,7 +87,9 @@ def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[Vid
         jobs = [VideoJob(found[0][0], file)]
     else:
         jobs = [VideoJob(source, _result(source, name, args, OUTPUT_EXTENSIONS)) for source, name in found]
-    refuse_collisions(jobs, "run them one by one")
+    names = Names(jobs, "run them one by one", resumed=args.skip_existing)
+    if args.skip_existing:  # the results of an earlier run that lie among the videos are no videos to enhance
+        jobs = [job for job in jobs if job.source.name == job.result.name or not names.is_result(job.source)]
     return jobs
 
 
@@ -90,46 +98,81 @@ def enhance_videos(
     enhancer: Enhancer,
     device: torch.device,
     args: argparse.Namespace,
-    report=None,
+    report: RunReport | None = None,
 ) -> int:
-    """Enhance each video, one by one, and say what became of it; returns the exit status."""
-    from .video import VideoError, enhance_video
+    """Enhance each video, one by one, and say what became of it; returns the exit status.
 
+    Args:
+        jobs: what to read and write, by `plan_videos`.
+        enhancer: what computes.
+        device: where.
+        args: the command line.
+        report: gets a line for each video that was begun or skipped.
+    """
+    report = report or RunReport(None)
+    options = _options(enhancer, device, args)
+    enhance = enhancer if args.exposure is None else enhancer.frame
+    faults = skipped = 0
+    for number, job in enumerate(jobs, 1):
+        if args.skip_existing and os.path.lexists(job.result):
+            skipped += 1
+            report.add(job.source, job.result, "skipped", notes=["its result exists"])
+            continue
+        done = _enhance_video(job, enhance, options, report)
+        faults += done is None or done.fault is not None
+        if done is not None and done.interrupted:
+            if number < len(jobs):
+                print(f"{len(jobs) - number} videos not tried", file=sys.stderr)
+            break
+    if skipped:
+        print(f"{skipped} videos skipped, their results exist" if skipped > 1 else "1 video skipped, its result exists")
+    return 1 if faults else 0
+
+
+def _options(enhancer: Enhancer, device: torch.device, args: argparse.Namespace) -> dict[str, object]:
+    """What `enhance_video` is told of the command line."""
     exposed = args.exposure is not None
     smooth = (_SMOOTH if exposed else 0.0) if args.smooth is None else args.smooth
     options = {"smooth": smooth or None, "lossless": args.lossless, "overwrite": args.overwrite, "device": device}
     options["find_exposure"] = (lambda image: float(enhancer.exposures(image))) if exposed else None
-    enhance = enhancer.frame if exposed else enhancer
-    faults = 0
-    for number, job in enumerate(jobs, 1):
-        with tqdm(unit="frame", disable=None, desc=job.source.name) as bar:
+    return options
 
-            def show(done: int, total: int | None, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update()
 
-            try:
-                make_output_folder(job.result.parent)
-                report = enhance_video(job.source, job.result, enhance, progress=show, **options)
-            except (VideoError, OSError) as error:
-                reason = f"{job.result}: cannot be written ({getattr(error, 'strerror', None) or error})"
-                bar.write(f"error: {error if isinstance(error, VideoError) else reason}", file=sys.stderr)
-                faults += 1
-                continue
-        for note in report.notes:
-            print(f"note: {job.source}: {note}", file=sys.stderr)
-        if report.fault:
-            faults += 1
-            print(
-                f"error: {job.source}: {report.fault}; {report.frames} frames are in {report.result}", file=sys.stderr
-            )
-        else:
-            print(f"{report.frames} frames enhanced, in {report.result}")
-        if report.interrupted:
-            if number < len(jobs):
-                print(f"{len(jobs) - number} videos not tried", file=sys.stderr)
-            break
-    return 1 if faults else 0
+def _enhance_video(job: VideoJob, enhance: Callable, options: dict[str, object], report: RunReport) -> "Report | None":
+    """Enhance one video and say what became of it; None if there is no result."""
+    from .video import VideoError, enhance_video
+
+    start = time.perf_counter()
+    with tqdm(unit="frame", disable=None, desc=job.source.name) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update()
+
+        try:
+            make_output_folder(job.result.parent)
+            done = enhance_video(job.source, job.result, enhance, progress=show, **options)
+        except (VideoError, OSError) as error:
+            reason = f"{job.result}: cannot be written ({getattr(error, 'strerror', None) or error})"
+            reason = str(error) if isinstance(error, VideoError) else reason
+            bar.write(f"error: {reason}", file=sys.stderr)
+            report.add(job.source, job.result, "failed", seconds=time.perf_counter() - start, error=reason)
+            return None
+    _say(job, done)
+    means = {"before": done.before, "after": done.after, "exposure": done.exposure}
+    seconds, kind = time.perf_counter() - start, "failed" if done.interrupted else "enhanced"
+    rest = {"frames": done.frames, "seconds": seconds, "notes": done.notes, "error": done.fault}
+    report.add(job.source, done.result, kind, **means, **rest)
+    return done
+
+
+def _say(job: VideoJob, done: "Report") -> None:
+    for note in done.notes:
+        print(f"note: {job.source}: {note}", file=sys.stderr)
+    if done.fault:
+        print(f"error: {job.source}: {done.fault}; {done.frames} frames are in {done.result}", file=sys.stderr)
+    else:
+        print(f"{done.frames} frames enhanced, in {done.result}")
 
 
 def _output_file(found: Found, others: int, args: argparse.Namespace, extensions: Sequence[str]) -> Path | None:

@@ -1,10 +1,13 @@
 """Videos in: the frames of a file, and the packets of its other streams. PyAV comes with the extra `video`."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
+
+from .video_clock import SENT, Clock
+from .video_length import missing_bytes, promised_end, promised_packets
 
 
 class VideoError(ValueError):
@@ -18,12 +21,16 @@ class VideoReader:
     """
 
     def __init__(self, path: Path):
-        self.first = first_frame(path)  # it alone tells format, colours and rotation for certain
+        self.path = path
+        self.first = first_frame(path)  # it alone tells format, colors and rotation for certain
         self.container = _open(path)
         self.stream = self.container.streams.best("video")
         self.stream.thread_type = "AUTO"
-        self.fault: str | None = None  # what of the source is missing, known at its end
-        self._damaged, self._end = 0, 0.0
+        self.faults: list[str] = []  # what of the source is missing or damaged, known at its end
+        self.clock = Clock([self.stream], self.container.format.name)
+        self._packets_seen, self._end, self._damaged, self._concealed = 0, 0.0, 0, 0
+        self._last: int | None = None  # the time of the frame before
+        self._shown, self._longest = 0.0, 0.0  # when the last frame ends, and the longest time between two, in seconds
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -31,8 +38,13 @@ class VideoReader:
     def __exit__(self, *error: object) -> None:
         self.container.close()
 
+    def keep(self, indexes: Iterable[int]) -> None:
+        """Tell which streams besides the video's are kept: the first time of them all is the result's 0."""
+        streams = [self.stream, *(self.container.streams[index] for index in indexes)]
+        self.clock = Clock(streams, self.container.format.name)
+
     def items(self) -> Iterator[av.VideoFrame | av.Packet]:
-        """Decoded frames of the video, undecoded packets of all else."""
+        """Decoded frames of the video, each later than the one before; undecoded packets of all else."""
         size = (self.first.width, self.first.height)
         for packet in self._packets():
             if packet.stream.index != self.stream.index:
@@ -40,36 +52,88 @@ class VideoReader:
                 continue
             for frame in self._decode(packet):
                 if (frame.width, frame.height) != size:
-                    self.fault = f"its size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+                    self.faults.append(f"its size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}")
                     return
-                yield frame
-        self.fault = self.fault or self._missing()
+                self._concealed += frame.is_corrupt
+                yield self._timed(frame)
+        self.faults += self._missing()
+
+    def notes(self) -> list[str]:
+        """What was mended without loss."""
+        jumps = self.clock.jumps
+        if not jumps:
+            return []
+        return [f"its clock jumps {'once' if jumps == 1 else f'{jumps} times'}, and was made to go on evenly"]
 
     def _packets(self) -> Iterator[av.Packet]:
         try:
             for packet in self.container.demux():
+                if not self._moved(packet):
+                    continue
                 if packet.pts is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     self._end = max(self._end, float(end))
+                self._packets_seen += packet.stream.index == self.stream.index and packet.size > 0
                 yield packet
         except av.FFmpegError as error:
-            self.fault = f"cannot be read to its end ({one_line(error)})"
+            self.faults.append(f"cannot be read to its end ({one_line(error)})")
+
+    def _moved(self, packet: av.Packet) -> bool:
+        try:
+            return not packet.time_base or self.clock.move(packet)
+        except OverflowError:  # a damaged time, which no number holds
+            packet.pts = packet.dts = None
+            return True
 
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        if self.container.format.name in SENT:
+            packet.is_corrupt = False  # something before or after it is missing; the decoder knows whether it is harmed
         if not (packet.is_corrupt and packet.size):
             with contextlib.suppress(av.FFmpegError):
                 return packet.decode()
         self._damaged += 1
         return []
 
-    def _missing(self) -> str | None:
-        """What of the source did not come, by what its header promised."""
-        if self.container.duration:
-            start = (self.container.start_time or 0) / av.time_base
-            whole, got = self.container.duration / av.time_base, max(self._end - start, 0.0)
-            if whole - got > max(0.5, 0.02 * whole):
-                return f"cut off after {got:.1f} of {whole:.1f} seconds"
-        return f"damaged packets, left out: {self._damaged}" if self._damaged else None
+    def _timed(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame with a time after that of the one before: by its duration where it has none of its own."""
+        if frame.pts is None or (self._last is not None and frame.pts <= self._last):
+            frame.pts = 0 if self._last is None else self._last + max(frame.duration or 0, 1)
+        tick = float(frame.time_base or 0)
+        self._longest = max(self._longest, (frame.pts - (self._last or 0)) * tick)
+        self._shown, self._last = (frame.pts + (frame.duration or 0)) * tick, frame.pts
+        return frame
+
+    def _missing(self) -> list[str]:
+        """What of the source did not come, by what its header promised, and what came damaged."""
+        faults = [] if self.faults else self._cut()
+        if self._damaged:
+            faults.append(f"damaged packets, left out: {self._damaged}")
+        if self._concealed == 1:
+            faults.append("1 picture is damaged in the source and was concealed by its decoder")
+        elif self._concealed:
+            faults.append(f"{self._concealed} pictures are damaged in the source and were concealed by its decoder")
+        return faults
+
+    def _cut(self) -> list[str]:
+        """How the source ends too early, if it does."""
+        promised, missing = promised_packets(self.stream, self.container.format.name), missing_bytes(self.path)
+        if self._packets_seen < promised:
+            return [f"cut off after {self._packets_seen} of {promised} frames"]
+        for got, whole, slack in self._lengths():
+            if whole - got > (0.05 if missing else slack):
+                return [f"cut off after {got:.1f} of {whole:.1f} seconds"]
+        return [f"cut off at its end: at least {missing} bytes are missing"] if missing else []
+
+    def _lengths(self) -> Iterator[tuple[float, float, float]]:
+        """How long the source was, should have been, and by how much the two may differ in a whole one, in seconds."""
+        format, start = self.container.format.name, float(self.clock.start)
+        whole = (self.container.duration or 0) / av.time_base
+        if format.startswith(("matroska", "flv")):  # these count from 0, not from the first time
+            whole -= start
+        if format not in SENT:  # of those it is computed, by a clock that may jump
+            yield self._end, whole, max(0.5, 0.02 * whole)
+        if end := promised_end(self.stream, format):
+            yield self._shown, end - start, max(0.1, 2.5 * self._longest)
 
 
 def one_line(error: BaseException) -> str:

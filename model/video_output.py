@@ -3,16 +3,21 @@
 import contextlib
 import os
 import struct
+from collections import Counter
+from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
 from av.sidedata.sidedata import Type
 
+from .collisions import is_same
+from .files import move
 from .video_colours import FULL, LIMITED, colours_of, frame_of
 from .video_input import VideoError, VideoReader, first_frame, one_line
+from .video_sound import Copied, Encoded, plan
 
 # What a kill leaves can be played but for the last seconds: the file grows by pieces, each playable without the rest.
 # In MP4 a fragment for each key frame, with an ordinary index at the end; in Matroska a cluster a second (else five).
@@ -30,6 +35,8 @@ _H264 = ("libx264", {"crf": "17", "preset": "medium"})
 _H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
 _VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 _HDR = (16, 18)  # FFmpeg's numbers of the transfers PQ and HLG
+# Of Matroska's tags and fields, by their beginnings.
+_COUNTED = ("alpha_mode", "duration", "number_of_", "bps", "_statistics")
 _KEYFRAME_SECONDS = 2  # a fragment's length
 
 
@@ -43,15 +50,18 @@ class VideoWriter:
         self.path, self.frames, self.notes = path, 0, []
         format, options = _FORMATS[path.suffix.lower()]
         self._matrix, self._full = colours_of(reader.first)
-        self._time_base, self._last = reader.stream.time_base, None
-        self._copies: dict[int, tuple[av.stream.Stream, BitStreamFilterContext | None]] = {}
+        self._time_base, self._source = reader.stream.time_base, reader.path
+        self._others: dict[int, Copied | Encoded] = {}
+        self._damaged: Counter[str] = Counter()
+        self._added = self._refused = 0
         self.partial = _new_partial(path)
         self._container = av.open(str(self.partial), "w", format=format, options=options)
         try:
             self._container.metadata.update(reader.container.metadata)
-            self._container.set_chapters(reader.container.chapters())
             self._stream = self._add_video(reader, lossless)
             self._add_others(reader)
+            reader.keep(self._others)
+            self._container.set_chapters(_moved(reader.container.chapters(), reader.clock.start))
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
             self._close()
@@ -88,33 +98,69 @@ class VideoWriter:
         """Add a frame, RGB uint8 `(H, W, 3)`, at the time of `source`."""
         frame = frame_of(pixels, self._stream.pix_fmt, self._matrix, self._full)
         frame.time_base, frame.duration, frame.pts = self._time_base, source.duration or 0, source.pts
-        if frame.pts is None or (self._last is not None and frame.pts <= self._last):
-            frame.pts = 0 if self._last is None else self._last + max(frame.duration, 1)
-        self._last = frame.pts
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
         self.frames += 1
 
-    def copy(self, packet: av.Packet) -> None:
-        """Add a packet of another stream as it is."""
-        stream, convert = self._copies.get(packet.stream.index, (None, None))
-        if stream is None or packet.dts is None:  # without dts: the empty packet at the end
+    def add(self, packet: av.Packet) -> None:
+        """Add a packet of another stream, as the result has it; a damaged one is left out and counted."""
+        other = self._others.get(packet.stream.index)
+        if other is None or not packet.size:  # the empty packet at the end
             return
-        for part in convert.filter(packet) if convert else [packet]:
-            part.stream = stream
-            self._container.mux(part)
+        if packet.is_discard and packet.pts is not None and packet.pts + 2 * (packet.duration or 0) <= 0:
+            return  # cut out by an edit list; the last one before it readies the decoder
+        if packet.is_corrupt:
+            self._damaged[packet.stream.type] += 1
+            return
+        try:
+            parts = other.packets(packet)
+        except (av.FFmpegError, OverflowError):
+            self._damaged[packet.stream.type] += 1
+        else:
+            self._added += len(parts)
+            self._mux(parts, packet.stream.type)
 
     def finish(self, rename: bool = True, overwrite: bool = False) -> Path:
         """Complete the file, by default under the name asked for; returns its name."""
-        self._container.mux(self._stream.encode(None))
+        for other in self._others.values():
+            self._mux(other.rest(), "audio")
+        self._mux(self._stream.encode(None))
         self._container.close()
         with open(self.partial, "rb+") as file:
             os.fsync(file.fileno())
         if not rename:
             return self.partial
-        if os.path.lexists(self.path) and not overwrite:
-            raise VideoError(f"{self.path}: has appeared meanwhile and was left alone; the result is {self.partial}")
-        os.replace(self.partial, self.path)
+        try:
+            if is_same(self.path, self._source):
+                raise FileExistsError
+            move(self.partial, self.path, exclusive=not overwrite)
+        except FileExistsError:
+            raise VideoError(
+                f"{self.path}: has appeared meanwhile and was left alone; the result is {self.partial}"
+            ) from None
         return self.path
+
+    def faults(self) -> list[str]:
+        """What of the source's other streams was too damaged to be kept."""
+        names = {"audio": "sound", "subtitle": "subtitles"}
+        return [
+            f"{count} damaged packet{'s' * (count > 1)} of {names[kind]} left out"
+            for kind, count in self._damaged.items()
+        ]
+
+    def _mux(self, packets: Iterable[av.Packet], kind: str = "audio") -> None:
+        """Write packets. One that is refused, or one of those waiting for their turn, is of sound, and damaged.
+
+        The encoder's own are not; so more refusals than there were packets of sound are raised, as are errors of the
+        disk.
+        """
+        for packet in packets:
+            try:
+                self._container.mux(packet)
+            except av.FFmpegError as error:
+                self._refused += 1
+                if isinstance(error, OSError) or self._refused > self._added:
+                    raise
+                self._damaged[kind] += 1
 
     def _close(self) -> None:
         """As much of the end of the file as can still be written."""
@@ -129,11 +175,11 @@ class VideoWriter:
         if webm and lossless:
             raise VideoError(f"{self.path}: .webm is not written lossless here; use .mkv")
         codec, options = _VP9 if webm else _H264_LOSSLESS if lossless else _H264
-        self.notes += _losses(first)
+        self.notes += _losses(first, source.metadata)
         odd = first.width % 2 or first.height % 2
         if odd and not webm and not lossless:
             self.notes.append(
-                f"{first.width}x{first.height} is odd, so colour is stored at full size (yuv444p), "
+                f"{first.width}x{first.height} is odd, so color is stored at full size (yuv444p), "
                 "which not every player shows; .webm has no such limit"
             )
         rate = source.average_rate or source.guessed_rate or 25
@@ -154,55 +200,59 @@ class VideoWriter:
         if source.sample_aspect_ratio:
             context.sample_aspect_ratio = source.sample_aspect_ratio
         stream.metadata.update(source.metadata)
+        _forget_counts(stream.metadata)
         turned = first.side_data.get(Type.DISPLAYMATRIX)
         if turned is not None:
             stream.set_display_matrix(struct.unpack("=9i", bytes(turned)))
         return stream
 
     def _add_others(self, reader: VideoReader) -> None:
-        """A copy of each audio stream, of subtitles within one format, and a note on what is left out."""
-        best, left_out = reader.container.streams.best("audio"), []
-        for stream in reader.container.streams:
-            if stream.index == reader.stream.index:
-                continue
-            if stream.type == "audio" or (stream.type == "subtitle" and self._same_format(reader)):
-                try:
-                    copy = self._container.add_stream_from_template(stream)
-                except (ValueError, av.FFmpegError):
-                    if stream is best:
-                        name = stream.codec_context.name if stream.codec_context else "unknown"
-                        raise VideoError(
-                            f"{self.path}: this format cannot hold the sound as it is ({name}); use .mkv"
-                        ) from None
-                else:
-                    copy.metadata.update(stream.metadata)
-                    self._copies[stream.index] = (copy, self._framing(stream))
-                    continue
-            left_out.append(f"{stream.index} ({stream.type})")
-        if left_out:
-            self.notes.append(f"streams left out: {', '.join(left_out)}")
-
-    def _framing(self, stream: av.stream.Stream) -> BitStreamFilterContext | None:
-        """AAC from a broadcast stream carries its parameters in each packet; MP4 wants them once."""
-        context = stream.codec_context
-        if context.name.startswith("aac") and not context.extradata and _FORMATS[self.path.suffix.lower()][1] is _MP4:
-            return BitStreamFilterContext("aac_adtstoasc", stream)
-        return None
+        """Each stream of sound, the subtitles within one format, and a note on what is left out or encoded anew."""
+        streams, same = reader.container.streams, self._same_format(reader)
+        wanted = [s.index for s in streams if s.type == "audio" or (same and s.type == "subtitle")]
+        kinds = plan(reader.path, wanted, *_FORMATS[self.path.suffix.lower()])
+        self._others = {index: kind(self._container, streams[index]) for index, kind in sorted(kinds.items())}
+        for other in self._others.values():
+            _forget_counts(other.stream.metadata)
+        for note in dict.fromkeys(other.note for other in self._others.values() if other.note):
+            self.notes.append(note)
+        missing = [s for s in streams if s.index != reader.stream.index and s.index not in kinds]
+        if missing:
+            self.notes.append(f"streams left out: {', '.join(f'{s.index} ({s.type})' for s in missing)}")
 
     def _same_format(self, reader: VideoReader) -> bool:
         return self._container.format.name in reader.container.format.name.split(",")
 
 
-def _losses(frame: av.VideoFrame) -> list[str]:
+def _losses(frame: av.VideoFrame, metadata: dict[str, str]) -> list[str]:
     """What of a source's frames the result does not have."""
     notes = []
-    if any(component.is_alpha for component in frame.format.components):
+    # VP8 and VP9 have it in a stream of its own within the packets, which is not decoded.
+    if any(component.is_alpha for component in frame.format.components) or "1" in _values(metadata, "alpha_mode"):
         notes.append("its transparency is left out")
     if frame.color_trc in _HDR:
         notes.append("it is HDR, which is stored with 8 bits here: smooth areas may show steps")
     if frame.interlaced_frame:
         notes.append("it is interlaced, and was enhanced and stored in whole frames")
     return notes
+
+
+def _values(metadata: dict[str, str], name: str) -> list[str]:
+    """Of a name that files write in either case."""
+    return [value for key, value in metadata.items() if key.lower() == name]
+
+
+def _forget_counts(metadata: dict[str, str]) -> None:
+    """Take out what was counted of the source's own packets, and that there is transparency."""
+    for key in [key for key in metadata if key.lower().startswith(_COUNTED)]:
+        del metadata[key]
+
+
+def _moved(chapters: list[dict], start: Fraction) -> list[dict]:
+    """Chapters by a clock that begins at `start`."""
+    return [
+        {**c, **{key: max(c[key] - round(start / c["time_base"]), 0) for key in ("start", "end")}} for c in chapters
+    ]
 
 
 def _new_partial(path: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from model import collisions
-from model.collisions import Names, refuse_collisions
+from model.collisions import Names
 from model.enhance import main
 from model.files import ignores_case
 from model.picture import ImageError
@@ -140,13 +140,13 @@ def test_names_that_differ_by_case(tmp_path, ignoring):
     with pytest.raises(
         ImageError, match=r"a\.png and .*b\.png would both be written to .*a\.jpg and .*A\.JPG, one file"
     ):
-        refuse_collisions(pairs, "hint")
+        Names(pairs, "hint")
     (tmp_path / "DSC1.JPG").touch()
     with pytest.raises(ImageError, match=r"dsc1\.jpg: is one of the inputs \(.*DSC1\.JPG\) and would be replaced"):
-        refuse_collisions([(tmp_path / "DSC1.JPG", tmp_path / "dsc1.jpg")], "hint")
+        Names([(tmp_path / "DSC1.JPG", tmp_path / "dsc1.jpg")], "hint")
     for one, other in (("é.png", "e\u0301.png"), ("STRASSE.png", "straße.png"), ("ı.png", "I.png")):
         with pytest.raises(ImageError, match="would both be written"):
-            refuse_collisions([(tmp_path / "a.png", tmp_path / one), (tmp_path / "b.png", tmp_path / other)], "hint")
+            Names([(tmp_path / "a.png", tmp_path / one), (tmp_path / "b.png", tmp_path / other)], "hint")
 
 
 def test_names_that_differ_by_case_are_two_elsewhere(tmp_path):
@@ -163,7 +163,7 @@ def test_another_name_of_a_source_is_not_replaced(tmp_path):
     (tmp_path / "one" / "a.png").touch()
     (tmp_path / "two").symlink_to("one")
     with pytest.raises(ImageError, match=r"two/a\.png: is one of the inputs \(.*one/a\.png\)|two/a\.png: is one"):
-        refuse_collisions([(tmp_path / "one" / "a.png", tmp_path / "two" / "a.png")], "hint")
+        Names([(tmp_path / "one" / "a.png", tmp_path / "two" / "a.png")], "hint")
     os.link(tmp_path / "one" / "a.png", tmp_path / "linked.png")
     with pytest.raises(ImageError, match=r"linked\.png: is one of the inputs \(.*a\.png\) and would be replaced"):
-        refuse_collisions([(tmp_path / "one" / "a.png", tmp_path / "linked.png")], "hint")
+        Names([(tmp_path / "one" / "a.png", tmp_path / "linked.png")], "hint")

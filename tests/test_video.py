@@ -10,7 +10,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 
 from av.sidedata.sidedata import Type  # noqa: E402
 
-from model.video import VideoError, enhance_video  # noqa: E402
+from model.video import enhance_video  # noqa: E402
 from model.video_colours import rgb_of  # noqa: E402
 from tests.videos import TICK, audio_packets, brighten, decode, files, image_path, pixels, scene, times, write  # noqa: E402
 from tests.videos import enhance as enhance  # noqa: E402  its fixture
@@ -22,7 +22,7 @@ def test_lossless_frames_are_those_of_the_image_path(enhance):
     write("a.mkv", frames)
     seen = []
     report = enhance_video("a.mkv", "b.mkv", enhance, lossless=True, progress=lambda *state: seen.append(state[0]))
-    assert report == (Path("b.mkv"), 8, None, (), False) and seen == list(range(1, 9))
+    assert report[:5] == (Path("b.mkv"), 8, None, (), False) and seen == list(range(1, 9))
     for got, frame in zip(pixels("b.mkv"), frames, strict=True):
         assert np.abs(got.astype(int) - image_path(frame, enhance)).max() <= 1
         assert got.mean() > 1.5 * frame.mean()
@@ -97,13 +97,3 @@ def test_what_a_result_does_not_have_is_said():
         "it is HDR, which is stored with 8 bits here",
     ]
     assert decode("b.mp4")[0].color_trc == 18
-
-
-def test_sound_that_only_some_formats_take():
-    write("a.avi", scene(2), audio="pcm_s16le", codec="mpeg4", pix_fmt="yuv420p", options={})
-    with pytest.raises(VideoError, match=r"^b.mp4: this format does not take .* use .mkv; nothing of it was kept$"):
-        enhance_video("a.avi", "b.mp4", brighten)
-    assert files() == ["a.avi"]
-    enhance_video("a.avi", "b.mkv", brighten)
-    heard = [b"".join(data for data, _ in audio_packets(name)) for name in files()]
-    assert heard[0] == heard[1] and len(heard[0]) == 2 * 1764 * 4

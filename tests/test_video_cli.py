@@ -1,21 +1,27 @@
 """`python -m model.enhance` with videos: one line for each fault, videos and pictures side by side."""
 
+import json
 import os
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
+from model import Enhancer  # noqa: E402
 from model.enhance import main  # noqa: E402
 from model.folder import Outcome  # noqa: E402
+from model.run_report import RunReport  # noqa: E402
 from model.video import Report  # noqa: E402
+from model.video_cli import VideoJob, enhance_videos  # noqa: E402
 from tests.test_enhance import summary_of  # noqa: E402
-from tests.videos import files, scene, write  # noqa: E402
+from tests.videos import files, scene, tone, write  # noqa: E402
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 
 
@@ -71,7 +77,6 @@ def test_the_command(capsys):
             2,
             "error: sub/a.mp4: is one of the inputs and would be replaced; choose another",
         ),
-        ("-i a.mp4 -o out.webm", 1, "error: out.webm: this format cannot hold the sound as it is (aac); use .mkv"),
         ("-i a.mp4 -o out.webm --lossless", 1, "error: out.webm: .webm is not written lossless here; use .mkv"),
         (
             "-i a.mp4 -o out.mp4 --illumination",
@@ -183,7 +188,7 @@ def test_an_interruption_ends_the_run(capsys, mixed, monkeypatch):
 
 @pytest.fixture
 def no_pyav(monkeypatch):
-    for name in ("model.video", "model.video_colours", "model.video_input", "model.video_output"):
+    for name in [name for name in sys.modules if name.startswith("model.video") and name != "model.video_cli"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
 
@@ -199,3 +204,95 @@ def test_without_pyav_the_extra_is_named(capsys, mixed, no_pyav):
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert (status, out) == (0, "2 of 2 pictures enhanced, in out\n")
     assert lines == [f"note: 2 videos passed over, in/c.mp4 the first: {extra}"]
+
+
+def report_of(name: str) -> list[dict]:
+    return [json.loads(line) for line in Path(name).read_text().splitlines()]
+
+
+def enhance_all(args: Namespace, *names: str) -> int:
+    """`enhance_videos` of some sources into `out`, with a report in `run.jsonl`."""
+    jobs = [VideoJob(Path(name), Path("out") / Path(name).with_suffix(".mkv")) for name in names]
+    with RunReport(Path("run.jsonl")) as report:
+        return enhance_videos(jobs, Enhancer(device="cpu", denoise=0), torch.device("cpu"), args, report)
+
+
+ARGS = Namespace(smooth=None, lossless=False, overwrite=False, exposure=None)
+
+
+def test_a_report_has_a_line_for_each_video(capsys):
+    frames = [np.full((48, 64, 3), (40, 30, 20), np.uint8)] * 3
+    write("a.mkv", frames)
+    tone("a.mkv", "b.avi", "adpcm_ms", seconds=0.1)
+    write("c.webm", frames, codec="libvpx-vp9", pix_fmt="yuv420p", options={})
+    Path("d.webm").write_bytes(Path("c.webm").read_bytes()[:-3])
+    Path("e.mp4").write_text("no video")
+    assert enhance_all(ARGS, "a.mkv", "b.avi", "d.webm", "e.mp4") == 1
+    out, err = capsys.readouterr()
+    lines = report_of("run.jsonl")
+    assert [line["done"] for line in lines] == ["enhanced", "enhanced", "enhanced", "failed"]
+    assert [line["file"] for line in lines] == ["a.mkv", "b.avi", "d.webm", "e.mp4"]
+    assert [line["frames"] for line in lines] == [3, 3, 3, None]
+    luma = (0.299 * 40 + 0.587 * 30 + 0.114 * 20) / 255
+    for line in lines[:3]:
+        assert line["brightness_before"] == pytest.approx(luma, abs=0.01) and line["exposure"] is None
+        assert line["brightness_after"] > 1.5 * luma and 0 < line["seconds"] < 60
+    assert lines[1]["notes"] == ["sound re-encoded from adpcm_ms to AAC"] and lines[1]["error"] is None
+    assert lines[2]["error"] == "cut off at its end: at least 3 bytes are missing"
+    assert lines[3]["error"].startswith("e.mp4: not a video") and f"error: {lines[3]['error']}" in err
+    assert "error: d.webm: cut off at its end: at least 3 bytes are missing; 3 frames are in out/d.mkv" in err
+
+
+def test_the_mean_exposure_is_reported():
+    write("a.mkv", scene(3))
+    assert enhance_all(Namespace(**{**vars(ARGS), "exposure": "auto"}), "a.mkv") == 0
+    (line,) = report_of("run.jsonl")
+    assert line["exposure"] > 0 and line["result"] == "out/a.mkv"
+
+
+def test_results_that_exist_are_skipped_without_opening_the_source(capsys):
+    os.mkdir("out")
+    write("a.mkv", scene(2))
+    for name in ("b", "c"):
+        Path(f"out/{name}.mkv").write_text("a result")
+        Path(f"{name}.mp4").write_text("no video")
+    args = Namespace(**vars(ARGS), skip_existing=True)
+    assert enhance_all(args, "a.mkv", "b.mp4", "c.mp4") == 0
+    assert capsys.readouterr() == (
+        "2 frames enhanced, in out/a.mkv\n2 videos skipped, their results exist\n",
+        "",
+    )
+    assert [line["done"] for line in report_of("run.jsonl")] == ["enhanced", "skipped", "skipped"]
+    assert Path("out/b.mkv").read_text() == "a result"
+
+
+def test_a_source_is_never_replaced(capsys):
+    write("a.mkv", scene(2))
+    data = Path("a.mkv").read_bytes()
+    os.mkdir("out")
+    os.link("a.mkv", "out/a.mkv")
+    assert enhance_all(Namespace(**{**vars(ARGS), "overwrite": True}), "a.mkv") == 1
+    assert capsys.readouterr().err == "error: out/a.mkv: is the source and would be replaced; choose another name\n"
+    assert Path("a.mkv").read_bytes() == data and os.path.samefile("a.mkv", "out/a.mkv")
+
+
+def test_a_result_that_appears_meanwhile_is_left(capsys, monkeypatch):
+    write("a.mkv", scene(2))
+    link = os.link
+
+    def appear(source, target):
+        Path(target).write_text("another's")
+        link(source, target)
+
+    monkeypatch.setattr("model.files.os.link", appear)
+    assert enhance_all(ARGS, "a.mkv") == 1
+    assert capsys.readouterr().err == (
+        "error: out/a.mkv: has appeared meanwhile and was left alone; the result is out/a.partial.mkv\n"
+    )
+    assert Path("out/a.mkv").read_text() == "another's"
+
+
+def test_what_is_no_regular_file_is_not_opened(capsys):
+    os.mkfifo("a.mkv")
+    assert enhance_all(ARGS, "a.mkv") == 1  # opening it would wait for a writer
+    assert capsys.readouterr().err == "error: a.mkv: not a file; expected a video\n"

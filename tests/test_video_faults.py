@@ -37,7 +37,7 @@ def test_an_interrupted_run_leaves_a_playable_file(extension, audio):
 
     for name in (f"b.partial-2{extension}", f"b.partial-3{extension}"):
         report = enhance_video("a.mkv", f"b{extension}", brighten, progress=interrupt)
-        assert report == (Path(name), 12, "interrupted", (), True)
+        assert report[:5] == (Path(name), 12, "interrupted", (), True)
         assert len(decode(name)) == 12 and np.allclose(times(name), times("a.mkv")[:12], atol=1e-3)
         assert audio_packets(name)
         Path("first").touch()

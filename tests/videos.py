@@ -96,9 +96,9 @@ def times(name) -> list[float]:
     return [round(frame.time, 4) for frame in decode(name)]
 
 
-def audio_packets(name) -> list[tuple]:
+def audio_packets(name, stream=0) -> list[tuple]:
     with av.open(str(name)) as container:
-        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        packets = [packet for packet in container.demux(audio=stream) if packet.size]
         return [(bytes(packet), round(float(packet.pts * packet.time_base), 3)) for packet in packets]
 
 
@@ -109,3 +109,49 @@ def image_path(frame: np.ndarray, enhance) -> np.ndarray:
 
 def files() -> list[str]:
     return sorted(os.listdir())
+
+
+def moved(source, result, seconds) -> str:
+    """A video with all its times later; what comes to lie before 0 is cut out by an edit list, in MP4."""
+    options = {} if result.endswith(".ts") else {"avoid_negative_ts": "disabled"}
+    with av.open(source) as one, av.open(result, "w", options=options) as other:
+        streams = [other.add_stream_from_template(stream) for stream in one.streams]
+        for packet in one.demux():
+            if packet.dts is not None:
+                ticks = round(seconds / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts + ticks,
+                    packet.dts + ticks,
+                    streams[packet.stream.index],
+                )
+                other.mux(packet)
+    return result
+
+
+def tone(
+    source, result, codec, *, rate=44100, layout="stereo", seconds=1.0, start=0.0, gap=None, language=None, hertz=1000
+) -> str:
+    """A video with its streams copied, and a sine of amplitude 0.5 added, but for a gap from one time to another."""
+    with av.open(source) as one, av.open(result, "w") as other:
+        streams = [other.add_stream_from_template(stream) for stream in one.streams]
+        for stream, before in zip(streams, one.streams, strict=True):
+            stream.metadata.update(before.metadata)
+        sound = other.add_stream(codec, rate=rate, layout=layout)
+        if language:
+            sound.metadata["language"] = language
+        other.start_encoding()
+        size = sound.codec_context.frame_size or 1024
+        for packet in one.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                other.mux(packet)
+        for at in range(round(start * rate), round((start + seconds) * rate), size):
+            if gap and gap[0] <= at / rate < gap[1]:
+                continue
+            wave = 0.5 * np.sin(2 * np.pi * hertz / rate * np.arange(at, at + size))
+            channels = np.repeat(wave.astype(np.float32), av.AudioLayout(layout).nb_channels)[None]
+            frame = av.AudioFrame.from_ndarray(channels, format="flt", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
+            other.mux(sound.encode(frame))
+        other.mux(sound.encode(None))
+    return result

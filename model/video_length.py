@@ -1,0 +1,150 @@
+"""Whether a video file is as long as its own header says, by the sizes that its format notes down."""
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+
+# Of MP4 and QuickTime. What follows the last of them may be anything.
+_BOXES = b"ftyp moov mdat free skip wide moof mfra styp sidx uuid udta meta pnot pdin emsg".split()
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_TRANSPORT = ((0, 188), (4, 192))  # where packets of MPEG-TS have their mark, and how long they are; the latter M2TS
+_OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
+
+
+def missing_bytes(path: Path) -> int:
+    """How many bytes at least were promised beyond the end of the file; 0 of a whole one, or where nothing tells."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(4096)
+        if start[4:8] in _BOXES:
+            promised = _mp4(file, size)
+        elif start[:4] == b"RIFF":
+            promised = _riff(file, size)
+        elif start[:4] == _EBML:
+            promised = _matroska(start)
+        elif start[:16] == _ASF:
+            promised = _asf(start)
+        elif start[:3] == b"FLV":
+            promised = _flv(start)
+        elif start[:4] == b"OggS":
+            promised = _ogg(file, size)
+        else:
+            promised = _transport(start, size)
+    return max(promised - size, 0)
+
+
+def promised_packets(stream: av.VideoStream, format: str) -> int:
+    """How many packets of the stream the file's index or tags tell of, once it has been read; 0 where nothing does."""
+    if format.startswith("mov"):
+        return len(stream.index_entries)  # with what an edit list leaves out taken off
+    number = _tag(stream, format, "NUMBER_OF_FRAMES")
+    return int(number) if number.isdecimal() else 0
+
+
+def promised_end(stream: av.VideoStream, format: str) -> float:
+    """When the last frame of the stream ends by the file's tags, in seconds of its clock; 0 where nothing tells."""
+    try:
+        hours, minutes, seconds = _tag(stream, format, "DURATION").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def _tag(stream: av.VideoStream, format: str, name: str) -> str:
+    """One of Matroska's statistics, which may have a language at its end."""
+    tags = (value for key, value in stream.metadata.items() if key.upper().startswith(name))
+    return next(tags, "") if format.startswith("matroska") else ""
+
+
+def _mp4(file: BinaryIO, size: int) -> int:
+    """The end of the last box."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        header = file.read(16)
+        if len(header) < 8 or header[4:8] not in _BOXES:
+            break
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:  # the length follows, as a number of 64 bits
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:  # 0: to the end of the file
+            break
+        at += length
+    return at
+
+
+def _riff(file: BinaryIO, size: int) -> int:
+    """The end of the last RIFF chunk of an AVI file; above 1 GB there are several."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        header = file.read(8)
+        length = int.from_bytes(header[4:8], "little")
+        if header[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the latter two where writing was broken off
+            break
+        at += 8 + length
+    return at
+
+
+def _matroska(start: bytes) -> int:
+    """The end of the segment, which holds everything."""
+    length, width = _number(start, 4)
+    at = 4 + width + length
+    if start[at : at + 4] != _SEGMENT:
+        return 0
+    length, width = _number(start, at + 4)
+    unknown = (1 << 7 * width) - 1  # as it is sent live
+    return 0 if length == unknown else at + 4 + width + length
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """A number of EBML and its width: as many bytes as the first one has leading zeros, and one."""
+    if at >= len(data) or not data[at]:
+        return 0, 1
+    width = 9 - data[at].bit_length()
+    return int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1), width
+
+
+def _asf(start: bytes) -> int:
+    """The file's size, from its properties; not of one that was sent live."""
+    at = start.find(_ASF_PROPERTIES)
+    if at < 0 or len(start) < at + 92:
+        return 0
+    live = start[at + 88] & 1
+    return 0 if live else int.from_bytes(start[at + 40 : at + 48], "little")
+
+
+def _flv(start: bytes) -> int:
+    """The file's size, where the metadata has it."""
+    at = start.find(b"filesize\0")
+    if at < 0 or len(start) < at + 17:
+        return 0
+    size = struct.unpack(">d", start[at + 9 : at + 17])[0]
+    return int(size) if 0 < size < 2**53 else 0
+
+
+def _ogg(file: BinaryIO, size: int) -> int:
+    """The end of the last page, and a byte more where that is not marked as the last one."""
+    file.seek(max(size - 2 * _OGG_PAGE, 0))
+    tail = file.read()
+    at = tail.rfind(b"OggS")
+    if at < 0:
+        return 0
+    page = tail[at:]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return size + 1
+    end = size - len(page) + 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return end if page[5] & 4 or end > size else size + 1
+
+
+def _transport(start: bytes, size: int) -> int:
+    """The end of the last packet that was begun."""
+    for mark, length in _TRANSPORT:
+        if len(start) > 4 * length and all(start[mark + k * length] == 0x47 for k in range(4)):
+            return -(-size // length) * length
+    return 0

@@ -1,0 +1,232 @@
+"""Sound and subtitles of a video: copied packet by packet where the result's format takes them, else encoded anew."""
+
+import contextlib
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+# What is tried of each stream before the result is begun, and how far into the file its packets are looked for.
+_TRIED, _LOOKED_AT = 8, 4000
+# By number of channels, where a source does not name its layout.
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+# What is the same loudspeakers but for where the surround pair stands: encoders take one of the two.
+_SAME = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_OPUS_RATE = 48000
+_BITS = 96000  # a second and channel
+_JITTER = 0.02  # seconds; time stamps off by less are those of a coarse clock, not of a gap
+
+
+class Copied:
+    """A stream whose packets are taken over as they are.
+
+    Args:
+        container: the result, before its header is written.
+        source: a stream of sound or subtitles.
+
+    Raises ValueError or av.FFmpegError where the result's format does not take it.
+    """
+
+    note = None
+
+    def __init__(self, container: av.container.OutputContainer, source: av.stream.Stream):
+        self.stream = container.add_stream_from_template(source)
+        self.stream.metadata.update(source.metadata)
+        self.stream.disposition = source.disposition
+        context = source.codec_context
+        # AAC from a broadcast stream carries its parameters in each packet; files want them once.
+        bare = context.name == "aac" and not context.extradata
+        self._filter = BitStreamFilterContext("aac_adtstoasc", source) if bare else None
+        self._last, self._end = None, 0
+        self._heard = False
+
+    def packets(self, packet: av.Packet) -> list[av.Packet]:
+        """What to write of the next packet of the source. Raises av.FFmpegError of a damaged one."""
+        self._check(packet)
+        if packet.dts is None:
+            packet.dts = packet.pts = self._end
+        if self._last is not None and packet.dts <= self._last:
+            packet.dts = packet.pts = self._end
+        self._last, self._end = packet.dts, packet.dts + max(packet.duration or 0, 1)
+        parts = self._filter.filter(packet) if self._filter else [packet]  # which empties the packet
+        for part in parts:
+            part.stream = self.stream
+        return parts
+
+    def rest(self) -> list[av.Packet]:
+        """What to write after the last packet."""
+        return []
+
+    def _check(self, packet: av.Packet) -> None:
+        """Sound is decoded as well, which is how damage shows; not counted before anything of it could be decoded."""
+        if packet.stream.type == "audio":
+            try:
+                self._heard |= bool(packet.decode())
+            except av.FFmpegError:
+                if self._heard:
+                    raise
+
+
+class Encoded:
+    """A stream of sound that is decoded and encoded anew: Opus in WebM, else AAC.
+
+    Samples follow one another; where the source has a gap, the result has it too. Args and errors as of `Copied`.
+    """
+
+    def __init__(self, container: av.container.OutputContainer, source: av.AudioStream):
+        if source.type != "audio" or source.codec_context is None:
+            raise ValueError("only sound can be encoded anew")
+        self._decoder = source.codec_context
+        named = _name_layout(self._decoder)
+        codec = "libopus" if container.format.name == "webm" else "aac"
+        self._rate = _OPUS_RATE if codec == "libopus" else _aac_rate(self._decoder.rate)
+        layout = _fitting_layout(codec, self._rate, named)
+        channels = av.AudioLayout(layout).nb_channels
+        self.stream = container.add_stream(codec, rate=self._rate, layout=layout, bit_rate=_BITS * channels)
+        self.stream.metadata.update(source.metadata)
+        self.stream.disposition = source.disposition
+        self._resampler, self._next = None, None
+        name = "Opus" if codec == "libopus" else "AAC"
+        self.note = f"sound re-encoded from {self._decoder.codec.canonical_name} to {name}"
+        if channels < av.AudioLayout(named).nb_channels:
+            self.note += f", mixed down from {named} to {layout}"
+
+    def packets(self, packet: av.Packet) -> list[av.Packet]:
+        """What to write of the next packet of the source. Raises av.FFmpegError of a damaged one."""
+        return [part for frame in packet.decode() for part in self._encode(frame)]
+
+    def rest(self) -> list[av.Packet]:
+        """What to write after the last packet."""
+        parts = []
+        with contextlib.suppress(av.FFmpegError):
+            parts += [part for frame in self._decoder.decode(None) for part in self._encode(frame)]
+        if self._resampler is not None:
+            parts += self._encode_samples(self._resampler.resample(None))
+        return parts + (self.stream.encode(None) if self._next is not None else [])
+
+    def _encode(self, frame: av.AudioFrame) -> list[av.Packet]:
+        start = None if frame.time is None else round(frame.time * self._rate)
+        samples = self._resample(frame)
+        if self._next is None or (start is not None and start - self._next > _JITTER * self._rate):
+            self._next = start or 0
+        return self._encode_samples(samples)
+
+    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """The frame as the encoder takes it; its sampling may change from one to the next."""
+        earlier = []
+        frame.pts = None
+        if self._resampler is not None:
+            try:
+                return self._resampler.resample(frame)
+            except ValueError:  # it is not as the frames before
+                earlier = self._resampler.resample(None)
+        encoder = self.stream.codec_context
+        self._resampler = av.AudioResampler(encoder.format, encoder.layout, self._rate)
+        return earlier + self._resampler.resample(frame)
+
+    def _encode_samples(self, frames: Iterable[av.AudioFrame]) -> list[av.Packet]:
+        parts = []
+        for frame in frames:
+            frame.time_base, frame.pts = Fraction(1, self._rate), self._next
+            self._next += frame.samples
+            parts += self.stream.encode(frame)
+        return parts
+
+
+Kind = type[Copied] | type[Encoded]
+
+
+def plan(path: Path, indexes: Iterable[int], format: str, options: dict[str, str]) -> dict[int, Kind]:
+    """How each of some streams can be taken over, tried with its first packets; those that cannot be are missing.
+
+    Args:
+        path: the source.
+        indexes: of its streams of sound and subtitles.
+        format: the result's, as FFmpeg names it.
+        options: the result's.
+    """
+    kinds: dict[int, Kind] = {}
+    for kind in (Copied, Encoded):
+        undecided = [index for index in indexes if index not in kinds]
+        if not undecided:
+            break
+        with av.open(str(path), metadata_errors="replace") as container:
+            first = _first_packets(container, undecided)
+            for index in undecided:
+                if _works(kind, container.streams[index], first[index], format, options):
+                    kinds[index] = kind
+    return kinds
+
+
+def _first_packets(container: av.container.InputContainer, indexes: Iterable[int]) -> dict[int, list[av.Packet]]:
+    first = {index: [] for index in indexes}
+    with contextlib.suppress(av.FFmpegError):
+        for number, packet in enumerate(container.demux()):
+            if packet.stream.index in first and packet.size and not (packet.is_corrupt or packet.is_discard):
+                first[packet.stream.index].append(packet)
+            if number >= _LOOKED_AT or all(len(packets) >= _TRIED for packets in first.values()):
+                break
+    return {index: packets[:_TRIED] for index, packets in first.items()}
+
+
+def _works(kind: Kind, source: av.stream.Stream, packets: list[av.Packet], format: str, options: dict) -> bool:
+    """Whether a small file with the stream alone can be written and heard; a damaged packet does not decide it."""
+    file = io.BytesIO()
+    heard = _heard(source, packets) if kind is Copied else None
+    try:
+        with av.open(file, "w", format=format, options=options) as container:
+            other = kind(container, source)
+            container.start_encoding()
+            start = min((packet.dts for packet in packets if packet.dts is not None), default=0)
+            for packet in packets:
+                if packet.dts is not None and packet.pts is not None:
+                    packet.dts, packet.pts = packet.dts - start, packet.pts - start
+                with contextlib.suppress(av.FFmpegError):
+                    container.mux(other.packets(packet))
+            container.mux(other.rest())
+        if not packets or source.type != "audio":
+            return kind is Copied
+        with av.open(io.BytesIO(file.getvalue())) as container:
+            found = _heard(container.streams[0], container.demux())
+        return heard in (None, found) if kind is Copied else found is not None
+    except (av.FFmpegError, ValueError, LookupError, AttributeError):
+        return False
+
+
+def _heard(stream: av.stream.Stream, packets: Iterable[av.Packet]) -> tuple[int, int] | None:
+    """Sampling rate and number of channels of the first frame of sound that can be decoded, if any can."""
+    for packet in packets if stream.type == "audio" and stream.codec_context else ():
+        with contextlib.suppress(av.FFmpegError):
+            for frame in packet.decode():
+                return frame.sample_rate, frame.layout.nb_channels
+    return None
+
+
+def _name_layout(decoder: av.AudioCodecContext) -> str:
+    """The decoder's layout of channels; the usual one of their number where the source does not name it."""
+    if decoder.layout.name.endswith("channels") and decoder.channels in _LAYOUTS:
+        decoder.layout = _LAYOUTS[decoder.channels]
+    return decoder.layout.name
+
+
+def _aac_rate(rate: int) -> int:
+    return next((known for known in _AAC_RATES if known >= rate), 48000)
+
+
+def _fitting_layout(codec: str, rate: int, layout: str) -> str:
+    """The layout itself where the encoder has it, else the fullest that it has."""
+    layout = _SAME.get(layout, layout)
+    for candidate in (layout, *(("5.1",) if av.AudioLayout(layout).nb_channels > 5 else ())):
+        if candidate.endswith("channels"):
+            continue
+        encoder = av.CodecContext.create(codec, "w")
+        encoder.layout, encoder.sample_rate, encoder.time_base = candidate, rate, Fraction(1, rate)
+        encoder.format = av.Codec(codec, "w").audio_formats[0]
+        with contextlib.suppress(av.FFmpegError):
+            encoder.open()
+            return candidate
+    return "stereo"
