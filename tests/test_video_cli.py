@@ -167,8 +167,15 @@ def test_videos_of_one_folder_with_one_result(capsys, mixed):
     )
 
 
+def test_results_beside_their_videos_are_not_enhanced_again(capsys, mixed):
+    for expected in (2, 0):
+        status, out, _ = run(capsys, "-i", "in", "-o", "in", "--suffix", "_b", "--skip-existing")
+        assert status == 0 and out.count("frames enhanced, in in/") == expected
+    assert "2 videos skipped, their results exist" in out
+
+
 def test_videos_are_not_begun_after_pictures_that_fill_the_disk(capsys, mixed, monkeypatch):
-    def full(*arguments):
+    def full(*arguments, **options):
         return Outcome(0, ["out/a.png: cannot be written"], "out: No space left on device")
 
     monkeypatch.setattr("model.enhance.enhance_files", full)
@@ -217,7 +224,7 @@ def enhance_all(args: Namespace, *names: str) -> int:
         return enhance_videos(jobs, Enhancer(device="cpu", denoise=0), torch.device("cpu"), args, report)
 
 
-ARGS = Namespace(smooth=None, lossless=False, overwrite=False, exposure=None)
+ARGS = Namespace(smooth=None, lossless=False, overwrite=False, exposure=None, skip_existing=False)
 
 
 def test_a_report_has_a_line_for_each_video(capsys):
@@ -256,7 +263,7 @@ def test_results_that_exist_are_skipped_without_opening_the_source(capsys):
     for name in ("b", "c"):
         Path(f"out/{name}.mkv").write_text("a result")
         Path(f"{name}.mp4").write_text("no video")
-    args = Namespace(**vars(ARGS), skip_existing=True)
+    args = Namespace(**{**vars(ARGS), "skip_existing": True})
     assert enhance_all(args, "a.mkv", "b.mp4", "c.mp4") == 0
     assert capsys.readouterr() == (
         "2 frames enhanced, in out/a.mkv\n2 videos skipped, their results exist\n",
