@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _run(args, processes)
+    except KeyboardInterrupt:
+        print("error: interrupted; what was done by then is whole", file=sys.stderr)
+        return 1
     finally:
         processes.leave()
 
@@ -58,7 +61,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         prepared = _together(processes, lambda: _prepare(args, processes))
         report = prepared and _together(processes, lambda: _report(args))
         if not report:
-            return 2
+            return 2 if processes.first else 0  # torchrun ends process 0 as soon as another one fails
         with report:
             return _enhance(args, processes, *prepared, report)
     except SharingError as error:
@@ -144,6 +147,9 @@ def _enhance(
         print(f"{len(videos)} videos not tried", file=sys.stderr)
     elif videos:
         status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
+    if report.fault:
+        print(f"error: {_unwritable(args.report, report.fault)}; it lacks lines", file=sys.stderr)
+        status = 1
     # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
     sys.stdout.flush()
     status = max(processes.gather(status))

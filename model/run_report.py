@@ -22,6 +22,7 @@ class RunReport:
 
     def __init__(self, path: Path | None):
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self.fault: OSError | None = None  # why it ends early: the run goes on without it
 
     def __enter__(self) -> "RunReport":
         return self
@@ -49,7 +50,7 @@ class RunReport:
         error: str | None = None,
     ) -> None:
         """One file."""
-        if self._file is None:
+        if self._file is None or self.fault:
             return
         line = {
             "file": str(source),
@@ -64,9 +65,12 @@ class RunReport:
             "error": error,
         }
         data = (json.dumps(line) + "\n").encode()
-        with _locked(self._file):
-            while data:
-                data = data[os.write(self._file, data) :]
+        try:
+            with _locked(self._file):
+                while data:
+                    data = data[os.write(self._file, data) :]
+        except OSError as error:
+            self.fault = error
 
 
 class _locked:

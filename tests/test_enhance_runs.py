@@ -1,5 +1,6 @@
 """`python -m model.enhance` over long runs: taken up again, reported, killed, streamed."""
 
+import errno
 import json
 import os
 import random
@@ -97,6 +98,27 @@ def test_a_report_that_cannot_be_written(capsys):
     make_picture("a.png")
     status, _, (line,) = run(capsys, "-i", "a.png", "-o", "out", "--report", "a.png/run.jsonl")
     assert status == 2 and line.startswith("error: a.png/run.jsonl: cannot be written (") and "--report" in line
+
+
+def test_a_report_that_fills_the_disk(capsys, monkeypatch):
+    """The pictures are enhanced all the same."""
+    make_picture("in/a.png")
+    make_picture("in/b.png")
+    write, lines = os.write, []
+
+    def full(file, data):
+        if data.startswith(b'{"file"'):
+            lines.append(data)
+            if len(lines) > 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", full)
+    status, out, said = run(capsys, "-i", "in", "-o", "out", "--report", "run.jsonl")
+    assert status == 1 and out.startswith("2 of 2") and len(lines_of("run.jsonl")) == 1
+    assert said == [
+        "error: run.jsonl: cannot be written (No space left on device); choose another place for --report; it lacks lines"
+    ]
 
 
 def test_shards_share_the_files(capsys):
