@@ -123,3 +123,11 @@ def test_other_numbers_of_bits_are_refused():
     for bits in (12, "16", None):
         with pytest.raises(ValueError, match="bits: expected 8 or 16; got"):
             Enhancer(device="cpu").picture(Picture(np.zeros((2, 2, 3), np.uint8)), bits=bits)
+
+
+def test_pixels_that_cannot_be_written_to(recwarn):
+    """As some readers of files give them."""
+    pixels = np.random.default_rng(1).integers(0, 60, (9, 12, 3), dtype=np.uint8)
+    expected = Enhancer(device="cpu").picture(Picture(pixels)).pixels
+    pixels.flags.writeable = False
+    assert np.array_equal(Enhancer(device="cpu").picture(Picture(pixels)).pixels, expected) and not recwarn.list
