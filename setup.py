@@ -22,11 +22,10 @@ EVALUATE = [*TRAIN, "scikit-image>=0.25"]
 BENCH = [*EVALUATE, "matplotlib>=3.10"]
 VIDEO = [*MODEL, "av>=18"]
 # 16-bit color of PNG and TIFF, HEIC, raw files, JPEG XL.
-DEEP = ["tifffile>=2025.1", "imagecodecs>=2025.3"]
-FORMATS = [*MODEL, *DEEP, "pillow-heif>=1.0", "rawpy>=0.25", "pillow-jxl-plugin>=1.3"]
+FORMATS = [*MODEL, "imagecodecs>=2025.3", "pillow-heif>=1.0", "rawpy>=0.25", "pillow-jxl-plugin>=1.3"]
 ONNX = [*MODEL, "onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
 NIQE = ["pyiqa==0.1.16"]  # large, for one optional figure: no other extra asks for it
-TESTS = ["pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
+TESTS = ["tifffile>=2025.1", "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 DEV = [*BENCH, *VIDEO, *FORMATS, *ONNX, *TESTS, "ruff>=0.12"]
 
 setup(

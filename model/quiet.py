@@ -9,7 +9,7 @@ import warnings
 
 _STDERR = 2
 # Without a handler of their own, what they log would go to `sys.stderr`.
-for _name in ("PIL", "imagecodecs", "tifffile", "pillow_heif"):
+for _name in ("PIL", "imagecodecs", "pillow_heif"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 

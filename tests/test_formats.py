@@ -16,6 +16,9 @@ from model.raw import RAW_EXTENSIONS
 from tests.conftest import ROOT
 from tests.pictures import dng, heic, mosaic_of, png16, png_chunk, saved, scene
 
+for _module in ("imagecodecs", "pillow_heif", "pillow_jxl", "rawpy", "tifffile"):
+    pytest.importorskip(_module)
+
 PAGE = (ROOT / "docs" / "formats.md").read_text("utf-8")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
