@@ -1,11 +1,32 @@
-"""Small valid files of each format, made without the readers under test."""
+"""Small valid files of each format, made without the readers under test, and how tests read them."""
 
 import io
 import struct
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from model import ImageError, Picture, read_image
+from model.images import pixel_count
+
+
+def refusal(path) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    line = str(caught.value)
+    assert "\n" not in line and line.startswith(f"{path}: ")
+    return line
+
+
+def read(path, data: bytes) -> Picture:
+    """What is read of a file, whose pixels are counted rightly."""
+    path.write_bytes(data)
+    picture = read_image(path)
+    assert pixel_count(path) == picture.pixels.shape[0] * picture.pixels.shape[1]
+    return picture
 
 
 def scene(height: int = 24, width: int = 32) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from model import ImageError, Metadata, quantize, read_image, write_image
+from tests.pictures import refusal
 
 
 @pytest.fixture
@@ -26,15 +27,6 @@ def png(width: int, height: int, bits: int, color_type: int, rows: bytes) -> byt
     header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
-
-
-def refusal(path) -> str:
-    """The one line with which a file is refused."""
-    with pytest.raises(ImageError) as caught:
-        read_image(path)
-    line = str(caught.value)
-    assert "\n" not in line and line.startswith(f"{path}: ")
-    return line
 
 
 def test_rgb(tmp_path, rgb):

@@ -14,7 +14,7 @@ from PIL import Image
 from model import ImageError, read_image
 from model.images import EXTENSIONS, from_pil, pixel_count
 from model.raw import RAW_EXTENSIONS
-from tests.pictures import dng, every_format, exif_of, heic, mosaic_of, saved, scene
+from tests.pictures import dng, every_format, exif_of, heic, mosaic_of, read, refusal, saved, scene
 
 codecs = pytest.importorskip("imagecodecs")
 pytest.importorskip("pillow_heif")
@@ -24,21 +24,6 @@ pytest.importorskip("tifffile")
 
 ROOT = Path(__file__).resolve().parent.parent
 DEEP = np.random.default_rng(3).integers(0, 65536, (12, 20, 4)).astype(np.uint16)
-
-
-def refusal(path) -> str:
-    with pytest.raises(ImageError) as caught:
-        read_image(path)
-    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}: ")
-    return str(caught.value)
-
-
-def read(path, data: bytes):
-    path.write_bytes(data)
-    picture = read_image(path)
-    count = pixel_count(path)
-    assert count == picture.pixels.shape[0] * picture.pixels.shape[1]
-    return picture
 
 
 # HEIC, AVIF, JPEG XL, JPEG 2000

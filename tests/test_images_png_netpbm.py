@@ -5,25 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from model import ImageError, read_image
-from model.images import pixel_count
-from tests.pictures import exif_of, png16, png_chunk
+from tests.pictures import exif_of, png16, png_chunk, read, refusal
 
 DEEP = np.random.default_rng(3).integers(0, 65536, (12, 20, 4)).astype(np.uint16)
-
-
-def refusal(path) -> str:
-    with pytest.raises(ImageError) as caught:
-        read_image(path)
-    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}: ")
-    return str(caught.value)
-
-
-def read(path, data: bytes):
-    path.write_bytes(data)
-    picture = read_image(path)
-    assert pixel_count(path) == picture.pixels.shape[0] * picture.pixels.shape[1]
-    return picture
 
 
 # PNG

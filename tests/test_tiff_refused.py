@@ -2,16 +2,8 @@
 
 import pytest
 
-from model import ImageError, read_image
-
-
-def read(path) -> str:
-    """The one line with which a file is refused."""
-    with pytest.raises(ImageError) as caught:
-        read_image(path)
-    line = str(caught.value)
-    assert "\n" not in line and line.startswith(f"{path}: ")
-    return line
+from model import read_image
+from tests.pictures import refusal
 
 
 def directory(entries: dict[int, int | list[int]], data: bytes, header: bytes = b"II*\0\x08\0\0\0") -> bytes:
@@ -64,10 +56,10 @@ def test_reversed_bits(tmp_path):
 )
 def test_what_is_not_known_is_refused(tmp_path, entries, said):
     (tmp_path / "a.tif").write_bytes(directory(GRAY | entries, bytes(8)))
-    assert said in read(tmp_path / "a.tif")
+    assert said in refusal(tmp_path / "a.tif")
 
 
 def test_no_photometric_interpretation(tmp_path):
     entries = {tag: value for tag, value in GRAY.items() if tag != 262}
     (tmp_path / "a.tif").write_bytes(directory(entries, bytes(8)))
-    assert "does not say what its values are" in read(tmp_path / "a.tif")
+    assert "does not say what its values are" in refusal(tmp_path / "a.tif")
