@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from tqdm import tqdm
 
 from . import gallery_cli, video_cli
 from .collisions import is_same
@@ -111,7 +112,7 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
     """The pictures and the videos to enhance. Raises ImageError where the arguments do not fit together."""
     found = Files(args.input, EXTENSIONS + video_cli.EXTENSIONS, "pictures or videos", without=args.output)
     count, videos = 0, []
-    for source, name in found:
+    for source, name in tqdm(found, "looking for files", unit="", disable=None, leave=False, delay=2):
         if video_cli.is_video(source):
             videos.append((source, name))
         else:

@@ -137,6 +137,8 @@ def write_image(
     encoded = io.BytesIO()
     try:
         _encode(encoded, name, options, (pixels, alpha, grey), metadata)
+    except MemoryError:
+        raise
     except Exception as error:  # for example a side longer than the format allows
         raise ImageError(f"{path}: {name} cannot hold this picture ({one_line(error)}); use .png") from None
     write_atomically(path, encoded.getbuffer(), exclusive)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from .collisions import Names
 from .image_output import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS
 from .search import Again, Found
@@ -72,7 +74,8 @@ class Jobs:
         self._found, self._naming, self._share = found, naming, share
         self._resumed, self._names = resumed, None
         hint = "use --ext auto if only their formats differ, or enhance them one by one into different folders"
-        self._names = Names(Again(self._all), hint, resumed)
+        show = {"unit": "", "disable": None, "leave": False, "delay": 2}  # of a large folder, that something is done
+        self._names = Names(Again(lambda: iter(tqdm(self._all(), "comparing names", **show))), hint, resumed)
         self._count = sum(1 for _ in self) if share.count > 1 or resumed else self._names.count
 
     def __len__(self) -> int:
