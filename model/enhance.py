@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from . import gallery_cli, video_cli
+from .collisions import is_same
 from .console import own_streams
 from .enhance_options import parse
 from .enhancer import Enhancer
@@ -22,7 +23,7 @@ from .gallery_cli import Gallery
 from .images import EXTENSIONS, allow_pixels
 from .jobs import Job, Jobs, Naming
 from .picture import ImageError
-from .run_report import RunReport
+from .run_report import RunReport, is_report
 from .search import Again, Files
 from .sharing import Processes, Share, SharingError
 from .video_cli import VideoJob
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _run(args, processes)
+    except KeyboardInterrupt:  # while nothing is in work: `run_jobs` and videos have words of their own
+        print("error: interrupted", file=sys.stderr)
+        return 1
     finally:
         processes.leave()
 
@@ -109,7 +113,7 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
             videos.append((source, name))
         else:
             count += 1
-    if count and args.output.suffix.lower() in EXTENSIONS and not args.output.is_dir():
+    if count and args.output.suffix.lower() in EXTENSIONS and not os.path.isdir(args.output):
         raise ImageError(
             f"{args.output}: expected a folder for the pictures, which keep their names; got the name of a picture; "
             "name the folder, as by -o bright"
@@ -118,6 +122,7 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
     naming = Naming(args.output, args.suffix, args.ext, args.illumination, args.bits)
     pictures = Again(lambda: (pair for pair in found if not video_cli.is_video(pair[0])))
     jobs = Jobs(pictures, naming, args.skip_existing, share) if count else []
+    _check_report(args, jobs)
     if found.raw_beside and share.index == 0:
         print(
             f"note: {found.raw_beside} raw files passed over, whose photographs lie beside them as pictures; "
@@ -146,6 +151,10 @@ def _enhance(
         status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
     # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
     sys.stdout.flush()
+    if report.lost:
+        line = f"error: {report.path}: cannot be written ({report.reason}); lacks the lines of {report.lost} files"
+        print(line, file=sys.stderr)
+        status = max(status, 1)
     status = max(processes.gather(status))
     return status if processes.first else 0
 
@@ -225,6 +234,16 @@ def _say(outcome: Outcome, count: int, folder: Path) -> None:
         print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
 
 
+def _check_report(args: argparse.Namespace, jobs: Jobs | list) -> None:
+    """Raises ImageError where something else that this run writes would replace its report."""
+    if args.report is None:
+        return
+    if args.gallery is not None and is_same(args.gallery, args.report):
+        raise ImageError(f"{args.report}: is the name of both --report and --gallery; use another one for --report")
+    if jobs and jobs.writes(args.report):
+        raise ImageError(f"{args.report}: is the name of a result too; use another one for --report")
+
+
 def _make_report(args: argparse.Namespace) -> None:
     """Raises _UsageError where the report cannot be written, or would replace an earlier one."""
     path = args.report
@@ -236,6 +255,10 @@ def _make_report(args: argparse.Namespace) -> None:
             "for --report"
         )
     try:
+        if path.exists() and not is_report(path):
+            raise _UsageError(
+                f"{path}: is no report of an earlier run and was left alone; use another name for --report"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         if args.overwrite:
             path.unlink(missing_ok=True)
@@ -279,7 +302,7 @@ def _make_folder(folder: Path) -> None:
     try:
         make_output_folder(folder)
     except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
+        reason = "it is a file" if os.path.isfile(folder) else error.strerror
         raise _UsageError(f"{folder}: cannot write there ({reason}); choose another folder with -o") from None
 
 

@@ -260,6 +260,8 @@ def _planes(pixels: np.ndarray, bits: int) -> Tensor:
     """Pixels (H, W, 3) as (1, 3, H, W): a view of uint8 for a result of 8 bits, else float32 in [0, 1]."""
     if pixels.dtype != np.uint8 or bits != 8:
         pixels = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    elif not pixels.flags.writeable:  # of a decoder's bytes; torch would warn
+        pixels = pixels.copy()
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 

@@ -93,9 +93,9 @@ def _kept(exif: Image.Exif, size: tuple[int, int], from_tiff: bool) -> bytes | N
     for tag, value in exif.items():
         if tag in (_EXIF, _GPS) or tag in _STRUCTURE or (from_tiff and tag not in _OF_THE_PHOTOGRAPH):
             continue
-        kept[tag] = value
+        kept[tag] = _as_stored(value)
     for tag in (_EXIF, _GPS):
-        directory = dict(exif.get_ifd(tag))
+        directory = {inner: _as_stored(value) for inner, value in exif.get_ifd(tag).items()}
         if tag == _EXIF:
             _mend(directory, exif, size)
         if directory:
@@ -104,6 +104,17 @@ def _kept(exif: Image.Exif, size: tuple[int, int], from_tiff: bool) -> bytes | N
     if not set(kept) - {282, 283, 296}:
         return None
     return kept.tobytes()
+
+
+class _Text(str):
+    """Text of a file that is written as the same bytes again: Pillow reads it as Latin-1, whatever it is in."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def _as_stored(value: object) -> object:
+    return _Text(value) if isinstance(value, str) and not value.isascii() else value
 
 
 def _mend(directory: dict, exif: Image.Exif, size: tuple[int, int]) -> None:

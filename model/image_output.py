@@ -21,7 +21,7 @@ _OUTPUTS = {
     ".png": ("PNG", {}, True),
     ".jpg": ("JPEG", {"quality": 95}, False),
     ".jpeg": ("JPEG", {"quality": 95}, False),
-    ".webp": ("WEBP", {"lossless": True}, True),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}, True),  # exact: also where it is transparent
     ".tif": ("TIFF", {}, True),
     ".tiff": ("TIFF", {}, True),
     ".bmp": ("BMP", {}, False),

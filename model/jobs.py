@@ -75,6 +75,10 @@ class Jobs:
         self._names = Names(Again(self._all), hint, resumed)
         self._count = sum(1 for _ in self) if share.count > 1 or resumed else self._names.count
 
+    def writes(self, path: Path) -> bool:
+        """Whether a file is one of the results, of all processes, by its name."""
+        return self._names.is_result(path)
+
     def __len__(self) -> int:
         """How many there were at the start."""
         return self._count

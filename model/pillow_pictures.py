@@ -23,7 +23,12 @@ def pillow_formats() -> list[str]:
 
 
 def read_with_pillow(
-    path: Path, formats: list[str], notes: list[str], layout: Layout | None = None, deep: np.ndarray | None = None
+    path: Path,
+    formats: list[str],
+    notes: list[str],
+    layout: Layout | None = None,
+    deep: np.ndarray | None = None,
+    late: bool = False,
 ) -> Picture:
     """The first frame of a file.
 
@@ -32,6 +37,7 @@ def read_with_pillow(
         notes: what is known of the file already.
         layout: of a TIFF file: the page to read.
         deep: the samples (H, W, channels) as another decoder has them, where Pillow would give 8 of their 16 bits.
+        late: what the file says of itself follows the pixels, so that Pillow has to go through them too.
 
     Raises:
         ImageError: its range is not known: 32 bits a channel.
@@ -42,6 +48,8 @@ def read_with_pillow(
             notes.extend(_frames(image))
         elif layout.page:
             image.seek(layout.page)
+        if late:
+            image.load()
         return picture_of_image(path, image, notes, layout, deep, done=image.close)
 
 

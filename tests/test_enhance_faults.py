@@ -119,3 +119,26 @@ def test_interrupted(capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert status == 1 and out.startswith("2 of 3") and lines == ["error: interrupted; 1 pictures not tried"]
+
+
+def test_a_folder_with_a_name_too_long_is_one_line(capsys):
+    make_picture("in/a.png")
+    for name in ("y" * 300, "y" * 300 + ".png"):
+        status, _, (line,) = run(capsys, "-i", "in", "-o", name)
+        assert status == 2 and line.startswith(f"error: {name}: ")
+
+
+def test_a_link_in_a_circle_fails_alone(capsys):
+    make_picture("in/a.png")
+    os.symlink("loop.png", "in/loop.png")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out == "1 of 2 pictures enhanced, in out\n"
+    assert lines == ["1 failed:", "  in/loop.png: no such file, or not readable; expected a picture"]
+
+
+def test_interrupted_before_any_work_is_one_line(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.enhance._plan", interrupted)
+    assert run(capsys, "-i", "in", "-o", "out") == (1, "", ["error: interrupted"])
