@@ -8,7 +8,8 @@ from PIL import Image
 from .picture import Metadata
 
 ORIENTATION = 0x0112
-_EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
+INTEROP = 0xA005
+_EXIF, _GPS = 0x8769, 0x8825
 _WIDTH, _HEIGHT = 0xA002, 0xA003  # PixelXDimension, PixelYDimension
 # Sizes, bits, strips, tiles, colors, thumbnails: they describe how the file stored its pixels.
 _STRUCTURE = {
@@ -122,12 +123,12 @@ def _mend(directory: dict, exif: Image.Exif, size: tuple[int, int]) -> None:
     for tag, value in zip((_WIDTH, _HEIGHT), size, strict=True):
         if tag in directory:
             directory[tag] = value
-    if _INTEROP in directory:
-        inner = dict(exif.get_ifd(_INTEROP))
+    if INTEROP in directory:
+        inner = dict(exif.get_ifd(INTEROP))
         if inner:
-            directory[_INTEROP] = inner
+            directory[INTEROP] = inner
         else:
-            del directory[_INTEROP]
+            del directory[INTEROP]
 
 
 def _resolution(dpi: object) -> tuple[float, float] | None:

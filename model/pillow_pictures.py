@@ -1,5 +1,6 @@
 """Pictures that Pillow decodes: every mode to RGB, band by band, and what the file says of itself."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .color_profiles import fitting, to_rgb
-from .exif import UNREADABLE, is_motion_photo, metadata_of, orientation_of
+from .exif import INTEROP, UNREADABLE, is_motion_photo, metadata_of, orientation_of
 from .picture import ImageError, Picture
 from .samples import bands, picture_of, turned
 from .tiff_tags import Layout
@@ -67,6 +68,8 @@ def picture_of_image(
         done: called when the image is no longer needed, before its pixels are turned.
         others: as for `read_with_pillow`, which names what is raised.
     """
+    if layout is not None:
+        _fetch_directories(image)
     if deep is None:
         image.load()
     if layout is not None:  # Pillow changes what it says of a TIFF file as it turns it
@@ -142,6 +145,12 @@ def _frames(image: Image.Image) -> list[str]:
     if frames > 1 and image.format == "MPO":  # a second view, a preview or a gain map
         return [f"{frames} pictures in one file (MPO), of which the first is read"]
     return [f"{frames} frames, of which the first is read"] if frames > 1 else []
+
+
+def _fetch_directories(image: Image.Image) -> None:
+    """What the EXIF data of a TIFF file refer to, read before Pillow closes the file; of damage `_exif` speaks."""
+    with contextlib.suppress(Exception):
+        image.getexif().get_ifd(INTEROP)
 
 
 def _exif(image: Image.Image, notes: list[str], header: bool) -> Image.Exif:

@@ -3,9 +3,12 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 from model import Enhancer
+from tests.conftest import ROOT
 from tests.test_enhance import files_below, make_picture, run
 from tests.test_enhance import in_tmp_path as in_tmp_path  # its fixture
 
@@ -142,3 +145,15 @@ def test_interrupted_before_any_work_is_one_line(capsys, monkeypatch):
 
     monkeypatch.setattr("model.enhance._plan", interrupted)
     assert run(capsys, "-i", "in", "-o", "out") == (1, "", ["error: interrupted"])
+
+
+def test_what_libjpeg_prints_is_no_line_of_this_program():
+    make_picture("in/a.png", (65501, 1))
+    code = "import sys; from model.enhance import main; sys.exit(main())"
+    arguments = ["-i", "in", "-o", "out", "-n", "w.pt", "--device", "cpu", "--ext", "jpg"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines() == [
+        "1 failed:",
+        "  out/a.jpg: JPEG cannot hold this picture (broken data stream when writing image file); use .png",
+    ]

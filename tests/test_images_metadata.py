@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from model import read_image
+from model import Metadata, read_image, write_image
 from tests.pictures import exif_of, saved, scene
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -187,3 +187,17 @@ def test_names_beyond_ascii_stay_as_they_are_stored(tmp_path, kind, encoding):
     assert name + b"\0" in data
     picture = read(tmp_path / "a", data)
     assert name + b"\0" in picture.metadata.exif and not picture.notes
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_exif_of_a_tiff_with_directories_within_directories(tmp_path, bits):
+    """As files of cameras have it: an interoperability directory inside the Exif directory."""
+    exif = exif_of(1)
+    exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0xA005: {1: "R98", 2: b"0100"}}
+    pixels = scene() if bits == 8 else scene().astype(np.uint16) * 257
+    write_image(tmp_path / "a.tif", pixels, metadata=Metadata(exif=exif.tobytes()))
+    picture = read_image(tmp_path / "a.tif")
+    kept = Image.Exif()
+    kept.load(picture.metadata.exif)
+    assert kept.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05" and kept.get_ifd(0x8825)[1] == "N"
+    assert kept.get_ifd(0xA005) == {1: "R98", 2: b"0100"} and not picture.notes
