@@ -8,6 +8,8 @@ import sys
 
 from .quiet import own_stderr
 
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
+
 
 def own_streams() -> None:
     """From here on no line on stdout or stderr ends the program, whoever reads them; to be called first in a `main`.
@@ -25,6 +27,11 @@ def own_streams() -> None:
     sys.stderr = _open(sys.stderr)
     if _number(sys.stderr) is not None:
         sys.stderr = _tolerant(sys.stderr)
+
+
+def one_line_of(text: str) -> str:
+    """The text in one line, and without what would steer a terminal: names of files may hold both."""
+    return text.translate(_CONTROLS)
 
 
 def _open(stream: io.TextIOBase | None) -> io.TextIOBase:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from . import gallery_cli, video_cli
 from .collisions import is_same
-from .console import own_streams
+from .console import one_line_of, own_streams
 from .enhance_options import parse
 from .enhancer import Enhancer
 from .files import make_output_folder, remove_leftovers
@@ -24,7 +24,7 @@ from .gallery_cli import Gallery
 from .images import EXTENSIONS, allow_pixels
 from .jobs import Job, Jobs, Naming
 from .picture import ImageError
-from .run_report import RunReport
+from .run_report import RunReport, is_report
 from .search import Again, Files
 from .sharing import Processes, Share, SharingError
 from .video_cli import VideoJob
@@ -48,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _run(args, processes)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while nothing is in work: `run_jobs` and videos have words of their own
         print("error: interrupted; what was done by then is whole", file=sys.stderr)
+        return 1
+    except OSError as error:  # all files have words of their own: this is what the run says, on a full disk
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left of it could not be written at the exit
+        reason = f"{error.filename or 'standard output'}: cannot be written ({error.strerror or error})"
+        print(f"error: {reason}; what was done by then is whole", file=sys.stderr)
         return 1
     finally:
         processes.leave()
@@ -79,7 +84,7 @@ def _together(processes: Processes, call: Callable[[], T]) -> T | None:
         mistake = str(error)
     mistakes = list(dict.fromkeys(filter(None, processes.gather(mistake))))
     if mistakes and processes.first:
-        print(*(f"error: {line}" for line in mistakes), sep="\n", file=sys.stderr)
+        print(*(f"error: {one_line_of(line)}" for line in mistakes), sep="\n", file=sys.stderr)
     return None if mistakes else result
 
 
@@ -100,9 +105,7 @@ def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | lis
     enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
     if len(jobs):
         _make_folder(args.output)
-    for flag, path in (("--report", args.report), ("--gallery", args.gallery)):
-        if path is not None and ((jobs and jobs.reads(path)) or any(is_same(path, job.source) for job in videos)):
-            raise _UsageError(f"{path}: is one of the inputs and would be replaced; choose another name for {flag}")
+    _check_side_files(args, jobs, videos)
     if processes.first:
         _make_report(args)
     return jobs, videos, enhancer
@@ -117,7 +120,7 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
             videos.append((source, name))
         else:
             count += 1
-    if count and args.output.suffix.lower() in EXTENSIONS and not args.output.is_dir():
+    if count and args.output.suffix.lower() in EXTENSIONS and not os.path.isdir(args.output):
         raise ImageError(
             f"{args.output}: expected a folder for the pictures, which keep their names; got the name of a picture; "
             "name the folder, as by -o bright"
@@ -148,11 +151,12 @@ def _enhance(
         print(f"{len(videos)} videos not tried", file=sys.stderr)
     elif videos:
         status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
-    if report.fault:
-        print(f"error: {_unwritable(args.report, report.fault)}; it lacks lines", file=sys.stderr)
-        status = 1
     # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
     sys.stdout.flush()
+    if report.lost:
+        line = f"error: {report.path}: cannot be written ({report.reason}); lacks the lines of {report.lost} files"
+        print(line, file=sys.stderr)
+        status = max(status, 1)
     status = max(processes.gather(status))
     return status if processes.first else 0
 
@@ -184,7 +188,7 @@ def _enhance_pictures(
             _say(_sum(outcomes), sum(counts), args.output)
         no_page = gallery.write()
     for line in filter(None, (outcome.stopped, no_page)):
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {one_line_of(line)}", file=sys.stderr)
     return (1 if outcome.failures or outcome.stopped or no_page else 0), outcome.stopped is not None
 
 
@@ -229,7 +233,21 @@ def _say(outcome: Outcome, count: int, folder: Path) -> None:
     skipped = f", {outcome.skipped} skipped, whose results were there" * (outcome.skipped > 0)
     print(f"{outcome.done} of {count} pictures enhanced{left}{skipped}, in {folder}")
     if outcome.failures:
-        print(f"{len(outcome.failures)} failed:", *outcome.failures, sep="\n  ", file=sys.stderr)
+        lines = map(one_line_of, outcome.failures)
+        print(f"{len(outcome.failures)} failed:", *lines, sep="\n  ", file=sys.stderr)
+
+
+def _check_side_files(args: argparse.Namespace, jobs: Jobs | list, videos: list[VideoJob]) -> None:
+    """Raises _UsageError where the report or the page would replace another file of this run, or be replaced."""
+    for flag, path in (("--report", args.report), ("--gallery", args.gallery)):
+        if path is None:
+            continue
+        if (jobs and jobs.reads(path)) or any(is_same(path, job.source) for job in videos):
+            raise _UsageError(f"{path}: is one of the inputs and would be replaced; choose another name for {flag}")
+        if (jobs and jobs.writes(path)) or any(is_same(path, job.result) for job in videos):
+            raise _UsageError(f"{path}: is the name of a result too; choose another name for {flag}")
+    if args.report is not None and args.gallery is not None and is_same(args.gallery, args.report):
+        raise _UsageError(f"{args.report}: is the name of both --report and --gallery; choose another for --report")
 
 
 def _make_report(args: argparse.Namespace) -> None:
@@ -243,8 +261,12 @@ def _make_report(args: argparse.Namespace) -> None:
             "for --report"
         )
     try:
+        if os.path.exists(path) and not is_report(path):
+            raise _UsageError(
+                f"{path}: is no report of an earlier run and was left alone; use another name for --report"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        if args.overwrite:
+        if args.overwrite and args.shard.count == 1:  # other shards may be writing to it
             path.unlink(missing_ok=True)
     except OSError as error:
         raise _UsageError(_unwritable(path, error)) from None
@@ -286,7 +308,7 @@ def _make_folder(folder: Path) -> None:
     try:
         make_output_folder(folder)
     except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
+        reason = "it is a file" if os.path.isfile(folder) else error.strerror
         raise _UsageError(f"{folder}: cannot write there ({reason}); choose another folder with -o") from None
 
 

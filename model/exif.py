@@ -8,7 +8,8 @@ from PIL import Image
 from .picture import Metadata
 
 ORIENTATION = 0x0112
-_EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
+INTEROP = 0xA005
+_EXIF, _GPS = 0x8769, 0x8825
 _WIDTH, _HEIGHT = 0xA002, 0xA003  # PixelXDimension, PixelYDimension
 # Sizes, bits, strips, tiles, colors, thumbnails: they describe how the file stored its pixels.
 _STRUCTURE = {
@@ -93,9 +94,9 @@ def _kept(exif: Image.Exif, size: tuple[int, int], from_tiff: bool) -> bytes | N
     for tag, value in exif.items():
         if tag in (_EXIF, _GPS) or tag in _STRUCTURE or (from_tiff and tag not in _OF_THE_PHOTOGRAPH):
             continue
-        kept[tag] = value
+        kept[tag] = _as_stored(value)
     for tag in (_EXIF, _GPS):
-        directory = dict(exif.get_ifd(tag))
+        directory = {inner: _as_stored(value) for inner, value in exif.get_ifd(tag).items()}
         if tag == _EXIF:
             _mend(directory, exif, size)
         if directory:
@@ -106,17 +107,28 @@ def _kept(exif: Image.Exif, size: tuple[int, int], from_tiff: bool) -> bytes | N
     return kept.tobytes()
 
 
+class _Text(str):
+    """Text of a file that is written as the same bytes again: Pillow reads it as Latin-1, whatever it is in."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "replace") -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def _as_stored(value: object) -> object:
+    return _Text(value) if isinstance(value, str) and not value.isascii() else value
+
+
 def _mend(directory: dict, exif: Image.Exif, size: tuple[int, int]) -> None:
     """Puts the size of the upright picture into an Exif directory, and a directory in place of its address."""
     for tag, value in zip((_WIDTH, _HEIGHT), size, strict=True):
         if tag in directory:
             directory[tag] = value
-    if _INTEROP in directory:
-        inner = dict(exif.get_ifd(_INTEROP))
+    if INTEROP in directory:
+        inner = dict(exif.get_ifd(INTEROP))
         if inner:
-            directory[_INTEROP] = inner
+            directory[INTEROP] = inner
         else:
-            del directory[_INTEROP]
+            del directory[INTEROP]
 
 
 def _resolution(dpi: object) -> tuple[float, float] | None:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .console import one_line_of
 from .enhancer import Enhancer
 from .image_output import write_image
 from .images import pixel_count, read_image
@@ -237,9 +238,9 @@ class _Tally:
             self.done += 1
             self.left_alone += result.left
             if result.line:
-                self._progress.write(f"{job.source}: {result.line}", file=sys.stdout)
+                self._progress.write(one_line_of(f"{job.source}: {result.line}"), file=sys.stdout)
             for note in result.notes:
-                self._progress.write(f"note: {job.source}: {note}", file=sys.stderr)
+                self._progress.write(one_line_of(f"note: {job.source}: {note}"), file=sys.stderr)
             self._tell(job, "left" if result.left else "enhanced", result)
 
     def _fail(self, job: Job, line: str) -> None:

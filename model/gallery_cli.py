@@ -14,6 +14,7 @@ from .jobs import Job
 from .picture import ImageError
 
 LIMIT = 100  # pictures on a page: beyond, browsers become slow
+_LOOKED_AT = 1024  # bytes of an earlier page
 
 
 def add_options(add: Callable[..., object]) -> None:
@@ -35,6 +36,17 @@ def check(args: argparse.Namespace) -> None:
         raise ImageError(f"{page}: expected a name that ends in .html for --gallery")
     if os.path.lexists(page) and not args.overwrite:
         raise ImageError(f"{page}: exists and was left alone; use --overwrite, or another name for --gallery")
+    if os.path.lexists(page) and not _is_page(page):
+        raise ImageError(f"{page}: is no page and was left alone; use another name for --gallery")
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is HTML, as a page that was written earlier is, or empty; not a photograph of that name."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LOOKED_AT).lstrip()[:1] in (b"<", b"")
+    except OSError:
+        return False
 
 
 class Gallery:

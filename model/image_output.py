@@ -14,6 +14,7 @@ from .files import write_atomically
 from .metadata_output import fits, held
 from .picture import NO_METADATA, ImageError, Metadata, one_line
 from .png_output import write_deep_png, xmp_text
+from .quiet import quiet
 from .tiff_output import write_tiff
 
 # What can be written: Pillow's format, its options, and whether it keeps transparency.
@@ -21,7 +22,7 @@ _OUTPUTS = {
     ".png": ("PNG", {}, True),
     ".jpg": ("JPEG", {"quality": 95}, False),
     ".jpeg": ("JPEG", {"quality": 95}, False),
-    ".webp": ("WEBP", {"lossless": True}, True),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}, True),  # exact: also where it is transparent
     ".tif": ("TIFF", {}, True),
     ".tiff": ("TIFF", {}, True),
     ".bmp": ("BMP", {}, False),
@@ -136,7 +137,8 @@ def write_image(
     metadata, notes = held(metadata, name, grey)
     encoded = io.BytesIO()
     try:
-        _encode(encoded, name, options, (pixels, alpha, grey), metadata)
+        with quiet:  # libjpeg says what it cannot do
+            _encode(encoded, name, options, (pixels, alpha, grey), metadata)
     except MemoryError:
         raise
     except Exception as error:  # for example a side longer than the format allows

@@ -73,10 +73,15 @@ class Jobs:
     def __init__(self, found: Found, naming: Naming, resumed: bool = False, share: Share = ALL):
         self._found, self._naming, self._share = found, naming, share
         self._resumed, self._names = resumed, None
-        hint = "use --ext auto if only their formats differ, or enhance them one by one into different folders"
+        hint = "" if naming.ext == "auto" else "use --ext auto if only their formats differ, or "
+        hint += "enhance them one by one into different folders"
         show = {"unit": "", "disable": None, "leave": False, "delay": 2}  # of a large folder, that something is done
         self._names = Names(Again(lambda: iter(tqdm(self._all(), "comparing names", **show))), hint, resumed)
         self._count = sum(1 for _ in self) if share.count > 1 or resumed else self._names.count
+
+    def writes(self, path: Path) -> bool:
+        """Whether a file is one of the results, of all processes, by its name."""
+        return self._names.is_result(path)
 
     def __len__(self) -> int:
         """How many there were at the start."""

@@ -78,10 +78,7 @@ def read_jxl(path: Path) -> Picture:
         raise ImageError(f"{path}: a JPEG XL picture of a kind that is not known; save it as PNG")
     channels = samples.shape[2]
     found = {bytes(box.box_type): bytes(box.data) for box in boxes}
-    exif = found.get(b"Exif", b"")
-    if not exif.startswith((b"II", b"MM", b"Exif")):  # some writers leave out the offset
-        exif = exif[4 + int.from_bytes(exif[:4], "big") :]
-    exif = parsed(exif or None, notes)
+    exif = parsed(_without_offset(found.get(b"Exif", b"")), notes)
     profile = fitting(bytes(profile) if profile else None, channels < 3, notes)
     size = (samples.shape[1], samples.shape[0])
     metadata = metadata_of(profile, exif, found.get(b"xml "), None, size, notes)
@@ -98,6 +95,14 @@ def _samples(data: bytes, decoded: bytes, info, depth: int, notes: list[str]) ->
         notes.append(f"{depth}-bit color, read at 8 bits; all need imagecodecs; {install('imagecodecs')}")
     dtype = np.uint16 if info.mode == "I;16" else np.uint8
     return np.frombuffer(decoded, dtype).reshape(info.height, info.width, -1)
+
+
+def _without_offset(box: bytes) -> bytes | None:
+    """EXIF data of its box, where it stands after an offset, which pillow-jxl-plugin does not write."""
+    if len(box) <= 8:
+        return None
+    start = 0 if box.startswith((b"II*\0", b"MM\0*")) else 4 + int.from_bytes(box[:4], "big")
+    return box[start:] or box
 
 
 def _codestream(path: str | Path) -> bytes:

@@ -1,5 +1,6 @@
 """Pictures that Pillow decodes: every mode to RGB, band by band, and what the file says of itself."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .color_profiles import fitting, to_rgb
-from .exif import UNREADABLE, is_motion_photo, metadata_of, orientation_of
+from .exif import INTEROP, UNREADABLE, is_motion_photo, metadata_of, orientation_of
 from .picture import ImageError, Picture
 from .samples import bands, picture_of, turned
 from .tiff_tags import Layout
@@ -23,7 +24,12 @@ def pillow_formats() -> list[str]:
 
 
 def read_with_pillow(
-    path: Path, formats: list[str], notes: list[str], layout: Layout | None = None, deep: np.ndarray | None = None
+    path: Path,
+    formats: list[str],
+    notes: list[str],
+    layout: Layout | None = None,
+    deep: np.ndarray | None = None,
+    late: bool = False,
 ) -> Picture:
     """The first frame of a file.
 
@@ -32,6 +38,7 @@ def read_with_pillow(
         notes: what is known of the file already.
         layout: of a TIFF file: the page to read.
         deep: the samples (H, W, channels) as another decoder has them, where Pillow would give 8 of their 16 bits.
+        late: what the file says of itself follows the pixels, so that Pillow has to go through them too.
 
     Raises:
         ImageError: its range is not known: 32 bits a channel.
@@ -42,6 +49,8 @@ def read_with_pillow(
             notes.extend(_frames(image))
         elif layout.page:
             image.seek(layout.page)
+        if late:
+            image.load()
         return picture_of_image(path, image, notes, layout, deep, done=image.close)
 
 
@@ -59,6 +68,8 @@ def picture_of_image(
         done: called when the image is no longer needed, before its pixels are turned.
         others: as for `read_with_pillow`, which names what is raised.
     """
+    if layout is not None:
+        _fetch_directories(image)
     if deep is None:
         image.load()
     if layout is not None:  # Pillow changes what it says of a TIFF file as it turns it
@@ -134,6 +145,12 @@ def _frames(image: Image.Image) -> list[str]:
     if frames > 1 and image.format == "MPO":  # a second view, a preview or a gain map
         return [f"{frames} pictures in one file (MPO), of which the first is read"]
     return [f"{frames} frames, of which the first is read"] if frames > 1 else []
+
+
+def _fetch_directories(image: Image.Image) -> None:
+    """What the EXIF data of a TIFF file refer to, read before Pillow closes the file; of damage `_exif` speaks."""
+    with contextlib.suppress(Exception):
+        image.getexif().get_ifd(INTEROP)
 
 
 def _exif(image: Image.Image, notes: list[str], header: bool) -> Image.Exif:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .color_profiles import coded
 from .extras import install, optional
@@ -16,7 +17,8 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY = 0
 _SRGB_GAMMA = 45455
 _SRGB_POINTS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # white, red, green, blue
-_MOST_CHUNKS = 10_000
+_SPEAKING = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+_MOST_CHUNKS = 1 << 18
 
 
 def png_size(path: str | Path) -> tuple[int, int]:
@@ -44,11 +46,26 @@ def read_png(path: Path) -> Picture:
             notes.append(f"16-bit color, read at 8 bits; all 16 need imagecodecs; {install('imagecodecs')}")
         else:
             deep = _decode(codecs, path)
-    return read_with_pillow(path, ["PNG"], notes, deep=deep)
+    elif bits in (2, 4) and kind == _GREY and (key := dict(_chunks(path)).get(b"tRNS")):
+        deep = _keyed(path, bits, int.from_bytes(key[:2], "big"))
+    return read_with_pillow(path, ["PNG"], notes, deep=deep, late=deep is not None and _speaks_late(path))
 
 
 def _decode(codecs, path: Path) -> np.ndarray:
     return codecs.png_decode(path.read_bytes())
+
+
+def _keyed(path: Path, bits: int, key: int) -> np.ndarray:
+    """Gray of 2 or 4 bits and its transparency: Pillow compares what is scaled to 8 bits with the unscaled key."""
+    with Image.open(path, formats=["PNG"]) as image:
+        plane = np.asarray(image)
+    return np.stack([plane, np.where(plane == key * 255 // ((1 << bits) - 1), 0, 255).astype(np.uint8)], axis=2)
+
+
+def _speaks_late(path: Path) -> bool:
+    """Whether EXIF or XMP data follow the pixels, where ImageMagick puts them."""
+    names = [name for name, _ in _chunks(path, all_of_them=True) if name in (*_SPEAKING, b"IDAT")]
+    return b"IDAT" in names and any(name in _SPEAKING for name in names[names.index(b"IDAT") :])
 
 
 def _color_notes(path: Path) -> list[str]:
@@ -71,13 +88,13 @@ def _color_notes(path: Path) -> list[str]:
     return notes
 
 
-def _chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Small chunks before the pixels, by name."""
+def _chunks(path: Path, all_of_them: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    """The beginnings of chunks by name, of those before the pixels or of all."""
     with open(path, "rb") as file:
         file.seek(len(MAGIC))
         for _ in range(_MOST_CHUNKS):
             head = file.read(8)
-            if len(head) < 8 or head[4:] == b"IDAT":
+            if len(head) < 8 or (head[4:] == b"IDAT" and not all_of_them):
                 return
             (length,) = struct.unpack(">I", head[:4])
             data = file.read(min(length, 64))

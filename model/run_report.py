@@ -6,6 +6,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+_BEGINNING = b'{"file": '
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is what `RunReport` has written, or empty; a photograph is not to be replaced, nor added to.
+
+    Raises OSError where it cannot be read.
+    """
+    if not path.is_file():  # a pipe would wait for ever
+        return False
+    with open(path, "rb") as file:
+        head = file.read(len(_BEGINNING))
+    return not head or head == _BEGINNING
+
 
 class RunReport:
     """Appends a line for each file, whole lines only, so that several processes can share one report.
@@ -14,15 +28,17 @@ class RunReport:
     `brightness_after` (mean luma in [0, 1]), `exposure`, `frames` (of videos), `seconds`, `notes` and `error`; what is
     not known is null.
 
+    A line that cannot be written, on a full disk, ends no run: it is counted in `lost`, and `reason` says why.
+
     Args:
         path: the file; None writes nothing.
 
-    Raises OSError where it cannot be written.
+    Raises OSError where it cannot be opened.
     """
 
     def __init__(self, path: Path | None):
+        self.path, self.lost, self.reason = path, 0, ""
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        self.fault: OSError | None = None  # why it ends early: the run goes on without it
 
     def __enter__(self) -> "RunReport":
         return self
@@ -50,7 +66,7 @@ class RunReport:
         error: str | None = None,
     ) -> None:
         """One file."""
-        if self._file is None or self.fault:
+        if self._file is None:
             return
         line = {
             "file": str(source),
@@ -64,13 +80,16 @@ class RunReport:
             "notes": list(notes),
             "error": error,
         }
-        data = (json.dumps(line) + "\n").encode()
-        try:
-            with _locked(self._file):
+        data = (json.dumps(line) + "\n").encode()  # begins with _BEGINNING
+        with _locked(self._file):
+            end = os.fstat(self._file).st_size
+            try:
                 while data:
                     data = data[os.write(self._file, data) :]
-        except OSError as error:
-            self.fault = error
+            except OSError as error:
+                self.lost, self.reason = self.lost + 1, error.strerror
+                with suppress(OSError):
+                    os.ftruncate(self._file, end)  # of a part of the line
 
 
 class _locked:

@@ -143,7 +143,7 @@ class Files:
                     if entry.is_dir(follow_symlinks=False):
                         folders.add(entry.name)
                         names.append(entry.name)
-                    elif os.path.splitext(entry.name)[1].lower() in self._extensions and not entry.is_dir():
+                    elif os.path.splitext(entry.name)[1].lower() in self._extensions and not _leads_to_folder(entry):
                         names.append(entry.name)
                     elif os.path.splitext(entry.name)[1].lower() in _UNREAD:
                         self._unread = (self._unread[0] + 1, self._unread[1] or entry.path)
@@ -182,6 +182,14 @@ class Files:
             return True
         known = os.path.splitext(whole)[1].lower() in self._extensions
         return known and any(_is_below(whole, folder) for folder in folders)
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a link to a folder; a link that leads in a circle is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_below(file: str, folder: str) -> bool:

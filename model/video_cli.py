@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from .collisions import Names
+from .console import one_line_of
 from .enhancer import Enhancer
 from .files import make_output_folder
 from .picture import ImageError
@@ -155,7 +156,7 @@ def _enhance_video(job: VideoJob, enhance: Callable, options: dict[str, object],
         except (VideoError, OSError) as error:
             reason = f"{job.result}: cannot be written ({getattr(error, 'strerror', None) or error})"
             reason = str(error) if isinstance(error, VideoError) else reason
-            bar.write(f"error: {reason}", file=sys.stderr)
+            bar.write(one_line_of(f"error: {reason}"), file=sys.stderr)
             report.add(job.source, job.result, "failed", seconds=time.perf_counter() - start, error=reason)
             return None
     _say(job, done)
@@ -168,18 +169,19 @@ def _enhance_video(job: VideoJob, enhance: Callable, options: dict[str, object],
 
 def _say(job: VideoJob, done: "Report") -> None:
     for note in done.notes:
-        print(f"note: {job.source}: {note}", file=sys.stderr)
+        print(one_line_of(f"note: {job.source}: {note}"), file=sys.stderr)
     if done.fault:
-        print(f"error: {job.source}: {done.fault}; {done.frames} frames are in {done.result}", file=sys.stderr)
+        line = f"error: {job.source}: {done.fault}; {done.frames} frames are in {done.result}"
+        print(one_line_of(line), file=sys.stderr)
     else:
-        print(f"{done.frames} frames enhanced, in {done.result}")
+        print(one_line_of(f"{done.frames} frames enhanced, in {done.result}"))
 
 
 def _output_file(found: Found, others: int, args: argparse.Namespace, extensions: Sequence[str]) -> Path | None:
     """The file that -o names; None where it names a folder."""
     output, count = args.output, len(found) + others
     known = output.suffix.lower() in extensions
-    if not output.suffix or output.is_dir():
+    if not output.suffix or os.path.isdir(output):
         return None
     if known and count > 1:
         raise ImageError(f"{output}: is no folder, and there are {count} files to write; name a folder with -o")

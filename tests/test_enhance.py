@@ -317,3 +317,14 @@ def test_as_a_user_runs_it():
     assert summary_of(result.stdout) == "1 of 2 pictures enhanced, in out\n"
     assert result.stderr == "1 failed:\n  in/broken.png: the file is empty (0 bytes); replace it with a whole copy\n"
     assert files_below("out") == ["deep/a.png"]
+
+
+def test_pixels_that_cannot_be_written_to_cause_no_warning():
+    """Those of JPEG XL are the decoder's own bytes. In a process of its own: PyTorch warns once."""
+    code = (
+        "import numpy as np; from model import Enhancer; from model.picture import Picture\n"
+        "pixels = np.full((6, 8, 3), 40, np.uint8); pixels.flags.writeable = False\n"
+        "print(Enhancer(device='cpu', strength=0.0).picture(Picture(pixels)).pixels.sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{40 * 6 * 8 * 3}\n" and done.stderr == ""

@@ -3,9 +3,13 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 from model import Enhancer
+from model.enhance import main
+from tests.conftest import ROOT
 from tests.test_enhance import files_below, make_picture, run
 from tests.test_enhance import in_tmp_path as in_tmp_path  # its fixture
 
@@ -22,6 +26,16 @@ def test_bad_files_do_not_keep_the_others_from_being_done(capsys):
     assert status == 1 and out == "2 of 5 pictures enhanced, in out\n"
     assert [line.split(":")[0].strip() for line in lines] == ["3 failed", "in/cut.png", "in/empty.jpg", "in/text.png"]
     assert files_below("out") == ["good1.png", "good2.png"]
+
+
+def test_a_name_of_two_lines_is_told_in_one(capsys):
+    make_picture("in/a\nb\x1b[1m.png")
+    open("in/c\nd.png", "w").close()
+    assert main(["-i", "in", "-o", "out", "--device", "cpu"]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].startswith("in/a\\nb\\x1b[1m.png: brightness")
+    assert said.err.splitlines()[1].startswith("  in/c\\nd.png: the file is empty")
+    assert files_below("out") == ["a\nb\x1b[1m.png"]
 
 
 def test_a_full_disk_stops_the_run_and_leaves_whole_files(capsys, monkeypatch):
@@ -119,3 +133,38 @@ def test_interrupted(capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert status == 1 and out.startswith("2 of 3") and lines == ["error: interrupted; 1 pictures not tried"]
+
+
+def test_a_folder_with_a_name_too_long_is_one_line(capsys):
+    make_picture("in/a.png")
+    for name in ("y" * 300, "y" * 300 + ".png"):
+        status, _, (line,) = run(capsys, "-i", "in", "-o", name)
+        assert status == 2 and line.startswith(f"error: {name}: ")
+
+
+def test_a_link_in_a_circle_fails_alone(capsys):
+    make_picture("in/a.png")
+    os.symlink("loop.png", "in/loop.png")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out")
+    assert status == 1 and out == "1 of 2 pictures enhanced, in out\n"
+    assert lines == ["1 failed:", "  in/loop.png: no such file, or not readable; expected a picture"]
+
+
+def test_interrupted_before_any_work_is_one_line(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.enhance._plan", interrupted)
+    assert run(capsys, "-i", "in", "-o", "out") == (1, "", ["error: interrupted; what was done by then is whole"])
+
+
+def test_what_libjpeg_prints_is_no_line_of_this_program():
+    make_picture("in/a.png", (65501, 1))
+    code = "import sys; from model.enhance import main; sys.exit(main())"
+    arguments = ["-i", "in", "-o", "out", "-n", "w.pt", "--device", "cpu", "--ext", "jpg"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines() == [
+        "1 failed:",
+        "  out/a.jpg: JPEG cannot hold this picture (broken data stream when writing image file); use .png",
+    ]

@@ -86,39 +86,10 @@ def test_report(capsys):
     assert len(lines_of("log/run.jsonl")) == 4
 
 
-def test_a_report_never_replaces_a_photograph(capsys):
-    make_picture("a.png")
-    before = Path("a.png").read_bytes()
-    status, _, (line,) = run(capsys, "-i", "a.png", "-o", "out", "--report", "./a.png", "--overwrite")
-    assert status == 2 and line.startswith("error: a.png: is one of the inputs and would be replaced; choose another")
-    assert Path("a.png").read_bytes() == before
-
-
 def test_a_report_that_cannot_be_written(capsys):
     make_picture("a.png")
     status, _, (line,) = run(capsys, "-i", "a.png", "-o", "out", "--report", "a.png/run.jsonl")
     assert status == 2 and line.startswith("error: a.png/run.jsonl: cannot be written (") and "--report" in line
-
-
-def test_a_report_that_fills_the_disk(capsys, monkeypatch):
-    """The pictures are enhanced all the same."""
-    make_picture("in/a.png")
-    make_picture("in/b.png")
-    write, lines = os.write, []
-
-    def full(file, data):
-        if data.startswith(b'{"file"'):
-            lines.append(data)
-            if len(lines) > 1:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(file, data)
-
-    monkeypatch.setattr(os, "write", full)
-    status, out, said = run(capsys, "-i", "in", "-o", "out", "--report", "run.jsonl")
-    assert status == 1 and out.startswith("2 of 2") and len(lines_of("run.jsonl")) == 1
-    (line,) = said
-    assert line.startswith("error: run.jsonl: cannot be written (No space left on device)")
-    assert line.endswith("; it lacks lines")
 
 
 def test_shards_share_the_files(capsys):
@@ -205,3 +176,43 @@ def test_the_list_of_files_is_not_kept(tmp_path):
     jobs = Jobs(Files(folder, (".png",), "pictures"), Naming(tmp_path / "out"))
     assert len(jobs) == sum(1 for _ in jobs) == 20000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 12 << 10  # 24 MB as a list of paths
+
+
+@pytest.mark.parametrize("how", ["--overwrite", "--skip-existing"])
+def test_a_report_never_replaces_nor_lengthens_a_photograph(capsys, how):
+    make_picture("in/a.png")
+    os.symlink("a.png", "in/link.jsonl")
+    before = Path("in/a.png").read_bytes()
+    for report in ("in/a.png", "in/../in/a.png", "in/link.jsonl"):
+        status, _, (line,) = run(capsys, "-i", "in", "-o", "out", how, "--report", report)
+        assert status == 2 and line.startswith(f"error: {Path(report)}: is ") and line.endswith("name for --report")
+    assert Path("in/a.png").read_bytes() == before and os.path.islink("in/link.jsonl")
+
+
+def test_a_report_has_a_name_of_its_own(capsys):
+    make_picture("in/a.png")
+    status, _, (line,) = run(capsys, "-i", "in", "-o", "out", "--overwrite", "--report", "out/a.png")
+    assert status == 2 and line == "error: out/a.png: is the name of a result too; choose another name for --report"
+    status, _, (line,) = run(capsys, "-i", "in", "-o", "out", "--gallery", "x.html", "--report", "in/../x.html")
+    assert status == 2 and line.startswith("error: in/../x.html: is the name of both --report and --gallery;")
+    assert not os.path.exists("x.html")
+
+
+def test_a_report_on_a_full_disk_ends_no_run(capsys, monkeypatch):
+    for k in range(3):
+        make_picture(f"in/{k}.png")
+    write, calls = os.write, []
+
+    def filling(descriptor, data):
+        if not bytes(data).startswith((b'{"file', b'le"')):
+            return write(descriptor, data)
+        calls.append(data)
+        if len(calls) in (3, 4):  # half of the second line
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:4]) if len(calls) == 2 else write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", filling)
+    status, out, lines = run(capsys, "-i", "in", "-o", "out", "--workers", "1", "--report", "r.jsonl")
+    assert status == 1 and out == "3 of 3 pictures enhanced, in out\n"
+    assert lines == ["error: r.jsonl: cannot be written (No space left on device); lacks the lines of 2 files"]
+    assert [line["file"] for line in lines_of("r.jsonl")] == ["in/0.png"]

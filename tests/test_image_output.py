@@ -189,3 +189,10 @@ def test_libtiff_reads_16_bits(tmp_path, rgb, channels, monkeypatch):
     write_image(tmp_path / "a.tif", deep, deep[..., 0] if channels == 4 else None, metadata=ALL)
     with Image.open(tmp_path / "a.tif") as image:
         assert np.array_equal(np.asarray(image)[..., :3], deep >> 8)  # all that Pillow gives
+
+
+def test_webp_keeps_colors_where_it_is_transparent(rgb, tmp_path):
+    alpha = np.zeros((6, 9), np.uint8)
+    write_image(tmp_path / "a.webp", rgb, alpha)
+    with Image.open(tmp_path / "a.webp") as image:
+        assert np.array_equal(np.asarray(image), np.dstack([rgb, alpha]))

@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,18 @@ def test_jpeg_xl(tmp_path, channels, bits):
     colors = values[..., : 1 if channels < 3 else 3]
     assert np.array_equal(picture.pixels, np.broadcast_to(colors, (12, 20, 3))) and picture.grey == (channels < 3)
     assert picture.alpha is None if channels in (1, 3) else np.array_equal(picture.alpha, values[..., -1])
+
+
+@pytest.mark.parametrize("offset", [b"", bytes(4), b"\0\0\0\2xx", b"\1\0\0\0"])
+def test_exif_of_jpeg_xl(tmp_path, offset):
+    """After its offset, without one, as pillow-jxl-plugin writes it, and after one that leads nowhere."""
+    pixels = codecs.jpegxl_encode((DEEP[..., :3] >> 8).astype(np.uint8), lossless=True, usecontainer=True)
+    exif = offset + exif_of(1).tobytes()[6:]
+    picture = read(tmp_path / "a.jxl", pixels + struct.pack(">I", 8 + len(exif)) + b"Exif" + exif)
+    if offset[:1] == b"\1":
+        assert picture.metadata.exif is None and picture.notes == ("unreadable EXIF data, left out",)
+    else:
+        assert b"2020:01:02 03:04:05" in picture.metadata.exif and not picture.notes
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])

@@ -1,12 +1,13 @@
 """Color profiles, EXIF and XMP data as they are read: what fits is kept, what does not is left out and said."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
-from model import read_image
+from model import Metadata, read_image, write_image
 from tests.pictures import exif_of, saved, scene
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -169,3 +170,34 @@ def test_resolution(tmp_path, kind):
     x, y = read(tmp_path / "a", saved(IMAGE, kind, dpi=(300, 150))).metadata.dpi
     assert abs(x - 300) < 0.1 and abs(y - 150) < 0.1
     assert read(tmp_path / "b", saved(IMAGE, "WEBP")).metadata.dpi is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_names_beyond_ascii_stay_as_they_are_stored(tmp_path, kind, encoding):
+    name = "© Jörg".encode(encoding)
+    entry = struct.pack("<HHII", 315, 2, len(name) + 1, 26)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4) + name + b"\0"
+    if kind == "TIFF":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[315] = name
+        data = saved(IMAGE, kind, tiffinfo=tags)
+    else:
+        data = saved(IMAGE, kind, exif=exif)
+    assert name + b"\0" in data
+    picture = read(tmp_path / "a", data)
+    assert name + b"\0" in picture.metadata.exif and not picture.notes
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_exif_of_a_tiff_with_directories_within_directories(tmp_path, bits):
+    """As files of cameras have it: an interoperability directory inside the Exif directory."""
+    exif = exif_of(1)
+    exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0xA005: {1: "R98", 2: b"0100"}}
+    pixels = scene() if bits == 8 else scene().astype(np.uint16) * 257
+    write_image(tmp_path / "a.tif", pixels, metadata=Metadata(exif=exif.tobytes()))
+    picture = read_image(tmp_path / "a.tif")
+    kept = Image.Exif()
+    kept.load(picture.metadata.exif)
+    assert kept.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05" and kept.get_ifd(0x8825)[1] == "N"
+    assert kept.get_ifd(0xA005) == {1: "R98", 2: b"0100"} and not picture.notes

@@ -1,6 +1,7 @@
 """PNG files of 16 bits and other colors, and PBM, PGM, PPM and PAM files of any maximum, to the value."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -116,3 +117,31 @@ def test_pam(tmp_path):
 def test_damaged_ppm(tmp_path, data):
     (tmp_path / "a.ppm").write_bytes(data)
     assert "truncated or damaged" in refusal(tmp_path / "a.ppm") or "pixels; allow" in refusal(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_of_16_bits_with_exif_and_xmp_after_the_pixels(tmp_path, channels):
+    """Where ImageMagick writes them."""
+    pytest.importorskip("imagecodecs")
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+    text = png_chunk(b"eXIf", exif_of(6).tobytes()[6:]) + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+    whole = png16(DEEP[..., :channels])
+    picture = read(tmp_path / "a.png", whole[:-12] + text + whole[-12:])
+    colors = DEEP[..., : 1 if channels == 2 else 3]
+    assert np.array_equal(picture.pixels, np.broadcast_to(np.rot90(colors, -1), (20, 12, 3))) and not picture.notes
+    assert b"2020:01:02 03:04:05" in picture.metadata.exif and picture.metadata.xmp == xmp.replace(b'"6"', b'"1"')
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_png_of_few_bits_with_a_transparent_gray(tmp_path, bits):
+    levels = 1 << bits
+    values = np.arange(64).reshape(4, 16) % levels
+    rows = np.packbits((values[..., None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8).reshape(4, -1), axis=1)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 4, bits, 0, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    for key in {1, levels // 2, levels - 1}:
+        transparent = png_chunk(b"tRNS", struct.pack(">H", key))
+        data = b"\x89PNG\r\n\x1a\n" + header + transparent + pixels + png_chunk(b"IEND", b"")
+        picture = read(tmp_path / "a.png", data)
+        assert np.array_equal(picture.pixels[..., 0], values * 255 // (levels - 1)) and picture.grey
+        assert np.array_equal(picture.alpha, np.where(values == key, 0, 255))
