@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont
 from . import gallery_page
 from .brightness import brightness
 from .files import write_atomically
-from .image_output import to_bits
 from .images import read_image
+from .samples import to_bits
 
 PAGE_SIDE = 1200  # longest side of an embedded picture, pixels
 JPEG_QUALITY = 90

@@ -15,6 +15,7 @@ from .metadata_output import fits, held
 from .picture import NO_METADATA, ImageError, Metadata, one_line
 from .png_output import write_deep_png, xmp_text
 from .quiet import quiet
+from .samples import DTYPES, to_bits
 from .tiff_output import write_tiff
 
 # What can be written: Pillow's format, its options, and whether it keeps transparency.
@@ -30,7 +31,6 @@ _OUTPUTS = {
 OUTPUT_EXTENSIONS = tuple(_OUTPUTS)
 # Of those, the ones that hold 16 bits a channel.
 DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
-_DTYPES = {8: np.uint8, 16: np.uint16}
 # Of a band that is turned into a file's order of bytes and channels at once.
 _BAND_PIXELS = 1 << 18
 
@@ -55,7 +55,7 @@ def to_pil(
 
 
 def grey_of(pixels: np.ndarray) -> np.ndarray:
-    """The luma of pixels `(H, W, 3)`, `(H, W)` in their dtype; of uint8 and uint16 what `write_image` writes for grey.
+    """The luma of pixels `(H, W, 3)`, `(H, W)` in their dtype; of uint8 and uint16 what `write_image` writes for gray.
 
     Of integers it is rounded to nearest.
     """
@@ -65,15 +65,6 @@ def grey_of(pixels: np.ndarray) -> np.ndarray:
     # 0.299 R + 0.587 G + 0.114 B, as Pillow has it, but exact where the three are equal.
     luma = green + 0.299 * (red - green) + 0.114 * (blue - green)
     return (np.rint(luma) if pixels.dtype.kind == "u" else luma).astype(pixels.dtype)
-
-
-def to_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """Values of uint8 or uint16 as those of 8 or 16 bits that stand for the same, or the nearest to it."""
-    if values.dtype == _DTYPES[bits]:
-        return values
-    if bits == 16:
-        return values.astype(np.uint16) * np.uint16(257)
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def quantize(values: Tensor, rounded: bool = False, bits: int = 8) -> np.ndarray:
@@ -87,12 +78,12 @@ def quantize(values: Tensor, rounded: bool = False, bits: int = 8) -> np.ndarray
     """
     if values.dim() != 3 or values.shape[0] != 3:
         raise ValueError(f"values: expected shape (3, H, W); got {tuple(values.shape)}")
-    most = float(np.iinfo(_DTYPES[bits]).max)
+    most = float(np.iinfo(DTYPES[bits]).max)
     values = values.float() if bits == 16 and values.dtype.itemsize < 4 else values  # 65535 is none of float16
     scaled = values.detach().cpu().numpy().transpose(1, 2, 0) * most
     if np.isnan(scaled).any():
         raise ValueError("values: expected numbers in [0, 1]; got NaN")
-    return np.clip(np.rint(scaled) if rounded else scaled, 0.0, most).astype(_DTYPES[bits])
+    return np.clip(np.rint(scaled) if rounded else scaled, 0.0, most).astype(DTYPES[bits])
 
 
 def write_image(
@@ -148,7 +139,7 @@ def write_image(
 
 
 def _check_arrays(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
-    dtypes = tuple(_DTYPES.values())
+    dtypes = tuple(DTYPES.values())
     if pixels.dtype not in dtypes or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"pixels: expected uint8 or uint16 (H, W, 3); got {pixels.dtype} {pixels.shape}")
     if alpha is not None and (alpha.dtype not in dtypes or alpha.shape != pixels.shape[:2]):

@@ -15,7 +15,7 @@ class ImageError(ValueError):
 class Metadata:
     """What a picture file says beside its pixels, as far as it holds for the enhanced version too."""
 
-    icc_profile: bytes | None = None  # of the color space that the pixels are in: RGB, or grey where the file is
+    icc_profile: bytes | None = None  # of the color space that the pixels are in: RGB, or gray where the file is
     exif: bytes | None = None  # as Pillow takes it: "Exif", two zeros, a TIFF header; upright, without thumbnail
     xmp: bytes | None = None  # upright
     dpi: tuple[float, float] | None = None

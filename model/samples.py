@@ -7,6 +7,7 @@ from PIL import Image
 
 from .picture import NO_METADATA, ImageError, Metadata, Picture
 
+DTYPES = {8: np.uint8, 16: np.uint16}  # of samples, by their bits
 BAND_PIXELS = 1 << 20  # converted at a time: a copy of a large picture would be as large
 
 
@@ -30,6 +31,15 @@ def scaled(samples: np.ndarray, maximum: int) -> np.ndarray:
     for rows in bands(samples):
         np.take(table, samples[rows], out=result[rows], mode="clip")
     return result
+
+
+def to_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values of uint8 or uint16 as those of 8 or 16 bits that stand for the same, or the nearest to it."""
+    if values.dtype == DTYPES[bits]:
+        return values
+    if bits == 16:
+        return values.astype(np.uint16) * np.uint16(257)
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def picture_of(

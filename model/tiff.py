@@ -11,7 +11,7 @@ from .exif import ORIENTATION, metadata_of, orientation_of
 from .extras import install
 from .picture import ImageError, Picture
 from .pillow_pictures import read_with_pillow, to_rgb_by_bands
-from .samples import check_pixels, picture_of, scaled
+from .samples import check_pixels, picture_of, scaled, to_bits
 from .tiff_pixels import can_decode, check_segments, decode, needs_codec
 from .tiff_tags import Layout, read_tags
 
@@ -170,7 +170,7 @@ def _of_inks(samples: np.ndarray, layout: Layout, notes: list[str]) -> np.ndarra
     """RGB of CMYK, by way of 8 bits, all that color management has."""
     inks = scaled(samples[..., :4], (1 << layout.bits[0]) - 1)
     if inks.dtype == np.uint16:
-        inks = ((inks.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        inks = to_bits(inks, 8)
         notes.append(f"{layout.bits[0]}-bit CMYK, converted at 8 bits")
     image = Image.fromarray(np.ascontiguousarray(inks), "CMYK")
     return to_rgb_by_bands(image, to_rgb(image, layout.profile, notes))

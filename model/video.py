@@ -44,7 +44,7 @@ def enhance_video(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int | None], object] = lambda done, total: None,
 ) -> Report:
-    """Enhance every frame of a video and keep its sound, with one frame in memory beside those the codecs hold.
+    """Enhance every frame of a video and keep its sound, with two frames in memory beside those the codecs hold.
 
     Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts) less the
     first time of all streams, size and pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio

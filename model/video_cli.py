@@ -82,7 +82,7 @@ def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[Vid
         missing = "videos need PyAV, which is not installed; pip install '.[video]', or av by itself"
         if wanted or not others or any(source in args.input for source, _ in found):
             raise ImageError(f"{found[0][0]}: {missing}") from None
-        print(f"note: {len(found)} videos passed over, {found[0][0]} the first: {missing}", file=sys.stderr)
+        print(f"note: {_number(len(found), 'video')} passed over, {found[0][0]} the first: {missing}", file=sys.stderr)
         return []
     if file := _output_file(found, others, args, OUTPUT_EXTENSIONS):
         jobs = [VideoJob(found[0][0], file)]
@@ -123,7 +123,7 @@ def enhance_videos(
         faults += done is None or done.fault is not None
         if done is not None and done.interrupted:
             if number < len(jobs):
-                print(f"{len(jobs) - number} videos not tried", file=sys.stderr)
+                print(f"{_number(len(jobs) - number, 'video')} not tried", file=sys.stderr)
             break
     if skipped:
         print(f"{skipped} videos skipped, their results exist" if skipped > 1 else "1 video skipped, its result exists")
@@ -171,10 +171,14 @@ def _say(job: VideoJob, done: "Report") -> None:
     for note in done.notes:
         print(one_line_of(f"note: {job.source}: {note}"), file=sys.stderr)
     if done.fault:
-        line = f"error: {job.source}: {done.fault}; {done.frames} frames are in {done.result}"
-        print(one_line_of(line), file=sys.stderr)
+        frames = f"{_number(done.frames, 'frame')} {'is' if done.frames == 1 else 'are'}"
+        print(one_line_of(f"error: {job.source}: {done.fault}; {frames} in {done.result}"), file=sys.stderr)
     else:
-        print(one_line_of(f"{done.frames} frames enhanced, in {done.result}"))
+        print(one_line_of(f"{_number(done.frames, 'frame')} enhanced, in {done.result}"))
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 def _output_file(found: Found, others: int, args: argparse.Namespace, extensions: Sequence[str]) -> Path | None:

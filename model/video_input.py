@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
+from av.stream import Disposition
 
 from .video_clock import SENT, Clock
 from .video_length import missing_bytes, promised_end, promised_packets
@@ -45,17 +46,21 @@ class VideoReader:
 
     def items(self) -> Iterator[av.VideoFrame | av.Packet]:
         """Decoded frames of the video, each later than the one before; undecoded packets of all else."""
-        size = (self.first.width, self.first.height)
+        size, held = (self.first.width, self.first.height), None
         for packet in self._packets():
             if packet.stream.index != self.stream.index:
                 yield packet
                 continue
             for frame in self._decode(packet):
+                if held is not None:
+                    yield self._timed(held, frame.pts)
+                held = frame
                 if (frame.width, frame.height) != size:
                     self.faults.append(f"its size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}")
                     return
                 self._concealed += frame.is_corrupt
-                yield self._timed(frame)
+        if held is not None:
+            yield self._timed(held)
         self.faults += self._missing()
 
     def notes(self) -> list[str]:
@@ -86,6 +91,8 @@ class VideoReader:
             return True
 
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        if not packet.size and packet.pts is not None:  # the picture before is shown on, as in Theora; no flush either
+            return []
         if self.container.format.name in SENT:
             packet.is_corrupt = False  # something before or after it is missing; the decoder knows whether it is harmed
         if not (packet.is_corrupt and packet.size):
@@ -94,10 +101,18 @@ class VideoReader:
         self._damaged += 1
         return []
 
-    def _timed(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame with a time after that of the one before: by its duration where it has none of its own."""
+    def _timed(self, frame: av.VideoFrame, following: int | None = None) -> av.VideoFrame:
+        """The frame with a time after that of the one before: by its duration where it has none of its own.
+
+        A damaged time is often far ahead, and all frames after it would be late: `following` is the next one's.
+        """
+        duration = max(frame.duration or 0, 1)
+        if frame.pts is not None and following is not None and following < frame.pts:
+            between = following - duration if self._last is None else min(self._last + duration, following - 1)
+            if between > (-1 if self._last is None else self._last):
+                frame.pts = between
         if frame.pts is None or (self._last is not None and frame.pts <= self._last):
-            frame.pts = 0 if self._last is None else self._last + max(frame.duration or 0, 1)
+            frame.pts = 0 if self._last is None else self._last + duration
         tick = float(frame.time_base or 0)
         self._longest = max(self._longest, (frame.pts - (self._last or 0)) * tick)
         self._shown, self._last = (frame.pts + (frame.duration or 0)) * tick, frame.pts
@@ -155,8 +170,10 @@ def _open(path: Path) -> av.container.InputContainer:
             f"{path}: not a video, or cut off before its index ({one_line(error)}); replace it with a whole copy"
         ) from None
     video = container.streams.best("video")
-    if video is None or video.codec_context is None:
-        held = ", ".join(stream.type for stream in container.streams) or "nothing"
+    cover = video is not None and bool(video.disposition & Disposition.attached_pic)  # as music has
+    if video is None or video.codec_context is None or cover:
+        held = ", ".join("cover picture" if s.type == "video" and cover else s.type for s in container.streams)
+        held = held or "nothing"
         container.close()
         raise VideoError(f"{path}: no video stream that can be decoded (it holds: {held}); expected a video")
     return container

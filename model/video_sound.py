@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 from av.bitstream import BitStreamFilterContext
+from av.format import Flags
 
 # What is tried of each stream before the result is begun, and how far into the file its packets are looked for.
 _TRIED, _LOOKED_AT = 8, 4000
@@ -41,6 +42,8 @@ class Copied:
         # AAC from a broadcast stream carries its parameters in each packet; files want them once.
         bare = context.name == "aac" and not context.extradata
         self._filter = BitStreamFilterContext("aac_adtstoasc", source) if bare else None
+        # Matroska takes packets of one time: those of TrueHD are shorter than its millisecond.
+        self._step = 0 if container.format.flags & Flags.ts_nonstrict.value else 1
         self._last, self._end = None, 0
         self._heard = False
 
@@ -49,7 +52,7 @@ class Copied:
         self._check(packet)
         if packet.dts is None:
             packet.dts = packet.pts = self._end
-        if self._last is not None and packet.dts <= self._last:
+        if self._last is not None and packet.dts < self._last + self._step:
             packet.dts = packet.pts = self._end
         self._last, self._end = packet.dts, packet.dts + max(packet.duration or 0, 1)
         parts = self._filter.filter(packet) if self._filter else [packet]  # which empties the packet

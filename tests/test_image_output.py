@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from model import ImageError, Metadata, write_image
-from model.image_output import to_bits, to_pil
+from model.image_output import to_pil
+from model.samples import to_bits
 
 tifffile = pytest.importorskip("tifffile")
 

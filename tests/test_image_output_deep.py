@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from model import ImageError, Metadata, quantize, write_image
-from model.image_output import grey_of, to_bits
+from model.image_output import grey_of
+from model.samples import to_bits
 
 imagecodecs = pytest.importorskip("imagecodecs")
 tifffile = pytest.importorskip("tifffile")

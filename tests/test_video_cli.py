@@ -190,7 +190,7 @@ def test_an_interruption_ends_the_run(capsys, mixed, monkeypatch):
     monkeypatch.setattr("model.video.enhance_video", interrupted)
     status, _, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1
-    assert lines == ["error: in/c.mp4: interrupted; 1 frames are in out/c.partial.mp4", "1 videos not tried"]
+    assert lines == ["error: in/c.mp4: interrupted; 1 frame is in out/c.partial.mp4", "1 video not tried"]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
+from av.stream import Disposition  # noqa: E402
+
+from model.enhance import main  # noqa: E402
 from model.video import VideoError, enhance_video  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from tests.videos import audio_packets, brighten, decode, files, scene, times, write  # noqa: E402
@@ -135,6 +139,40 @@ def test_damaged_packets_are_left_out():
     assert len(set(times("whole.mov")) - set(times("b.mkv"))) == 1  # the others stay at their times
 
 
+@pytest.mark.parametrize("wild", [0, 7])
+def test_one_damaged_time_does_not_delay_the_pictures_after_it(wild):
+    write("whole.mkv", scene(20), codec="mpeg4", pix_fmt="yuv420p", options={})
+    data = bytearray(Path("whole.mkv").read_bytes())
+    with av.open("whole.mkv") as container:
+        packet = [bytes(packet) for packet in container.demux() if packet.size][wild]
+    at = data.index(packet) - 3  # a time of 16 bits, in milliseconds, and a byte of flags come before it
+    assert int.from_bytes(data[at : at + 2], "big") == 40 * wild
+    data[at : at + 2] = (40 * wild + 5000).to_bytes(2, "big")
+    Path("a.mkv").write_bytes(data)
+    assert max(times("a.mkv")) == 5 + wild / 25
+    report = enhance_video("a.mkv", "b.mkv", brighten)
+    assert (report.frames, report.fault) == (20, None)
+    assert np.allclose(times("b.mkv"), [k / 25 for k in range(20)], atol=2e-3)
+
+
+def test_an_empty_packet_shows_the_picture_before_it_on():
+    """As Theora has them, here in NUT, which takes them too: nothing is damaged, and the decoder is not at its end."""
+    write("v.mkv", scene(10), codec="mpeg4", pix_fmt="yuv420p", options={})
+    with av.open("v.mkv") as one, av.open("a.nut", "w") as other:
+        stream = other.add_stream_from_template(one.streams.video[0])
+        for number, packet in enumerate(packet for packet in one.demux() if packet.size):
+            for part in (packet, av.Packet(0)):
+                part.stream, part.time_base = stream, Fraction(1, 1000)
+                part.pts = part.dts = 80 * number + 40 * (part is not packet)
+                part.duration = 40
+                other.mux(part)
+    with av.open("a.nut") as container:
+        assert [packet.size > 0 for packet in container.demux() if packet.pts is not None] == [True, False] * 10
+    report = enhance_video("a.nut", "b.mkv", brighten)
+    assert (report.frames, report.fault) == (10, None)
+    assert np.allclose(times("b.mkv"), [k / 12.5 for k in range(10)], atol=2e-3)
+
+
 def test_what_is_no_source_or_no_result():
     write("a.mkv", scene(1))
     for source, result, message in (
@@ -144,3 +182,31 @@ def test_what_is_no_source_or_no_result():
         with pytest.raises(VideoError, match=f"^{message}$"):
             enhance_video(source, result, brighten, overwrite=True)
     assert files() == ["a.mkv"]
+
+
+def test_a_cover_picture_is_no_video():
+    """That of music alone is refused; beside a video it is left out, though it is larger."""
+    write("v.mp4", scene(6), codec="libx264", pix_fmt="yuv420p", audio="aac")
+    write("cover.mkv", scene(1, size=(128, 96)), codec="mjpeg", pix_fmt="yuvj420p", options={})
+    for result, kinds in (("music.mp4", "audio"), ("film.mp4", ("video", "audio"))):
+        with av.open("v.mp4") as one, av.open("cover.mkv") as two, av.open(result, "w") as other:
+            picture = other.add_stream_from_template(two.streams.video[0])
+            picture.disposition = Disposition.attached_pic
+            streams = {s.index: other.add_stream_from_template(s) for s in one.streams if s.type in kinds}
+            packets = [packet for packet in one.demux() if packet.size and packet.stream.index in streams]
+            for packet in [*(packet for packet in two.demux() if packet.size), *packets]:
+                packet.stream = picture if packet.stream.container is two else streams[packet.stream.index]
+                other.mux(packet)
+    with pytest.raises(
+        VideoError, match=r"^music.mp4: no video .* \(it holds: audio, cover picture\); expected a video$"
+    ):
+        enhance_video("music.mp4", "b.mp4", brighten)
+    report = enhance_video("film.mp4", "b.mp4", brighten)
+    assert (report.frames, report.fault, report.notes) == (6, None, ("streams left out: 2 (video)",))
+    assert decode("b.mp4")[0].width == 64
+
+
+def test_one_frame_is_said_as_one(capsys):
+    write("a.mkv", scene(1))
+    assert main(["-i", "a.mkv", "-o", "b.mkv", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "1 frame enhanced, in b.mkv\n"

@@ -63,6 +63,27 @@ def test_sound_that_can_be_copied_is():
     assert b"".join(data for data, _ in audio_packets("c.mkv")) == b"".join(data for data, _ in audio_packets("b.mov"))
 
 
+def test_packets_shorter_than_the_clock_of_matroska_keep_their_times():
+    """As of TrueHD: 1200 a second, several in one millisecond; not one millisecond for each."""
+    write("a.mkv", scene(25), **MPEG4)
+    with av.open("a.mkv") as one, av.open("b.mkv", "w") as other:
+        stream = other.add_stream_from_template(one.streams.video[0])
+        sound = other.add_stream("pcm_s16le", rate=48000, layout="mono")
+        for packet in one.demux():
+            if packet.size:
+                packet.stream = stream
+                other.mux(packet)
+        for number in range(1200):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 40), number, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 48000, 40 * number
+            other.mux(sound.encode(frame))
+    before = audio_packets("b.mkv")
+    assert len(before) == 1200 and len({time for _, time in before}) <= 1001
+    report = enhance_video("b.mkv", "c.mkv", brighten)
+    assert (report.frames, report.fault, report.notes) == (25, None, ())
+    assert audio_packets("c.mkv") == before
+
+
 def test_offset_and_gap_of_sound_encoded_anew():
     """Sound from 0.4 seconds on, silent where the source has no packets."""
     write("a.mkv", scene(50), **MPEG4)
