@@ -149,7 +149,7 @@ def test_killed_at_any_moment(capsys):
     assert enhance("-i", "in", "-o", "whole").wait(120) == 0
     whole = {name: Path("whole", name).read_bytes() for name in files_below("whole")}
     chance = random.Random(0)
-    for number in range(int(os.environ.get("SCI_KILLS", "3"))):
+    for number in range(int(os.environ.get("SCI_KILLS", "2"))):
         process = enhance("-i", "in", "-o", f"out{number}", "--workers", "4", "--skip-existing")
         for _ in range(600):  # until it has begun to write
             if os.path.isdir(f"out{number}") and any(not name.startswith(".") for name in os.listdir(f"out{number}")):

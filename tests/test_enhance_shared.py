@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import Enhancer, read_image
-from model.enhance import main
+from model import Enhancer, ImageError, read_image
+from model.enhance import _together, main
 from model.sharing import Share
 from tests.test_enhance import ROOT, files_below
 from tests.test_enhance import in_tmp_path as in_tmp_path  # its fixture
@@ -72,11 +72,23 @@ def test_four_processes_share_a_folder(photos):
         assert np.array_equal(read_image(f"in/{name}_b.png").pixels, expected)
 
 
-@pytest.mark.xdist_group("torchrun")
-def test_a_mistake_is_said_once(photos):
-    process = start("-i", "in", "-o", "in", "--overwrite")
-    _, error = process.communicate(timeout=240)
-    assert process.returncode and error.count("is one of the inputs and would be replaced") == 1
+def test_a_mistake_is_said_once(capsys):
+    """By process 0, and none of them goes on."""
+
+    class Two:
+        def __init__(self, first):
+            self.first = first
+
+        def gather(self, value):
+            return [value, "another's mistake", "another's mistake"]
+
+    def refuse():
+        raise ImageError("mine")
+
+    assert _together(Two(False), lambda: 1) is None and capsys.readouterr().err == ""
+    assert _together(Two(True), lambda: 1) is None and capsys.readouterr().err == "error: another's mistake\n"
+    assert _together(Two(True), refuse) is None
+    assert capsys.readouterr().err == "error: mine\nerror: another's mistake\n"
 
 
 @pytest.mark.xdist_group("torchrun")

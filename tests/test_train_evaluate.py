@@ -218,7 +218,9 @@ def test_niqe_is_asked_for_as_pyiqa_documents(command, monkeypatch):
 def test_a_pipe_among_the_pictures_is_refused_unopened(command, folders):
     os.mkfifo(folders / "pred" / "c.png")
     status, _, errors = command()
-    assert status == 1 and errors == [f"evaluate: error: {folders}/pred/c.png: not a file; expected a picture"]
+    assert status == 1 and errors == [
+        f"evaluate: error: {folders}/pred/c.png: not a regular file (a pipe); expected a picture"
+    ]
 
 
 def test_a_csv_that_cannot_be_written(command, folders, monkeypatch):
