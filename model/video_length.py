@@ -8,11 +8,11 @@ from typing import BinaryIO
 import av
 
 # Of MP4 and QuickTime. What follows the last of them may be anything.
-_BOXES = b"ftyp moov mdat free skip wide moof mfra styp sidx uuid udta meta pnot pdin emsg".split()
+BOXES = b"ftyp moov mdat free skip wide moof mfra styp sidx uuid udta meta pnot pdin emsg".split()
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_TRANSPORT = ((0, 188), (4, 192))  # where packets of MPEG-TS have their mark, and how long they are; the latter M2TS
+TRANSPORT = ((0, 188), (4, 192))  # where packets of MPEG-TS have their mark, and how long they are; the latter M2TS
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 
 
@@ -21,7 +21,7 @@ def missing_bytes(path: Path) -> int:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         start = file.read(4096)
-        if start[4:8] in _BOXES:
+        if start[4:8] in BOXES:
             promised = _mp4(file, size)
         elif start[:4] == b"RIFF":
             promised = _riff(file, size)
@@ -67,7 +67,7 @@ def _mp4(file: BinaryIO, size: int) -> int:
     while at < size:
         file.seek(at)
         header = file.read(16)
-        if len(header) < 8 or header[4:8] not in _BOXES:
+        if len(header) < 8 or header[4:8] not in BOXES:
             break
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length follows, as a number of 64 bits
@@ -144,7 +144,7 @@ def _ogg(file: BinaryIO, size: int) -> int:
 
 def _transport(start: bytes, size: int) -> int:
     """The end of the last packet that was begun."""
-    for mark, length in _TRANSPORT:
+    for mark, length in TRANSPORT:
         if len(start) > 4 * length and all(start[mark + k * length] == 0x47 for k in range(4)):
             return -(-size // length) * length
     return 0
