@@ -145,19 +145,20 @@ class VideoReader:
 
     def _lost(self) -> list[str]:
         """What did not come of the source's middle, beside the packets that are damaged."""
-        format = self.container.format.name
+        format, count = self.container.format.name, 0
         if format in SENT:
             count = self._gaps.missing(lambda: is_broken(self.path, format, self.stream.id)) - self._damaged
-            if count > 0:
-                return [f"{count} picture{'s are' if count > 1 else ' is'} missing in the source"]
+        elif format == "avi" and not missing_bytes(self.path):
+            count = promised_packets(self.stream, format) - self._packets_seen
         elif format.startswith("mov") and (at := broken_fragment(self.path)):
             return [f"damaged at byte {at}, where pictures or sound are missing"]
-        return []
+        return [f"{count} picture{'s are' if count > 1 else ' is'} missing in the source"] if count > 0 else []
 
     def _cut(self) -> list[str]:
         """How the source ends too early, if it does."""
-        promised, missing = promised_packets(self.stream, self.container.format.name), missing_bytes(self.path)
-        if self._packets_seen < promised:
+        format = self.container.format.name
+        promised, missing = promised_packets(self.stream, format), missing_bytes(self.path)
+        if self._packets_seen < promised and (missing or format != "avi"):
             return [f"cut off after {self._packets_seen} of {promised} frames"]
         for got, whole, slack in self._lengths():
             if whole - got > (0.05 if missing else slack):

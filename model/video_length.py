@@ -42,6 +42,8 @@ def promised_packets(stream: av.VideoStream, format: str) -> int:
     """How many packets of the stream the file's index or tags tell of, once it has been read; 0 where nothing does."""
     if format.startswith("mov"):
         return len(stream.index_entries)  # with what an edit list leaves out taken off
+    if format == "avi":
+        return sum(entry.size > 0 for entry in stream.index_entries)  # those of no size show the picture before on
     number = _tag(stream, format, "NUMBER_OF_FRAMES")
     return int(number) if number.isdecimal() else 0
 

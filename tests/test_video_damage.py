@@ -130,6 +130,39 @@ def test_what_follows_an_mp4_file_is_none_of_its_fragments():
         assert broken_fragment(Path("b.mp4")) == 0
 
 
+@pytest.mark.parametrize("place, missing", [(0.5, 2), (0.7, 3)])
+def test_pictures_that_the_index_of_an_avi_lists_are_counted(place, missing):
+    settings = {**H264, "codec": "mpeg4", "audio": None, "options": {"g": "10"}}
+    write("a.avi", NOISE, **settings)
+    data = bytearray(Path("a.avi").read_bytes())
+    whole = enhance_video("a.avi", "a.mkv", brighten)
+    assert (whole.frames, whole.fault) == (50, None)
+    at = round(len(data) * place)
+    data[at : at + 3000] = bytes(3000)
+    Path("b.avi").write_bytes(data)
+    report = enhance_video("b.avi", "b.mkv", brighten)
+    assert report.frames == 50 - missing
+    assert report.fault.split("; ")[0] == f"{missing} pictures are missing in the source"
+
+
+def test_an_avi_may_list_pictures_of_no_size():
+    """They show the one before on."""
+    write("a.avi", NOISE[:30], **{**H264, "codec": "mpeg4", "audio": None}, options={})
+    data = bytearray(Path("a.avi").read_bytes())
+    with av.open("a.avi") as container:
+        last = [bytes(packet) for packet in container.demux() if packet.size][-1]
+    at, index = data.index(last) - 8, data.rindex(b"00dc")
+    size = int.from_bytes(data[at + 4 : at + 8], "little")
+    data[at + 4 : at + 8] = data[index + 12 : index + 16] = bytes(4)
+    data[at + 8 : at + 16] = b"JUNK" + (size - 8 + size % 2).to_bytes(4, "little")
+    Path("b.avi").write_bytes(data)
+    with av.open("b.avi") as container:
+        entries = [entry.size for entry in container.streams.video[0].index_entries]
+    assert len(entries) == 30 and entries[-1] == 0
+    report = enhance_video("b.avi", "b.mkv", brighten)
+    assert (report.frames, report.fault) == (29, None)
+
+
 def gaps(steps: list[float], **events: list[float]) -> Gaps:
     found, time = Gaps(), 0.0
     for step in [0.0, *steps]:
