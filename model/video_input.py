@@ -8,6 +8,8 @@ import av
 from av.stream import Disposition
 
 from .video_clock import SENT, Clock
+from .video_damage import broken_fragment, is_broken
+from .video_gaps import Gaps
 from .video_length import missing_bytes, promised_end, promised_packets
 
 
@@ -30,6 +32,7 @@ class VideoReader:
         self.faults: list[str] = []  # what of the source is missing or damaged, known at its end
         self.clock = Clock([self.stream], self.container.format.name)
         self._packets_seen, self._end, self._damaged, self._concealed = 0, 0.0, 0, 0
+        self._gaps, self._moved_by = Gaps(), None
         self._last: int | None = None  # the time of the frame before
         self._shown, self._longest = 0.0, 0.0  # when the last frame ends, and the longest time between two, in seconds
 
@@ -84,15 +87,24 @@ class VideoReader:
             self.faults.append(f"cannot be read to its end ({one_line(error)})")
 
     def _moved(self, packet: av.Packet) -> bool:
+        before = packet.dts
         try:
-            return not packet.time_base or self.clock.move(packet)
+            kept = not packet.time_base or self.clock.move(packet)
         except OverflowError:  # a damaged time, which no number holds
             packet.pts = packet.dts = None
             return True
+        if packet.stream.index == self.stream.index and before is not None:
+            by = packet.dts - before
+            if by != self._moved_by and self._moved_by is not None:
+                self._gaps.jumped(float(packet.dts * packet.time_base))
+            self._moved_by = by
+        return kept
 
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
         if not packet.size and packet.pts is not None:  # the picture before is shown on, as in Theora; no flush either
             return []
+        if packet.is_corrupt and packet.dts is not None:
+            self._gaps.harmed(float(packet.dts * packet.time_base))
         if self.container.format.name in SENT:
             packet.is_corrupt = False  # something before or after it is missing; the decoder knows whether it is harmed
         if not (packet.is_corrupt and packet.size):
@@ -116,11 +128,13 @@ class VideoReader:
         tick = float(frame.time_base or 0)
         self._longest = max(self._longest, (frame.pts - (self._last or 0)) * tick)
         self._shown, self._last = (frame.pts + (frame.duration or 0)) * tick, frame.pts
+        self._gaps.add(frame.pts * tick, (frame.duration or 0) * tick)
         return frame
 
     def _missing(self) -> list[str]:
         """What of the source did not come, by what its header promised, and what came damaged."""
         faults = [] if self.faults else self._cut()
+        faults += self._lost()
         if self._damaged:
             faults.append(f"damaged packets, left out: {self._damaged}")
         if self._concealed == 1:
@@ -129,10 +143,22 @@ class VideoReader:
             faults.append(f"{self._concealed} pictures are damaged in the source and were concealed by its decoder")
         return faults
 
+    def _lost(self) -> list[str]:
+        """What did not come of the source's middle, beside the packets that are damaged."""
+        format, count = self.container.format.name, 0
+        if format in SENT:
+            count = self._gaps.missing(lambda: is_broken(self.path, format, self.stream.id)) - self._damaged
+        elif format == "avi" and not missing_bytes(self.path):
+            count = promised_packets(self.stream, format) - self._packets_seen
+        elif format.startswith("mov") and (at := broken_fragment(self.path)):
+            return [f"damaged at byte {at}, where pictures or sound are missing"]
+        return [f"{count} picture{'s are' if count > 1 else ' is'} missing in the source"] if count > 0 else []
+
     def _cut(self) -> list[str]:
         """How the source ends too early, if it does."""
-        promised, missing = promised_packets(self.stream, self.container.format.name), missing_bytes(self.path)
-        if self._packets_seen < promised:
+        format = self.container.format.name
+        promised, missing = promised_packets(self.stream, format), missing_bytes(self.path)
+        if self._packets_seen < promised and (missing or format != "avi"):
             return [f"cut off after {self._packets_seen} of {promised} frames"]
         for got, whole, slack in self._lengths():
             if whole - got > (0.05 if missing else slack):

@@ -8,11 +8,11 @@ from typing import BinaryIO
 import av
 
 # Of MP4 and QuickTime. What follows the last of them may be anything.
-_BOXES = b"ftyp moov mdat free skip wide moof mfra styp sidx uuid udta meta pnot pdin emsg".split()
+BOXES = b"ftyp moov mdat free skip wide moof mfra styp sidx uuid udta meta pnot pdin emsg".split()
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_TRANSPORT = ((0, 188), (4, 192))  # where packets of MPEG-TS have their mark, and how long they are; the latter M2TS
+TRANSPORT = ((0, 188), (4, 192))  # where packets of MPEG-TS have their mark, and how long they are; the latter M2TS
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 
 
@@ -21,7 +21,7 @@ def missing_bytes(path: Path) -> int:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         start = file.read(4096)
-        if start[4:8] in _BOXES:
+        if start[4:8] in BOXES:
             promised = _mp4(file, size)
         elif start[:4] == b"RIFF":
             promised = _riff(file, size)
@@ -42,6 +42,8 @@ def promised_packets(stream: av.VideoStream, format: str) -> int:
     """How many packets of the stream the file's index or tags tell of, once it has been read; 0 where nothing does."""
     if format.startswith("mov"):
         return len(stream.index_entries)  # with what an edit list leaves out taken off
+    if format == "avi":
+        return sum(entry.size > 0 for entry in stream.index_entries)  # those of no size show the picture before on
     number = _tag(stream, format, "NUMBER_OF_FRAMES")
     return int(number) if number.isdecimal() else 0
 
@@ -67,7 +69,7 @@ def _mp4(file: BinaryIO, size: int) -> int:
     while at < size:
         file.seek(at)
         header = file.read(16)
-        if len(header) < 8 or header[4:8] not in _BOXES:
+        if len(header) < 8 or header[4:8] not in BOXES:
             break
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length follows, as a number of 64 bits
@@ -144,7 +146,7 @@ def _ogg(file: BinaryIO, size: int) -> int:
 
 def _transport(start: bytes, size: int) -> int:
     """The end of the last packet that was begun."""
-    for mark, length in _TRANSPORT:
+    for mark, length in TRANSPORT:
         if len(start) > 4 * length and all(start[mark + k * length] == 0x47 for k in range(4)):
             return -(-size // length) * length
     return 0

@@ -35,6 +35,8 @@ class Copied:
     note = None
 
     def __init__(self, container: av.container.OutputContainer, source: av.stream.Stream):
+        if container.format.name == "mp4" and source.codec_context and source.codec_context.name.startswith("pcm_"):
+            raise ValueError("players take no PCM in MP4, or hear noise")
         self.stream = container.add_stream_from_template(source)
         self.stream.metadata.update(source.metadata)
         self.stream.disposition = source.disposition
@@ -45,7 +47,8 @@ class Copied:
         # Matroska takes packets of one time: those of TrueHD are shorter than its millisecond.
         self._step = 0 if container.format.flags & Flags.ts_nonstrict.value else 1
         self._last, self._end = None, 0
-        self._heard = False
+        # What was cut out of a broadcast, or counts on sound before it, as MP3, may begin with what none can decode.
+        self._heard = source.container.format.name.startswith(("mov", "matroska")) and context.name[:3] != "mp3"
 
     def packets(self, packet: av.Packet) -> list[av.Packet]:
         """What to write of the next packet of the source. Raises av.FFmpegError of a damaged one."""
@@ -65,7 +68,7 @@ class Copied:
         return []
 
     def _check(self, packet: av.Packet) -> None:
-        """Sound is decoded as well, which is how damage shows; not counted before anything of it could be decoded."""
+        """Sound is decoded as well, which is how damage shows; what cannot be decoded at its start may be no damage."""
         if packet.stream.type == "audio":
             try:
                 self._heard |= bool(packet.decode())

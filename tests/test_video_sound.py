@@ -40,6 +40,9 @@ def loudest(samples: np.ndarray, rate: int) -> float:
         ("a.mov", "adpcm_ima_qt", "b.mp4", "adpcm_ima_qt to AAC", 44100),
         ("a.mp4", "aac", "b.webm", "aac to Opus", 48000),
         ("a.mov", "pcm_s24le", "b.webm", "pcm_s24le to Opus", 48000),
+        ("a.mov", "pcm_s24le", "b.mp4", "pcm_s24le to AAC", 44100),
+        ("a.mov", "pcm_f32le", "b.m4v", "pcm_f32le to AAC", 44100),
+        ("a.mov", "pcm_s16be", "b.mp4", "pcm_s16be to AAC", 44100),
     ],
 )
 def test_sound_that_cannot_be_copied_is_encoded_anew(source, sound, result, name, rate):
@@ -55,12 +58,14 @@ def test_sound_that_cannot_be_copied_is_encoded_anew(source, sound, result, name
     assert after[rate // 4 : rate // 2].std() == pytest.approx(0.5 / 2**0.5, rel=0.05)
 
 
-def test_sound_that_can_be_copied_is():
+@pytest.mark.parametrize("result", ["c.mkv", "c.mov"])
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
+def test_sound_that_can_be_copied_is(codec, result):
     write("a.mov", scene(10), **MPEG4)
-    tone("a.mov", "b.mov", "pcm_s16le")
-    report = enhance_video("b.mov", "c.mkv", brighten)
+    tone("a.mov", "b.mov", codec)
+    report = enhance_video("b.mov", result, brighten)
     assert report.notes == ()
-    assert b"".join(data for data, _ in audio_packets("c.mkv")) == b"".join(data for data, _ in audio_packets("b.mov"))
+    assert b"".join(data for data, _ in audio_packets(result)) == b"".join(data for data, _ in audio_packets("b.mov"))
 
 
 def test_packets_shorter_than_the_clock_of_matroska_keep_their_times():
@@ -146,6 +151,35 @@ def test_a_damaged_packet_of_sound_does_not_end_the_video(result):
     kept, whole = len(heard(result)[0]) / heard(result)[1], len(heard("a.ts")[0]) / 44100
     assert 0.02 < whole - kept < 0.5
     assert np.allclose(np.diff(times(result)), 0.04, atol=2e-3)
+
+
+@pytest.mark.parametrize("source, codec", [("a.mp4", "aac"), ("a.mkv", "aac"), ("a.mkv", "ac3")])
+def test_a_damaged_first_packet_of_sound_is_told(source, codec):
+    write("v.mkv", scene(20), **H264)
+    tone("v.mkv", source, codec)
+    whole = enhance_video(source, "b.mkv", brighten)
+    assert (whole.frames, whole.fault) == (20, None)
+    data, first = bytearray(Path(source).read_bytes()), audio_packets(source)[0][0]
+    at = data.index(first)
+    data[at : at + len(first)] = b"\xff" * len(first)
+    Path(f"d{source}").write_bytes(data)
+    report = enhance_video(f"d{source}", "c.mkv", brighten)
+    assert (report.frames, report.fault) == (20, "1 damaged packet of sound left out")
+
+
+@pytest.mark.parametrize("source", ["a.mp4", "a.mkv", "a.avi", "a.ts"])
+def test_mp3_may_begin_in_the_middle(source):
+    """Where it counts on packets that are not in the file; in MP4 and Matroska too."""
+    write("v.mkv", scene(20), **H264)
+    tone("v.mkv", "s.mkv", "libmp3lame", seconds=2)
+    with av.open("s.mkv") as one, av.open(source, "w") as other:
+        streams = [other.add_stream_from_template(stream) for stream in one.streams]
+        for packet in one.demux():
+            if packet.size and (packet.stream.type == "video" or packet.pts * packet.time_base > 0.3):
+                packet.stream = streams[packet.stream.index]
+                other.mux(packet)
+    report = enhance_video(source, "b.mkv", brighten)
+    assert (report.frames, report.fault) == (20, None)
 
 
 def sound_at(data: bytes, at: int) -> bool:
