@@ -26,7 +26,8 @@ class RunReport:
 
     A line has `file`, `result`, `done` ("enhanced", "left", "skipped" or "failed"), `brightness_before` and
     `brightness_after` (mean luma in [0, 1]), `exposure`, `frames` (of videos), `seconds`, `notes` and `error`; what is
-    not known is null.
+    not known is null. A video that is cut off or damaged is "enhanced" with what could be read, and `error` says what
+    is missing.
 
     A line that cannot be written, on a full disk, ends no run: it is counted in `lost`, and `reason` says why.
 
