@@ -10,31 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from tqdm import tqdm
 
 from . import gallery_cli, video_cli
-from .collisions import is_same
 from .console import one_line_of, own_streams
+from .enhance_checks import UsageError, check_side_files, device_of, make_folder, make_report, open_report
 from .enhance_options import parse
 from .enhancer import Enhancer
-from .files import make_output_folder, remove_leftovers
+from .files import remove_leftovers
 from .folder import Options, Outcome, enhance_files
 from .gallery_cli import Gallery
 from .images import EXTENSIONS, allow_pixels
 from .jobs import Job, Jobs, Naming
 from .picture import ImageError
-from .run_report import RunReport, is_report
+from .run_report import RunReport
 from .search import Again, Files
 from .sharing import Processes, Share, SharingError
 from .video_cli import VideoJob
 from .weights import WeightsError
 
 T = TypeVar("T")
-
-
-class _UsageError(Exception):
-    """A mistake in the arguments that only shows when they are looked at together; one line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +60,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
     try:
         # No process writes before all have looked: results would else be taken for sources.
         prepared = _together(processes, lambda: _prepare(args, processes))
-        report = prepared and _together(processes, lambda: _report(args))
+        report = prepared and _together(processes, lambda: open_report(args))
         if not report:
             return 2 if processes.first else 0  # torchrun ends process 0 as soon as another one fails
         with report:
@@ -80,7 +75,7 @@ def _together(processes: Processes, call: Callable[[], T]) -> T | None:
     mistake = result = None
     try:
         result = call()
-    except (ImageError, WeightsError, _UsageError) as error:
+    except (ImageError, WeightsError, UsageError) as error:
         mistake = str(error)
     mistakes = list(dict.fromkeys(filter(None, processes.gather(mistake))))
     if mistakes and processes.first:
@@ -91,23 +86,23 @@ def _together(processes: Processes, call: Callable[[], T]) -> T | None:
 def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | list, list[VideoJob], Enhancer]:
     """All that can fail before any work: what to do, and with what.
 
-    Raises ImageError, WeightsError or _UsageError.
+    Raises ImageError, WeightsError or UsageError.
     """
     if processes.count > 1 and args.shard.count > 1:
-        raise _UsageError("--shard: torchrun's processes share the files by themselves; leave it out")
+        raise UsageError("--shard: torchrun's processes share the files by themselves; leave it out")
     if processes.count > 1 and args.gallery:
-        raise _UsageError("--gallery: is written by a single process; leave it out, or start without torchrun")
+        raise UsageError("--gallery: is written by a single process; leave it out, or start without torchrun")
     if args.max_pixels is not None:
         allow_pixels(args.max_pixels)
     jobs, videos = _plan(args, processes.share if processes.count > 1 else args.shard)
-    device = _device(args.device, args.gpu, processes.local_rank)
+    device = device_of(args.device, args.gpu, processes.local_rank)
     options = {"exposure": args.exposure, "denoise": args.denoise, "tile": args.tile}
     enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
     if len(jobs):
-        _make_folder(args.output)
-    _check_side_files(args, jobs, videos)
+        make_folder(args.output)
+    check_side_files(args, jobs, videos)
     if processes.first:
-        _make_report(args)
+        make_report(args)
     return jobs, videos, enhancer
 
 
@@ -235,81 +230,6 @@ def _say(outcome: Outcome, count: int, folder: Path) -> None:
     if outcome.failures:
         lines = map(one_line_of, outcome.failures)
         print(f"{len(outcome.failures)} failed:", *lines, sep="\n  ", file=sys.stderr)
-
-
-def _check_side_files(args: argparse.Namespace, jobs: Jobs | list, videos: list[VideoJob]) -> None:
-    """Raises _UsageError where the report or the page would replace another file of this run, or be replaced."""
-    for flag, path in (("--report", args.report), ("--gallery", args.gallery)):
-        if path is None:
-            continue
-        if (jobs and jobs.reads(path)) or any(is_same(path, job.source) for job in videos):
-            raise _UsageError(f"{path}: is one of the inputs and would be replaced; choose another name for {flag}")
-        if (jobs and jobs.writes(path)) or any(is_same(path, job.result) for job in videos):
-            raise _UsageError(f"{path}: is the name of a result too; choose another name for {flag}")
-    if args.report is not None and args.gallery is not None and is_same(args.gallery, args.report):
-        raise _UsageError(f"{args.report}: is the name of both --report and --gallery; choose another for --report")
-
-
-def _make_report(args: argparse.Namespace) -> None:
-    """Raises _UsageError where the report cannot be written, or would replace an earlier one."""
-    path = args.report
-    if path is None:
-        return
-    if os.path.lexists(path) and not (args.overwrite or args.skip_existing):
-        raise _UsageError(
-            f"{path}: exists and was left alone; use --overwrite, --skip-existing to go on with it, or another name "
-            "for --report"
-        )
-    try:
-        if os.path.exists(path) and not is_report(path):
-            raise _UsageError(
-                f"{path}: is no report of an earlier run and was left alone; use another name for --report"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if args.overwrite and args.shard.count == 1:  # other shards may be writing to it
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise _UsageError(_unwritable(path, error)) from None
-    _report(args).close()
-
-
-def _report(args: argparse.Namespace) -> RunReport:
-    """Raises _UsageError where it cannot be written."""
-    try:
-        return RunReport(args.report)
-    except OSError as error:
-        raise _UsageError(_unwritable(args.report, error)) from None
-
-
-def _unwritable(path: Path, error: OSError) -> str:
-    return f"{path}: cannot be written ({error.strerror}); choose another place for --report"
-
-
-def _device(name: str, gpu: int | None = None, local_rank: int | None = None) -> torch.device:
-    """The device to run on; of a GPU given by its number, the CPU where there is no GPU."""
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpu is not None and not found:
-        print("note: --gpu: there is no GPU that PyTorch can use; enhancing on the CPU", file=sys.stderr)
-        return torch.device("cpu")
-    flag = f"--device {name}" if gpu is None else f"--gpu {gpu}"
-    name = name if gpu is None else f"cuda:{gpu}"
-    device = torch.device(("cuda" if found else "cpu") if name == "auto" else name)
-    if local_rank is not None and device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local_rank % max(found, 1))
-    if device.type == "cuda":
-        if (device.index or 0) >= found:
-            raise _UsageError(f"{flag}: this PyTorch finds {found} GPUs; use --device cpu, or auto")
-        # Convolutions would otherwise round to 10 bits, which shows in the last gray level.
-        torch.backends.cudnn.allow_tf32 = False
-    return device
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        make_output_folder(folder)
-    except OSError as error:
-        reason = "it is a file" if os.path.isfile(folder) else error.strerror
-        raise _UsageError(f"{folder}: cannot write there ({reason}); choose another folder with -o") from None
 
 
 if __name__ == "__main__":

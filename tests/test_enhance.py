@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model import FinetuneNetwork, enhance_image, quantize, read_image, save_weights
-from model import enhance as enhance_command
+from model import FinetuneNetwork, enhance_checks, enhance_image, quantize, read_image, save_weights
 from model.enhance import main
 from tests.conftest import ROOT
 
@@ -165,7 +164,7 @@ def test_a_gpu_by_its_number(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    assert enhance_command._device("auto", 1) == torch.device("cuda:1")
+    assert enhance_checks.device_of("auto", 1) == torch.device("cuda:1")
     make_picture("a.png")
     assert main(["-i", "a.png", "-o", "out", "--gpu", "2"]) == 2
     assert capsys.readouterr().err == "error: --gpu 2: this PyTorch finds 2 GPUs; use --device cpu, or auto\n"
