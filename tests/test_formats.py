@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from model import Metadata, read_image, write_image
+from model import Metadata, read_image, video_cli, write_image
 from model.image_output import OUTPUT_EXTENSIONS
 from model.images import EXTENSIONS
 from model.raw import RAW_EXTENSIONS
@@ -193,6 +193,11 @@ def test_every_extension_is_in_the_table():
     (raw,) = [row for row in READ if row["format"] == "raw"]
     assert raw["extensions"].split() == sorted(RAW_EXTENSIONS)
     assert sorted(" ".join(row["extensions"] for row in WRITTEN).split()) == sorted(OUTPUT_EXTENSIONS)
+
+
+def test_every_video_extension_is_on_the_page():
+    searched = PAGE.split("## Videos\n")[1].split("Needs PyAV")[0]
+    assert sorted(re.findall(r"\.\w+", searched)) == sorted(video_cli.EXTENSIONS)
 
 
 @pytest.mark.parametrize("row", WRITTEN, ids=lambda row: row["format"])
