@@ -87,7 +87,9 @@ def test_opcheck(fused, name):
         ],
         "exposure": [(0.5 * a, weights, 0.4, impl)],
     }
-    for case in arguments[name]:
+    # Interpreted, each takes 18 s: the first and the last have all that differs.
+    few = name == "enhance" and impl == "triton"
+    for case in arguments[name][:: 3 if few else 1]:
         torch.library.opcheck(getattr(torch.ops.sci, name).default, case)
 
 
