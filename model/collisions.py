@@ -28,7 +28,7 @@ class Names:
         written: goes through the same pairs twice, where some of them have to be looked at.
         hint: what to do about two sources with one result, the end of a line.
         resumed: results that lie among the sources are those of an earlier run, which is taken up again; see
-            `is_result`.
+            `is_earlier_result`.
 
     Raises:
         ImageError: a result would replace another, or a source.
@@ -37,7 +37,7 @@ class Names:
     def __init__(self, written: Written, hint: str, resumed: bool = False):
         sources, results, exact = array("Q"), array("Q"), array("Q")
         files, existing = array("Q"), array("Q")
-        before = None
+        self._resumed, before = resumed, None
         for source, result in written:
             real = _real(result)
             results.append(_hash(_folded(real)))
@@ -46,7 +46,7 @@ class Names:
                 existing.append(found)
             if source != before:  # a source with several results comes several times in a row
                 before = source
-                sources.append(_hash(_folded(_real(source))))
+                sources.append(_name(source))
                 files.append(_identity(source) or 0)
         self.count = len(sources)
         self._sources, self._results, self._exact = map(_sorted, (sources, results, exact))
@@ -58,18 +58,25 @@ class Names:
             suspects = [
                 (source, path)
                 for source, path in written
-                if not names.isdisjoint(_hash(_folded(_real(each))) for each in (source, path))
+                if not names.isdisjoint(_name(each) for each in (source, path))
                 or not identities.isdisjoint((_identity(source), _identity(path)))
             ]
             _look_closer(suspects, hint, resumed)
 
     def knows(self, source: Path) -> bool:
         """Whether this source was there at the start: of others no name has been compared."""
-        return _is_among(_hash(_folded(_real(source))), self._sources)
+        return _is_among(_name(source), self._sources)
 
-    def is_result(self, source: Path) -> bool:
-        """Whether this source is the result of another one, by its name."""
-        real = _real(source)
+    def is_earlier_result(self, source: Path, result: Path) -> bool:
+        """Whether this source is what an earlier run, which is resumed, made of another one.
+
+        One that would be its own `result` stays a source, to be counted as done.
+        """
+        return self._resumed and source.name != result.name and self.is_result(source)
+
+    def is_result(self, path: Path) -> bool:
+        """Whether a file is one of the results, by its name."""
+        real = _real(path)
         if not _is_among(_hash(_folded(real)), self._results):
             return False
         return _is_among(_hash(real), self._exact) or _asked(os.path.dirname(real))
@@ -165,6 +172,11 @@ def _real_folder(folder: str) -> str:
 def _folded(name: str) -> str:
     """One spelling for all that some file system takes for the same name: case, and composed accents."""
     return unicodedata.normalize("NFC", name).upper().casefold()
+
+
+def _name(path: str | Path) -> int:
+    """A hash of a file's name, one for all spellings."""
+    return _hash(_folded(_real(path)))
 
 
 def _hash(text: str) -> int:

@@ -4,22 +4,17 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from . import exposure_cli, gallery_cli, video_cli
+from .command_line import Parser
 from .image_output import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS
 from .sharing import ALL, Share
 from .weights import DEFAULT_WEIGHTS
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see python -m model.enhance --help\n")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, checked one by one; those that do not fit end the program with one line and status 2."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m model.enhance",
         description="Enhance low-light pictures and videos: files, and folders with all below them.",
         epilog="Transparency, color profile and metadata are kept, EXIF orientation is applied. Processes started by "

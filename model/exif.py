@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -40,6 +41,19 @@ def parsed(data: bytes | None, notes: list[str]) -> Image.Exif:
     return exif
 
 
+def of_directory(file: BinaryIO, address: int, little: bool, big: bool = False) -> Image.Exif:
+    """A directory of a TIFF or raw file, with those that it refers to. Raises nearly anything where it is damaged.
+
+    big: of BigTIFF.
+    """
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = "<" if little else ">", big
+    exif.load_from_fp(file, address)
+    for directory in (_EXIF, _GPS, INTEROP):
+        exif.get_ifd(directory)
+    return exif
+
+
 def orientation_of(exif: Image.Exif, xmp: bytes | None) -> int:
     """How the pixels are stored, 1 to 8: by EXIF, else by XMP, else upright."""
     try:
@@ -51,9 +65,11 @@ def orientation_of(exif: Image.Exif, xmp: bytes | None) -> int:
     return value if value in range(1, 9) else 1
 
 
-def is_motion_photo(xmp: bytes | None) -> bool:
-    """Whether a short video is appended to the picture, as phones do."""
-    return bool(xmp and _XMP_MOTION.search(xmp))
+def motion_notes(xmp: bytes | None) -> list[str]:
+    """What to say where a short video is appended to the picture, as phones do."""
+    if not xmp or not _XMP_MOTION.search(xmp):
+        return []
+    return ["a motion photo: a picture and a short video, of which the picture is read"]
 
 
 def metadata_of(

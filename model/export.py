@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from torch import Tensor
 import sci_kernels
 
 from . import exposure_cli
+from .command_line import Parser
 from .console import own_streams
 from .export_graph import Exposed, Published, graph
 from .files import write_atomically
@@ -241,13 +241,8 @@ def _compare(run: Run, network: Network, image: Tensor) -> dict[str, float]:
     }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see python -m model.export --help\n")
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m model.export",
         description="Write what enhances a picture, exposure and all, for ONNX Runtime or torch.export, any size, "
         "once it agrees on a picture; or the weights for the official code, once they read back bit for bit.",

@@ -43,7 +43,7 @@ def move(source: Path, target: Path, exclusive: bool) -> None:
         os.link(source, target)  # fails where there is one, whoever made it
     except FileExistsError:
         raise
-    except (OSError, NotImplementedError):  # FAT, exFAT and some network folders have no links
+    except OSError:  # FAT, exFAT and some network folders have no links
         with _renaming:  # of this process; another one can still come between
             if os.path.lexists(target):
                 raise FileExistsError(17, os.strerror(17), str(target)) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .color_profiles import coded, fitting
-from .exif import is_motion_photo, metadata_of, parsed
+from .exif import metadata_of, motion_notes, parsed
 from .extras import need
 from .picture import ImageError, Picture
 from .samples import check_pixels, picture_of, scaled
@@ -28,8 +28,7 @@ def read_heif(path: Path) -> Picture:
     image = file[file.primary_index]
     notes = [f"{len(file)} frames, of which the main one is read"] if len(file) > 1 else []
     xmp = image.info.get("xmp")
-    if is_motion_photo(xmp):
-        notes.append("a motion photo: a picture and a short video, of which the picture is read")
+    notes.extend(motion_notes(xmp))
     colors, _, bits = image.mode.partition(";")
     if colors.upper() not in ("L", "LA", "RGB", "RGBA"):
         raise ImageError(f"{path}: a HEIC picture of a kind that is not known ({image.mode}); save it as PNG")

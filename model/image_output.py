@@ -15,7 +15,7 @@ from .metadata_output import fits, held
 from .picture import NO_METADATA, ImageError, Metadata, one_line
 from .png_output import write_deep_png, xmp_text
 from .quiet import quiet
-from .samples import DTYPES, to_bits
+from .samples import DTYPES, bands, to_bits
 from .tiff_output import write_tiff
 
 # What can be written: Pillow's format, its options, and whether it keeps transparency.
@@ -170,12 +170,11 @@ def _encode(
 
 def _bands(pixels: np.ndarray, alpha: np.ndarray | None, grey: bool) -> Iterator[np.ndarray]:
     """The channels of a file `(rows, W, C)`, from the top; band by band, as copies of the whole would be as large."""
-    rows = max(1, _BAND_PIXELS // pixels.shape[1])
-    for top in range(0, pixels.shape[0], rows):
-        band = pixels[top : top + rows]
+    for rows in bands(pixels, _BAND_PIXELS):
+        band = pixels[rows]
         band = grey_of(band)[..., None] if grey else band
         if alpha is not None:
-            transparency = to_bits(alpha[top : top + rows], 8 * pixels.dtype.itemsize)
+            transparency = to_bits(alpha[rows], 8 * pixels.dtype.itemsize)
             band = np.concatenate([band, transparency[..., None]], axis=2)
         yield band
 

@@ -11,13 +11,13 @@ from .deep import JP2_MAGIC, avif_samples, jpeg2000_samples
 from .heif import heif_size, read_heif
 from .jxl import is_jxl, jxl_header, read_jxl
 from .netpbm import is_netpbm, netpbm_size, read_netpbm
-from .picture import ImageError, Picture, one_line
+from .picture import ImageError, Picture, damaged, one_line
 from .pillow_pictures import picture_of_image, pillow_formats, read_with_pillow
 from .png import MAGIC as PNG_MAGIC
 from .png import png_size, read_png
 from .quiet import quiet
 from .raw import RAW_EXTENSIONS, is_raw_content, raw_size, read_raw
-from .samples import check_pixels
+from .samples import check_pixels, too_large
 from .tiff import read_tiff, tiff_layout
 from .tiff_tags import MAGIC as TIFF_MAGIC
 
@@ -53,17 +53,14 @@ def read_image(path: str | Path, half: bool = False) -> Picture:
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        limit = int(2 * Image.MAX_IMAGE_PIXELS)
-        raise ImageError(
-            f"{path}: more than {limit:,} pixels; allow them by --max-pixels, scale the picture down or cut it up"
-        ) from None
+        raise too_large(path) from None
     except Image.UnidentifiedImageError:
         known = ", ".join(["TIFF", "HEIC", "JPEG XL", "PPM", "raw", *pillow_formats()])
         raise ImageError(f"{path}: not a picture in a known format ({known}), or damaged") from None
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
-        raise _damaged(path, error) from None
+        raise damaged(path, one_line(error)) from None
 
 
 def pixel_count(path: str | Path) -> int:
@@ -106,10 +103,6 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{path}: not a regular file ({kind}); expected a picture")
     if status.st_size == 0:
         raise ImageError(f"{path}: the file is empty (0 bytes); replace it with a whole copy")
-
-
-def _damaged(path: Path, error: Exception) -> ImageError:
-    return ImageError(f"{path}: truncated or damaged ({one_line(error)}); replace it with a whole copy")
 
 
 def _kind(path: Path) -> str:

@@ -72,7 +72,6 @@ class Jobs:
 
     def __init__(self, found: Found, naming: Naming, resumed: bool = False, share: Share = ALL):
         self._found, self._naming, self._share = found, naming, share
-        self._resumed, self._names = resumed, None
         hint = "" if naming.ext == "auto" else "use --ext auto if only their formats differ, or "
         hint += "enhance them one by one into different folders"
         show = {"unit": "", "disable": None, "leave": False, "delay": 2}  # of a large folder, that something is done
@@ -96,8 +95,7 @@ class Jobs:
             if not self._share.has(name) or not self._names.knows(source):
                 continue
             job = self._naming.job(source, name)
-            # A source that would be its own result stays one, to be counted as done.
-            if not self._resumed or source.name == job.result.name or not self._names.is_result(source):
+            if not self._names.is_earlier_result(source, job.result):
                 yield job
 
     def _all(self) -> Iterator[tuple[Path, Path]]:

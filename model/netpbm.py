@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from .picture import ImageError, Picture
+from .picture import ImageError, Picture, damaged
 from .samples import check_pixels, picture_of, scaled
 
 _COMMENT = re.compile(rb"#[^\r\n]*")
@@ -55,7 +55,7 @@ def read_netpbm(path: Path) -> Picture:
             if is_netpbm(file.read(3)):
                 notes.append("several pictures in one file, of which the first is read")
     if header.maximum != (65535 if samples.dtype == np.uint16 else 255) and samples.max() > header.maximum:
-        raise _damaged(path, f"values above its maximum of {header.maximum}")
+        raise damaged(path, f"values above its maximum of {header.maximum}")
     if header.kind in (1, 4):  # 1 is black
         samples = 1 - samples
     return picture_of(scaled(samples, header.maximum), header.alpha, notes=notes)
@@ -71,7 +71,7 @@ def _header(path: str | Path, file: BinaryIO) -> Header:
         channels = 3 if kind in (3, 6) else 1
         header = Header(kind, numbers[0], numbers[1], channels, numbers[2] if len(numbers) > 2 else 1, False)
     if not 1 <= header.maximum <= 65535:
-        raise _damaged(path, f"a maximum of {header.maximum}")
+        raise damaged(path, f"a maximum of {header.maximum}")
     return header
 
 
@@ -89,7 +89,7 @@ def _number(path: str | Path, file: BinaryIO) -> int:
             return int(digits)
         elif not one.isspace():
             break
-    raise _damaged(path, "its header")
+    raise damaged(path, "its header")
 
 
 def _pam_header(path: str | Path, file: BinaryIO) -> Header:
@@ -103,7 +103,7 @@ def _pam_header(path: str | Path, file: BinaryIO) -> Header:
     try:
         width, height, depth, maximum = (int(fields[name]) for name in ("WIDTH", "HEIGHT", "DEPTH", "MAXVAL"))
     except (KeyError, ValueError):
-        raise _damaged(path, "its header") from None
+        raise damaged(path, "its header") from None
     kind = fields.get("TUPLTYPE", {1: "GRAYSCALE", 3: "RGB"}.get(depth, ""))
     if _PAM.get(kind) != depth:
         raise ImageError(
@@ -129,7 +129,7 @@ def _binary(path: Path, header: Header, file: BinaryIO) -> np.ndarray:
 def _read(path: Path, file: BinaryIO, count: int) -> np.ndarray:
     """So many bytes, of which the file must have all before any memory is taken."""
     if count > path.stat().st_size - file.tell():
-        raise _damaged(path, "it ends too early")
+        raise damaged(path, "it ends too early")
     return np.fromfile(file, np.uint8, count)
 
 
@@ -142,17 +142,13 @@ def _plain(path: Path, header: Header, text: bytes) -> np.ndarray:
         values = digits[(digits == ord("0")) | (digits == ord("1"))] - ord("0")
     else:
         if len(text) < 2 * count - 1:
-            raise _damaged(path, "it ends too early")
+            raise damaged(path, "it ends too early")
         # It stops at what is no number, with a warning (in time an error), and gives fewer.
         values = np.fromstring(text.decode("latin-1"), np.int64, count, sep=" ")
     if len(values) < count:
-        raise _damaged(path, "it ends too early")
+        raise damaged(path, "it ends too early")
     values = values[:count]
     if count and not 0 <= values.min() <= values.max() <= header.maximum:
-        raise _damaged(path, f"values above its maximum of {header.maximum}")
+        raise damaged(path, f"values above its maximum of {header.maximum}")
     dtype = np.uint8 if header.maximum <= 255 else np.uint16
     return values.astype(dtype).reshape(header.height, header.width, header.channels)
-
-
-def _damaged(path: str | Path, reason: str) -> ImageError:
-    return ImageError(f"{path}: truncated or damaged ({reason}); replace it with a whole copy")

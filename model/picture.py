@@ -40,6 +40,11 @@ class Picture:
         return torch.from_numpy(planes).div_(float(np.iinfo(self.pixels.dtype).max))
 
 
+def damaged(path: object, reason: str) -> ImageError:
+    """The error of a file that is not as its format has it."""
+    return ImageError(f"{path}: truncated or damaged ({reason}); replace it with a whole copy")
+
+
 def one_line(error: Exception) -> str:
     """The message of an error, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .color_profiles import fitting, to_rgb
-from .exif import INTEROP, UNREADABLE, is_motion_photo, metadata_of, orientation_of
+from .exif import INTEROP, UNREADABLE, metadata_of, motion_notes, orientation_of
 from .picture import ImageError, Picture
 from .samples import bands, picture_of, turned
 from .tiff_tags import Layout
@@ -76,8 +76,7 @@ def picture_of_image(
         profile, xmp, dpi = layout.profile, layout.xmp, layout.dpi
     else:
         profile, xmp, dpi = image.info.get("icc_profile"), _xmp(image), image.info.get("dpi")
-    if is_motion_photo(xmp):
-        notes.append("a motion photo: a picture and a short video, of which the picture is read")
+    notes.extend(motion_notes(xmp))
     exif = _exif(image, notes, deep is not None)
     # A TIFF file is turned by Pillow as it is decoded.
     orientation = 1 if layout is not None else orientation_of(exif, xmp)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .exif import metadata_of
+from .exif import metadata_of, of_directory
 from .extras import need
-from .picture import ImageError, Picture
+from .picture import ImageError, Picture, damaged
 from .samples import check_pixels, picture_of
 
 RAW_EXTENSIONS = (
@@ -84,20 +84,16 @@ def _refusal(path: str | Path, error: Exception) -> ImageError:
         return ImageError(
             f"{path}: a raw file of a kind that LibRaw does not know; convert it to DNG, or develop it to TIFF or JPEG"
         )
-    return ImageError(f"{path}: truncated or damaged (LibRaw: {reason}); replace it with a whole copy")
+    return damaged(path, f"LibRaw: {reason}")
 
 
 def _exif(path: Path, raw) -> Image.Exif:
     """EXIF data of a raw file that is built as TIFF, else of the preview in it; empty where there is none."""
-    exif = Image.Exif()
     # Of damaged data the parser raises nearly anything, and a preview is not always there.
     with contextlib.suppress(Exception), open(path, "rb") as file:
         if (head := file.read(8))[:2] in _HALF_OF_TIFF:
-            exif.endian = "<" if head[:2] == b"II" else ">"
-            exif.load_from_fp(file, int.from_bytes(head[4:8], "little" if head[:2] == b"II" else "big"))
-            for directory in (0x8769, 0x8825, 0xA005):
-                exif.get_ifd(directory)
-            return exif
+            little = head[:2] == b"II"
+            return of_directory(file, int.from_bytes(head[4:], "little" if little else "big"), little)
         preview = raw.extract_thumb()
         with Image.open(io.BytesIO(preview.data), formats=["JPEG"]) as image:
             return image.getexif()

@@ -2,9 +2,14 @@
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _BEGINNING = b'{"file": '
 
@@ -93,23 +98,18 @@ class RunReport:
                     os.ftruncate(self._file, end)  # of a part of the line
 
 
-class _locked:
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
     """A lock among processes, where the system has one: a network folder needs it to append."""
-
-    def __init__(self, file: int):
-        self._file = file
-
-    def __enter__(self) -> None:
-        self._lock("LOCK_EX")
-
-    def __exit__(self, *error: object) -> None:
-        self._lock("LOCK_UN")
-
-    def _lock(self, operation: str) -> None:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.lockf(self._file, getattr(fcntl, operation))
+    with suppress(OSError):
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_UN)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .picture import NO_METADATA, ImageError, Metadata, Picture
+from .picture import NO_METADATA, ImageError, Metadata, Picture, damaged
 
 DTYPES = {8: np.uint8, 16: np.uint16}  # of samples, by their bits
 BAND_PIXELS = 1 << 20  # converted at a time: a copy of a large picture would be as large
@@ -14,11 +14,19 @@ BAND_PIXELS = 1 << 20  # converted at a time: a copy of a large picture would be
 def check_pixels(path: str | Path, width: int, height: int) -> None:
     """Raises ImageError where a header promises no pixels, or more than are allowed, see `allow_pixels`."""
     if width < 1 or height < 1:
-        raise ImageError(f"{path}: truncated or damaged (a size of {width} x {height}); replace it with a whole copy")
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > (limit := int(2 * Image.MAX_IMAGE_PIXELS)):
-        raise ImageError(
-            f"{path}: more than {limit:,} pixels; allow them by --max-pixels, scale the picture down or cut it up"
-        )
+        raise damaged(path, f"a size of {width} x {height}")
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > _limit():
+        raise too_large(path)
+
+
+def too_large(path: str | Path) -> ImageError:
+    """The error of a picture with more pixels than are allowed."""
+    advice = "allow them by --max-pixels, scale the picture down or cut it up"
+    return ImageError(f"{path}: more than {_limit():,} pixels; {advice}")
+
+
+def _limit() -> int:
+    return int(2 * Image.MAX_IMAGE_PIXELS)  # above which Pillow refuses
 
 
 def scaled(samples: np.ndarray, maximum: int) -> np.ndarray:
@@ -79,9 +87,9 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:: -1 if vertical else 1, :: -1 if horizontal else 1]
 
 
-def bands(pixels: np.ndarray) -> list[slice]:
-    """Rows of pixels (H, W, ...) to convert at a time."""
-    rows = max(1, BAND_PIXELS // max(1, pixels.shape[1]))
+def bands(pixels: np.ndarray, most: int = BAND_PIXELS) -> list[slice]:
+    """Rows of pixels (H, W, ...) to convert at a time, of about `most` pixels."""
+    rows = max(1, most // max(1, pixels.shape[1]))
     return [slice(top, top + rows) for top in range(0, len(pixels), rows)]
 
 

@@ -7,9 +7,9 @@ from PIL import Image
 
 from . import tiff_tags as tags
 from .color_profiles import fitting, to_rgb
-from .exif import ORIENTATION, metadata_of, orientation_of
+from .exif import ORIENTATION, metadata_of, of_directory, orientation_of
 from .extras import install
-from .picture import ImageError, Picture
+from .picture import ImageError, Picture, damaged
 from .pillow_pictures import read_with_pillow, to_rgb_by_bands
 from .samples import check_pixels, picture_of, scaled, to_bits
 from .tiff_pixels import can_decode, check_segments, decode, needs_codec
@@ -161,7 +161,7 @@ def _ranged(samples: np.ndarray, layout: Layout) -> np.ndarray:
 def _looked_up(path: Path, indices: np.ndarray, layout: Layout) -> np.ndarray:
     entries = 1 << layout.bits[0]
     if len(layout.colors) < 3 * entries:
-        raise ImageError(f"{path}: truncated or damaged (a palette is missing); replace it with a whole copy")
+        raise damaged(path, "a palette is missing")
     table = (np.array(layout.colors[: 3 * entries]).reshape(3, entries).T >> 8).astype(np.uint8)
     return table[indices]
 
@@ -178,13 +178,9 @@ def _of_inks(samples: np.ndarray, layout: Layout, notes: list[str]) -> np.ndarra
 
 def _exif(path: Path, layout: Layout) -> Image.Exif:
     """The directory of the picture, read as EXIF data, with what it refers to."""
-    exif = Image.Exif()
-    exif.endian, exif.bigtiff = "<" if layout.little else ">", layout.big
     with open(path, "rb") as file:
         try:
-            exif.load_from_fp(file, layout.address)
-            for directory in (0x8769, 0x8825, 0xA005):
-                exif.get_ifd(directory)
+            exif = of_directory(file, layout.address, layout.little, layout.big)
         except Exception:  # of damaged data the parser raises nearly anything
             exif = Image.Exif()
     if layout.orientation:

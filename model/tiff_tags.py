@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .picture import ImageError
+from .picture import damaged
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
@@ -81,7 +81,7 @@ def read_tags(path: str | Path, file: BinaryIO) -> Layout:
     """
     pages, is_raw = _pages(file)
     if not pages:
-        raise ImageError(f"{path}: truncated or damaged (a TIFF without a picture); replace it with a whole copy")
+        raise damaged(path, "a TIFF without a picture")
     full = [index for index, page in enumerate(pages) if not page.integer(254, 0) & (_REDUCED | _MASK)]
     index = full[0] if full else 0
     is_raw = is_raw or _DNG_VERSION in pages[0].entries or pages[index].integer(_PHOTOMETRIC, 0) in RAW

@@ -89,9 +89,7 @@ def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[Vid
     else:
         jobs = [VideoJob(source, _result(source, name, args, OUTPUT_EXTENSIONS)) for source, name in found]
     names = Names(jobs, "run them one by one", resumed=args.skip_existing)
-    if args.skip_existing:  # the results of an earlier run that lie among the videos are no videos to enhance
-        jobs = [job for job in jobs if job.source.name == job.result.name or not names.is_result(job.source)]
-    return jobs
+    return [job for job in jobs if not names.is_earlier_result(job.source, job.result)]
 
 
 def enhance_videos(

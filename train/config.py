@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.command_line import Parser
 from model.fused import CHECKPOINTS
 from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA
 
@@ -198,14 +199,10 @@ def read_json(path: Path) -> Settings:
         ) from None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(2, f"train: error: {message}; see python -m train --help\n")
-
-
 def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     """What the command line gave (nothing it did not give), and whether to resume or to overwrite."""
-    parser = _Parser(
+    parser = Parser(
+        said_by="train: ",
         prog="python -m train",
         description="Train SCI on a folder of dark photographs; no bright counterparts are needed.",
         argument_default=argparse.SUPPRESS,
@@ -290,7 +287,7 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
     return given, resume, overwrite
 
 
-def _take_official_device(parser: _Parser, given: dict) -> None:
+def _take_official_device(parser: Parser, given: dict) -> None:
     """Put what --cuda and --gpu say into the setting of --device, which excludes them."""
     for name in ("cuda", "gpu"):
         if name in given and "device" in given:

@@ -6,7 +6,6 @@ PSNR and SSIM need the bright photographs, LOE the dark ones; DE and EME neither
 `train.metrics`. Pictures of two folders belong together by their path without its extension.
 """
 
-import argparse
 import csv
 import io
 import math
@@ -19,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from model import exposure_cli
+from model.command_line import Parser
 from model.console import own_streams
 from model.enhancer import Enhancer
 from model.files import write_atomically
@@ -189,15 +189,12 @@ def _say(text: str) -> None:
     print(f"evaluate: {text}", file=sys.stderr, flush=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(2, f"evaluate: error: {message}; see python -m train.evaluate --help\n")
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
     own_streams()
-    parser = _Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(
+        said_by="evaluate: ", prog="python -m train.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument(
         "--pred", metavar="DIR", help="the enhanced pictures, searched recursively; without it, --input is enhanced"
     )
