@@ -15,14 +15,14 @@ import triton
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sci_kernels import triton as launchers
-from sci_kernels.constants import COLORS
+from sci_kernels.constants import COLORS, MOST_SOURCES
 from sci_kernels.triton import neighbours
 
 from .devices import GPUS
 
 HEIGHT, WIDTH = 2160, 3840
 DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
-_POINTEES = DTYPES | {torch.uint8: "u8"}
+_POINTEES = DTYPES | {torch.uint8: "u8", torch.int64: "i64"}
 # Rows above its own that a march begins with.
 _ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6, "denoise": 4}
 
@@ -64,6 +64,7 @@ def cases() -> Iterator[Case]:
         yield _retinex_case(dtype)
         yield _retinex_case(dtype, sigmoid=True)
         yield _batch_norm_case(dtype)
+        yield _batch_norm_sums_case(dtype)
         yield _enhance_case(dtype)
         yield _enhance_case(dtype, exposed=True, gain=True)
         yield _denoise_case(dtype)
@@ -125,12 +126,24 @@ def _batch_norm_case(dtype: torch.dtype) -> Case:
     def call() -> None:
         z, residual, grad = (_fake(dtype, 1) for _ in range(3))
         channel = torch.empty(1, dtype=torch.promote_types(dtype, torch.float32), device="cuda")
-        launchers.launch_batch_norm_statistics(z)
-        launchers.launch_batch_norm_relu(z, *[channel] * 3, residual)
-        launchers.launch_batch_norm_relu_sums(grad, z, *[channel] * 3)
-        launchers.launch_batch_norm_relu_gradient(grad, grad, z, *[channel] * 5)
+        running = channel, channel, torch.empty((), dtype=torch.int64, device="cuda"), 0.1
+        table = launchers.launch_batch_norm_statistics(z, channel, channel, channel, *running, 1e-5)
+        launchers.launch_batch_norm_relu([z], [table], residual, False)
+        launchers.launch_batch_norm_relu_gradient(grad, grad, None, z, table, table)
 
     return Case(f"{DTYPES[dtype]} batch_norm", call)
+
+
+def _batch_norm_sums_case(dtype: torch.dtype) -> Case:
+    """Likewise, of what is in several parts: as many layers as one pass takes, and a gradient of two."""
+
+    def call() -> None:
+        z, grad = (_fake(dtype, 1) for _ in range(2))
+        table = torch.empty(4, 1, dtype=torch.promote_types(dtype, torch.float32), device="cuda")
+        launchers.launch_batch_norm_relu([z] * MOST_SOURCES, [table] * MOST_SOURCES, None, False)
+        launchers.launch_batch_norm_relu_gradient(grad, grad, z, z, table, table)
+
+    return Case(f"{DTYPES[dtype]} batch_norm parts", call)
 
 
 def _enhance_case(
@@ -194,7 +207,7 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
             signature[param.name] = "*" + _POINTEES[value.dtype]
             attributes[(index,)] = [["tt.divisibility", 16]]
         else:
-            signature[param.name] = param.annotation_type or "i32"
+            signature[param.name] = param.annotation_type or ("i32" if -(2**31) <= value < 2**31 else "i64")
     options = {name: value for name, value in options.items() if name not in ("grid", "warmup")}
     name = kernel.fn.__name__.strip("_").removesuffix("_kernel")
     march = values.get("march", 0)
@@ -221,8 +234,9 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "exposure": ["x", "light"],
         "denoise": ["y", "gain", "result"],
         "batch_norm_statistics": ["z"],
-        "batch_norm_mean": ["partial"],
-        "batch_norm_relu_fwd": ["z", "residual", "out"],
+        "batch_norm_table": ["partial"],
+        "batch_norm_slopes": ["partial"],
+        "batch_norm_relu_fwd": [f"z{source}" for source in range(values.get("SOURCES", 0))] + ["out"],
         "batch_norm_relu_sums": ["z", "grad"],
         "batch_norm_relu_bwd": ["z", "grad", "out"],
         "retinex_fwd": ["residual", "stage_input", "image", "illumination", "reflectance"],
@@ -235,6 +249,10 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
             moved += ["x", "l"]
         elif values["x_ptr"] is not values["y_ptr"] and values.get("L_GRAD", True):
             moved += ["x"]
+    if values.get("RESIDUAL"):
+        moved += ["residual"]
+    if values.get("OTHER"):
+        moved += ["other", "grad"]  # read, and written once more
     if values.get("LIGHT"):
         moved += ["light"]
     if values.get("GAIN"):

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sci_kernels.batch_norm import Running
+
 from .passes import Backward, Pass, Plan
 
 CHECKPOINTS = ("off", "stage", "block")
@@ -68,18 +70,23 @@ def fused_network(
         `(N, C', H, W)`, contiguous; differentiable once in x and in every parameter.
     """
     groups = _groups(head) + _groups(block)
+    running = tuple(norm and _running(norm) for _, norm in groups)
+    pixels = x.numel() // x.shape[1]
+    if pixels < 2 and any(running):
+        raise ValueError(f"x: expected two pixels or more, of which BatchNorm takes a variance; got {tuple(x.shape)}")
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
     eps = tuple(norm and norm.eps for _, norm in groups)
-    plan = Plan(layers, len(groups) - 1, eps, checkpoint, subtract, dtype, impl)
+    plan = Plan(layers, len(groups) - 1, eps, running, checkpoint, subtract, dtype, impl)
     parameters = []
     for conv, norm in (*groups, (last, None)):
         parameters += [conv.weight, conv.bias, norm and norm.weight, norm and norm.bias]
-    out, means, variances = _Network.apply(x, plan, *parameters)
-    if any(norm is not None for _, norm in groups):
-        norms = [groups[plan.conv(a)][1] for a in range(1 + layers * plan.convs)]
-        _update_statistics([norm for norm in norms if norm is not None], means, variances, x.numel() // x.shape[1])
-    return out
+    return _Network.apply(x, plan, *parameters)
+
+
+def _running(norm: nn.BatchNorm2d) -> Running:
+    """What BatchNorm keeps besides normalizing; a shared one is moved once an application, in order."""
+    return Running(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
 
 
 def _groups(part: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
@@ -93,21 +100,11 @@ def _groups(part: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]
     return groups
 
 
-def _update_statistics(norms: list[nn.BatchNorm2d], means: Tensor, variances: Tensor, count: int) -> None:
-    """What BatchNorm does besides normalising; a shared one is moved once an application, in order."""
-    unbiased = variances * (count / (count - 1))
-    with torch.no_grad():
-        for norm, mean, variance in zip(norms, means.unbind(), unbiased.unbind(), strict=True):
-            norm.running_mean.mul_(1 - norm.momentum).add_(mean, alpha=norm.momentum)
-            norm.running_var.mul_(1 - norm.momentum).add_(variance, alpha=norm.momentum)
-            norm.num_batches_tracked.add_(1)
-
-
 class _Network(torch.autograd.Function):
     """The network as a function of x and its parameters; see the module."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, plan: Plan, *parameters: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx, x: Tensor, plan: Plan, *parameters: Tensor | None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             walk = Pass(x, plan, parameters)
             features = walk.trunk(plan.layers, keep=plan.checkpoint == "off")
@@ -116,35 +113,29 @@ class _Network(torch.autograd.Function):
             if plan.subtract:
                 sigmoid = out.sigmoid_()
                 out = x - sigmoid
-        means, variances = (
-            torch.stack(values) if values else x.new_empty(0)
-            for values in ([pair[i] for pair in walk.statistics.values()] for i in (0, 1))
-        )
-        ctx.plan, ctx.normed, ctx.kept = plan, tuple(walk.statistics), tuple(walk.z)
-        ctx.save_for_backward(x, sigmoid, means, variances, *parameters, *walk.z.values())
-        ctx.mark_non_differentiable(means, variances)
+        ctx.plan, ctx.dtype, ctx.normed, ctx.kept = plan, x.dtype, tuple(walk.tables), tuple(walk.z)
+        ctx.save_for_backward(walk.x, sigmoid, *parameters, *walk.tables.values(), *walk.z.values())
         ctx.set_materialize_grads(False)
-        return out, means, variances
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor | None, *_):
+    def backward(ctx, grad: Tensor | None):
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        plan = ctx.plan
-        x, sigmoid, means, variances, *rest = ctx.saved_tensors
-        count = len(ctx.needs_input_grad) - 2
+        plan, count = ctx.plan, len(ctx.needs_input_grad) - 2
+        x, sigmoid, *rest = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
-            parameters = rest[:count]
+            parameters, tables, z = rest[:count], rest[count : count + len(ctx.normed)], rest[count + len(ctx.normed) :]
             walk = Pass(x, plan, parameters)
-            walk.statistics = dict(zip(ctx.normed, zip(means.unbind(), variances.unbind(), strict=True), strict=True))
-            walk.z = {a: z for a, z in zip(ctx.kept, rest[count:], strict=True) if z.untyped_storage().nbytes()}
-            del rest
+            walk.tables = dict(zip(ctx.normed, tables, strict=True))
+            walk.z = {a: z for a, z in zip(ctx.kept, z, strict=True) if z.untyped_storage().nbytes()}
+            del rest, z
             if plan.checkpoint == "stage" or len(walk.z) < len(ctx.kept):
                 walk.trunk(plan.layers, keep=True)
             grad_x, grads = Backward(walk, ctx.needs_input_grad[0]).run(_output_gradient(grad, sigmoid, walk))
         if grad_x is not None:
-            grad_x = grad_x.to(x.dtype).contiguous()
+            grad_x = grad_x.to(ctx.dtype).contiguous()
             grad_x = grad_x.add_(grad) if plan.subtract else grad_x
         grads = (grad if grad is None else grad.to(like.dtype) for grad, like in zip(grads, parameters, strict=True))
         wanted = (g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[2:], strict=True))

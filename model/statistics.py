@@ -1,4 +1,4 @@
-"""Sums over all pixels of each channel, and the BatchNorm gradient made of them.
+"""BatchNorm by PyTorch's own operators, for features that no kernel of `sci_kernels.batch_norm` takes.
 
 PyTorch's CPU kernels for channels_last add a channel's values one after the other, in the tensor's precision: over
 an image, five digits are left of seven. Here the memory (P pixels, C channels) is read as (P / k, k C) with
@@ -13,6 +13,8 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+from sci_kernels.batch_norm import Running
 
 _PLANNING = ContextVar("planning for a GPU", default=False)
 
@@ -37,9 +39,20 @@ def on_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not planning()
 
 
-def batch_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of `(N, C, H, W)`, float32 or float64."""
-    z = _at_least_float32(z)
+def batch_statistics(z: Tensor, running: Running, bias: Tensor) -> Tensor:
+    """Mean and biased variance of each channel of `(N, C, H, W)`, `(2, C)`, float32 or float64.
+
+    Moves the running averages of a BatchNorm that would have seen z with a bias added.
+    """
+    mean, variance = _mean_and_variance(_at_least_float32(z))
+    pixels = z.numel() // z.shape[1]
+    running.mean.mul_(1 - running.momentum).add_(mean + bias, alpha=running.momentum)
+    running.variance.mul_(1 - running.momentum).add_(variance * (pixels / (pixels - 1)), alpha=running.momentum)
+    running.batches.add_(1)
+    return torch.stack([mean, variance])
+
+
+def _mean_and_variance(z: Tensor) -> tuple[Tensor, Tensor]:
     if not _in_phases(z):
         return torch.batch_norm_update_stats(z, None, None, 0.0)
     channels, counts, means, variances = z.shape[1], [], [], []

@@ -4,22 +4,38 @@
     g      = grad where u > 0, else 0                           grad_beta = sum g,  grad_gamma = invstd sum g (z - mean)
     grad_z = a (g - grad_beta / P - (z - mean) invstd grad_gamma / P)         sums over the P pixels of a channel
 
-Forward reads z twice, for its statistics and to make y; backward reads z and grad twice and keeps nothing but z.
-These are operators without autograd: a caller that knows z and the statistics calls `gradient` itself. They run on
+What is known of a layer's channels is its table, `(4, C)`: mean, a, beta and invstd, at least float32. `statistics`
+makes it, and moves the running averages; nothing else computes with vectors of channels. Forward reads z twice, for its
+statistics and to make y; backward reads z and grad twice and keeps nothing but z and the table.
+
+These are operators without autograd: a caller that knows z and the table calls `gradient` itself. They run on
 Triton for GPUs, where features are contiguous, and in C for CPUs, where they are channels_last; `kernels_for` tells.
 Not differentiable. z itself must be what `kernels_for` takes.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import native
 from .arguments import default_impl
-from .ops import triton_launchers
+from .constants import MOST_SOURCES
+from .ops import triton_launchers, unwatched
 from .reference import compute_dtype
 
 _MOST_CHANNELS = 256  # of the C kernels, which keep a few vectors of each on their stack
-Statistics = tuple[Tensor, Tensor]  # mean and biased variance of each channel
+_ROWS = 4  # of a table
+
+
+class Running(NamedTuple):
+    """The averages that a BatchNorm keeps for inference, and how fast they follow."""
+
+    mean: Tensor  # (C,)
+    variance: Tensor  # (C,), the unbiased one
+    batches: Tensor  # how many there were, an integer
+    momentum: float
 
 
 def kernels_for(z: Tensor) -> str | None:
@@ -32,42 +48,91 @@ def kernels_for(z: Tensor) -> str | None:
     return "native" if fits and native.compiler_error() is None else None
 
 
-def statistics(z: Tensor, kernels: str) -> Statistics:
-    """Mean and biased variance of each channel, `(C,)`, at least float32."""
-    return _statistics(z, kernels)
+def statistics(
+    z: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    kernels: str,
+    running: Running | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The table of a layer, from the statistics of z.
+
+    Args:
+        z: `(N, C, H, W)`.
+        gamma, beta: `(C,)`.
+        eps: added to the biased variance.
+        kernels: of `kernels_for`.
+        running: averages to be moved by this batch, in place; then it has two pixels a channel or more.
+        bias: `(C,)`, what z would have had added to it before BatchNorm, which takes it away again: the running mean
+            alone sees it.
+    """
+    _check_channels(z, gamma, beta)
+    moved = (None, None, None, 0.0) if running is None else tuple(running)
+    call = _make_table if unwatched(z) else _statistics
+    return call(z, gamma, beta, bias, *moved, eps, kernels)
 
 
 def forward(
-    z: Tensor, of: Statistics, gamma: Tensor, beta: Tensor, eps: float, kernels: str, residual: Tensor | None = None
+    sources: Sequence[Tensor], tables: Sequence[Tensor | None], kernels: str, residual: Tensor | None = None
 ) -> Tensor:
-    """y of the module's docstring, in the dtype and memory format of z; a new tensor."""
-    _check_channels(z, gamma, beta)
-    scale, _ = _scale(of, gamma, eps)
-    residual = None if residual is None else _like(residual, z)
-    return _forward(z, of[0], scale, beta.to(scale.dtype), residual, kernels)
+    """relu(u_1) [+ residual] + relu(u_2) + ..., added in this order and each sum rounded to the dtype of the z.
+
+    Args:
+        sources: z of one layer or several, alike in shape, dtype and memory format.
+        tables: of each. None, which the first may have: there is no BatchNorm, u = z.
+        kernels: of `kernels_for`.
+        residual: of the same shape.
+
+    Returns:
+        y of the module's docstring, in the dtype and memory format of the z; a new tensor.
+    """
+    residual = None if residual is None else _like(residual, sources[0])
+    call = _add_up if unwatched(sources[0]) else _forward
+    for first in range(0, len(sources), MOST_SOURCES):
+        some = slice(first, first + MOST_SOURCES)
+        plain = tables[first] is None
+        residual = call(list(sources[some]), list(tables[some])[plain:], residual, plain, kernels)
+    return residual
 
 
 def gradient(
     grad: Tensor,
     z: Tensor,
-    of: Statistics,
-    gamma: Tensor,
-    beta: Tensor,
-    eps: float,
+    table: Tensor,
+    parameter_grads: Tensor,
     kernels: str,
+    other: Tensor | None = None,
     overwrite: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of z, gamma and beta from that of y; with `overwrite` that of z may take its memory."""
-    _check_channels(z, gamma, beta)
+) -> Tensor:
+    """The gradient of z from that of y.
+
+    Args:
+        grad: that of y, or a part of it.
+        z, table: of the layer.
+        parameter_grads: `(2 or more, C)`, like the table: those of gamma and beta are added to the two first rows.
+        kernels: of `kernels_for`.
+        other: the other part of that of y; it is added to `grad` in place, where that has the strides of z.
+        overwrite: the result may take the memory of `grad`.
+    """
     grad = _like(grad, z)
-    mean, pixels = of[0], z.numel() // z.shape[1]
-    scale, invstd = _scale(of, gamma, eps)
-    known = (grad, z, mean, scale, beta.to(mean.dtype))
-    direct, product = _sums(*known, kernels)
-    slope, offset = -scale * invstd * invstd * product / pixels, -scale * direct / pixels
+    other = None if other is None else _like(other, z)
     out = grad if overwrite else torch.empty_like(grad)
-    _gradient(out, *known, slope.to(mean.dtype), offset.to(mean.dtype), kernels)
-    return out, (product * invstd).to(gamma.dtype), direct.to(gamma.dtype)
+    if unwatched(grad, z):
+        _differentiate(out, grad, other, z, table, parameter_grads, kernels)
+    elif other is None:
+        _gradient(out, grad, z, table, parameter_grads, kernels)
+    else:
+        _sum_gradient(out, grad, other, z, table, parameter_grads, kernels)
+    return out
+
+
+def channel_sums(features: Tensor, kernels: str) -> Tensor:
+    """Sum of each channel, `(C,)`, at least float32."""
+    if kernels == "native":
+        return (native.channel_sums if unwatched(features) else _channel_sums)(features)
+    return features.sum((0, 2, 3), dtype=torch.float32 if features.element_size() < 4 else None)
 
 
 def _check_channels(z: Tensor, *parameters: Tensor) -> None:
@@ -84,66 +149,78 @@ def _like(tensor: Tensor, z: Tensor) -> Tensor:
     return tensor if same else torch.empty_like(z).copy_(tensor)
 
 
-def _scale(of: Statistics, gamma: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """a and invstd of the module's docstring."""
-    invstd = (of[1] + eps).rsqrt()
-    return gamma.to(invstd.dtype) * invstd, invstd
-
-
-@torch.library.custom_op("sci::batch_norm_statistics", mutates_args=())
-def _statistics(z: Tensor, kernels: str) -> tuple[Tensor, Tensor]:
+def _make_table(
+    z: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    batches: Tensor | None,
+    momentum: float,
+    eps: float,
+    kernels: str,
+) -> Tensor:
+    arguments = (z, gamma, beta, bias, running_mean, running_variance, batches, momentum, eps)
     if kernels == "native":
-        return native.batch_norm_statistics(z)
-    return triton_launchers(z.device).launch_batch_norm_statistics(z)
+        return native.batch_norm_statistics(*arguments)
+    return triton_launchers(z.device).launch_batch_norm_statistics(*arguments)
+
+
+_statistics = torch.library.custom_op(
+    "sci::batch_norm_statistics",
+    _make_table,
+    mutates_args=("running_mean", "running_variance", "batches"),
+)
 
 
 @_statistics.register_fake
-def _(z, kernels):
-    dtype = compute_dtype(z)
-    return z.new_empty(z.shape[1], dtype=dtype), z.new_empty(z.shape[1], dtype=dtype)
+def _(z, gamma, beta, bias, running_mean, running_variance, batches, momentum, eps, kernels):
+    return z.new_empty(_ROWS, z.shape[1], dtype=compute_dtype(z))
 
 
-@torch.library.custom_op("sci::batch_norm_relu", mutates_args=())
-def _forward(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None, kernels: str) -> Tensor:
+def _add_up(sources: list[Tensor], tables: list[Tensor], residual: Tensor | None, plain: bool, kernels: str) -> Tensor:
     if kernels == "native":
-        return native.batch_norm_relu(z, mean, scale, beta, residual)
-    return triton_launchers(z.device).launch_batch_norm_relu(z, mean, scale, beta, residual)
+        return native.batch_norm_relu(sources, tables, residual, plain)
+    return triton_launchers(sources[0].device).launch_batch_norm_relu(sources, tables, residual, plain)
+
+
+_forward = torch.library.custom_op("sci::batch_norm_relu", _add_up, mutates_args=())
 
 
 @_forward.register_fake
-def _(z, mean, scale, beta, residual, kernels):
-    return torch.empty_like(z)
+def _(sources, tables, residual, plain, kernels):
+    return torch.empty_like(sources[0])
 
 
-@torch.library.custom_op("sci::batch_norm_relu_sums", mutates_args=())
-def _sums(grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, kernels: str) -> tuple[Tensor, Tensor]:
-    """sum g and sum g (z - mean) of each channel."""
-    if kernels == "native":
-        return native.batch_norm_relu_sums(grad, z, mean, scale, beta)
-    return triton_launchers(z.device).launch_batch_norm_relu_sums(grad, z, mean, scale, beta)
-
-
-@_sums.register_fake
-def _(grad, z, mean, scale, beta, kernels):
-    dtype = torch.float64 if kernels == "native" else compute_dtype(z)
-    return z.new_empty(z.shape[1], dtype=dtype), z.new_empty(z.shape[1], dtype=dtype)
-
-
-@torch.library.custom_op("sci::batch_norm_relu_bwd", mutates_args=("out",))
-def _gradient(
-    out: Tensor,
-    grad: Tensor,
-    z: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-    beta: Tensor,
-    slope: Tensor,
-    offset: Tensor,
-    kernels: str,
+def _differentiate(
+    out: Tensor, grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str
 ) -> None:
-    """out = scale g + slope (z - mean) + offset; it may be grad."""
-    arguments = (out, grad, z, mean, scale, beta, slope, offset)
+    """Writes the gradient of z into `out`, which may be `grad`, and before that `grad + other` into `grad`."""
+    arguments = (out, grad, other, z, table, parameter_grads)
     if kernels == "native":
         native.batch_norm_relu_gradient(*arguments)
     else:
         triton_launchers(z.device).launch_batch_norm_relu_gradient(*arguments)
+
+
+@torch.library.custom_op("sci::batch_norm_relu_bwd", mutates_args=("out", "parameter_grads"))
+def _gradient(out: Tensor, grad: Tensor, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str) -> None:
+    _differentiate(out, grad, None, z, table, parameter_grads, kernels)
+
+
+@torch.library.custom_op("sci::batch_norm_relu_bwd_of_sum", mutates_args=("out", "grad", "parameter_grads"))
+def _sum_gradient(
+    out: Tensor, grad: Tensor, other: Tensor, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str
+) -> None:
+    _differentiate(out, grad, other, z, table, parameter_grads, kernels)
+
+
+@torch.library.custom_op("sci::channel_sums", mutates_args=())
+def _channel_sums(features: Tensor) -> Tensor:
+    return native.channel_sums(features)
+
+
+@_channel_sums.register_fake
+def _(features):
+    return features.new_empty(features.shape[1])

@@ -48,4 +48,6 @@ NOISE = 0.01  # standard deviation that a picture as it was taken is thought to 
 MAX_DENOISING = 4.0
 REACH = 2.0  # standard deviation of the spatial weight, pixels
 
+MOST_SOURCES = 4  # layers that one pass of the BatchNorm kernels adds up
+
 IMPLS = ("auto", "triton", "native", "blocked", "reference")

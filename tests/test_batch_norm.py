@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sci_kernels import batch_norm
 
-EPS = 1e-5
+EPS, MOMENTUM = 1e-5, 0.1
 # Odd planes, one pixel short of a block and beyond one, channels that no vector is a multiple of.
 SHAPES = [(1, 16, 5, 7), (2, 3, 23, 29), (1, 5, 1, 3), (2, 16, 16, 16), (1, 7, 33, 65)]
 FORMATS = {"native": torch.channels_last, "triton": torch.contiguous_format}
@@ -21,33 +21,51 @@ def make(shape: tuple[int, ...]) -> dict[str, Tensor]:
         "z": 2 + 0.3 * draw(*shape),
         "gamma": 0.5 + draw(channels).abs(),
         "beta": 0.3 * draw(channels),
+        "bias": 0.1 * draw(channels),
         "residual": draw(*shape),
         "grad": draw(*shape),
     }
 
 
 def modules(values: dict[str, Tensor], residual: bool) -> list[Tensor]:
-    """y and the gradients of z, gamma and beta by autograd, in the dtype of the values."""
+    """y, the gradients of z, gamma and beta by autograd, and the averages, in the dtype of the values."""
     z, gamma, beta = (values[name].clone().requires_grad_() for name in ("z", "gamma", "beta"))
+    mean, variance = (value.to(gamma.dtype) for value in averages(z))
+    whole = z + values["bias"].view(-1, 1, 1).to(z.dtype)
+    # BatchNorm takes the bias away: gradients of z without it, whose rounding is nobody's error.
+    torch.nn.functional.batch_norm(whole.detach().to(gamma.dtype), mean, variance, None, None, True, MOMENTUM, EPS)
     y = torch.relu(torch.nn.functional.batch_norm(z, None, None, gamma, beta, True, 0.0, EPS))
     y = y + values["residual"] if residual else y
-    return [y.detach(), *torch.autograd.grad(y, (z, gamma, beta), values["grad"])]
+    return [y.detach(), *torch.autograd.grad(y, (z, gamma, beta), values["grad"]), mean, variance]
+
+
+def averages(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Running averages before this batch, float64."""
+    return torch.linspace(-1, 1, z.shape[1], dtype=torch.float64), torch.linspace(0.5, 2, z.shape[1]).double()
 
 
 def ours(values: dict[str, Tensor], residual: bool, kernels: str, device: str) -> list[Tensor]:
     def features(name: str) -> Tensor:
         return values[name].to(device).clone(memory_format=FORMATS[kernels])
 
-    z, gamma, beta = features("z"), values["gamma"].to(device), values["beta"].to(device)
+    z = features("z")
+    gamma, beta, bias = (values[name].to(device) for name in ("gamma", "beta", "bias"))
     assert batch_norm.kernels_for(z) in (kernels, None if device == "cpu" else kernels)
-    known = batch_norm.statistics(z, kernels)
-    y = batch_norm.forward(z, known, gamma, beta, EPS, kernels, features("residual") if residual else None)
-    grad = features("grad")
-    apart = batch_norm.gradient(grad, z, known, gamma, beta, EPS, kernels)
-    gradients = batch_norm.gradient(grad, z, known, gamma, beta, EPS, kernels, overwrite=True)
-    assert gradients[0] is grad and y.stride() == z.stride() == apart[0].stride()
-    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(gradients, apart, strict=True))
-    return [tensor.cpu() for tensor in (y, *gradients)]
+    mean, variance = (value.to(gamma) for value in averages(z))
+    running = batch_norm.Running(mean, variance, torch.tensor(7, device=device), MOMENTUM)
+    table = batch_norm.statistics(z, gamma, beta, EPS, kernels, running, bias)
+    assert running.batches == 8 and torch.equal(table[2], beta.to(table))
+    assert torch.equal(table.nan_to_num(7), batch_norm.statistics(z, gamma, beta, EPS, kernels).nan_to_num(7))
+    y = batch_norm.forward([z], [table], kernels, features("residual") if residual else None)
+    results = []
+    for overwrite in (False, True):
+        grad, parameters = features("grad"), table.new_zeros(3, len(gamma))
+        grad_z = batch_norm.gradient(grad, z, table, parameters, kernels, overwrite=overwrite)
+        assert (grad_z is grad) == overwrite and grad_z.stride() == y.stride() == z.stride()
+        results.append([grad_z, *parameters[:2]])
+        assert not parameters[2].any()
+    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(*results, strict=True))
+    return [tensor.cpu() for tensor in (y, *results[0], mean, variance)]
 
 
 @pytest.fixture
@@ -94,8 +112,8 @@ def test_half_precision_is_computed_in_float32(fused, dtype):
 def test_nan_stays_in_its_channel(kernels):
     values = make((1, 3, 6, 7))
     values["z"][0, 1, 2, 3] = float("nan")
-    y, grad_z, grad_gamma, _ = ours(values, False, *kernels)
-    for result in (y[0], grad_z[0], grad_gamma):
+    y, grad_z, grad_gamma, _, mean, variance = ours(values, False, *kernels)
+    for result in (y[0], grad_z[0], grad_gamma, mean, variance):
         assert result[1].isnan().all() and not result[0].isnan().any() and not result[2].isnan().any()
 
 
@@ -121,28 +139,87 @@ def test_other_strides_are_copied(kernels):
     values = make((2, 5, 6, 7))
     values["grad"] = torch.ones((), dtype=torch.float64).expand(2, 5, 6, 7)
     z = values["z"].to(device).clone(memory_format=FORMATS[impl])
-    gamma, beta = values["gamma"].to(device), values["beta"].to(device)
-    known = batch_norm.statistics(z, impl)
-    y = batch_norm.forward(z, known, gamma, beta, EPS, impl, values["residual"].to(device).transpose(2, 3).mT)
-    found = batch_norm.gradient(values["grad"].to(device), z, known, gamma, beta, EPS, impl, overwrite=True)
-    for got, expected in zip((y, *found), modules(values, True), strict=True):
+    gamma, beta, residual = (values[name].to(device) for name in ("gamma", "beta", "residual"))
+    table = batch_norm.statistics(z, gamma, beta, EPS, impl)
+    parameters = torch.zeros_like(table)
+    y = batch_norm.forward([z], [table], impl, residual.transpose(2, 3).contiguous().mT)
+    grad_z = batch_norm.gradient(values["grad"].to(device), z, table, parameters, impl, overwrite=True)
+    for got, expected in zip((y, grad_z, *parameters[:2]), modules(values, True)[:4], strict=True):
         torch.testing.assert_close(got.cpu(), expected, rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match=r"gamma, beta: expected shape \(5,\)"):
-        batch_norm.forward(z, known, gamma, beta[:1], EPS, impl)
+        batch_norm.statistics(z, gamma, beta[:1], EPS, impl)
     with pytest.raises(ValueError, match="residual, grad: expected the shape of z"):
-        batch_norm.gradient(z[:1], z, known, gamma, beta, EPS, impl)
+        batch_norm.gradient(z[:1], z, table, parameters, impl)
+
+
+def layers(count: int, dtype: torch.dtype, impl: str, device: str) -> tuple[list[Tensor], list[Tensor | None]]:
+    """z and tables of some layers, the first without BatchNorm."""
+    generator = torch.Generator().manual_seed(count)
+    z = [torch.randn(2, 3, 9, 8, generator=generator).to(device, dtype) for _ in range(count)]
+    z = [layer.contiguous(memory_format=FORMATS[impl]) for layer in z]
+    ones = torch.ones(3, device=device)
+    return z, [None, *(batch_norm.statistics(layer, ones, ones / 3, EPS, impl) for layer in z[1:])]
+
+
+@pytest.mark.ptx
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_several_layers_are_added_as_one_after_the_other(kernels, count, dtype, poisoned):
+    """To the bit, with what half precision rounds in between."""
+    impl, device = kernels
+    if impl == "native" and dtype != torch.float32:
+        pytest.skip("features in half precision are left to PyTorch on a CPU")
+    z, tables = layers(count, dtype, impl, device)
+    for residual in (None, z[0].flip(2).contiguous(memory_format=FORMATS[impl])):
+        expected = batch_norm.forward(z[:1], tables[:1], impl, residual)
+        plain = z[0].relu() if residual is None else z[0].relu() + residual
+        assert torch.equal(expected, plain)
+        for layer, table in zip(z[1:], tables[1:], strict=True):
+            expected = batch_norm.forward([layer], [table], impl, expected)
+        assert torch.equal(batch_norm.forward(z, tables, impl, residual), expected)
+
+
+@pytest.mark.ptx
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_gradient_in_two_parts(kernels, dtype):
+    """It is put together as an addition does it, to the bit; gradients of parameters are added to what there is."""
+    impl, device = kernels
+    if impl == "native" and dtype != torch.float32:
+        pytest.skip("features in half precision are left to PyTorch on a CPU")
+    (grad, other, z), (*_, table) = layers(3, dtype, impl, device)
+    whole, parts, parameters = grad + other, grad.clone(), torch.ones(3, 3, device=device)
+    expected = batch_norm.gradient(whole, z, table, parameters, impl)
+    found, again = (torch.ones(3, 3, device=device) for _ in range(2))
+    assert torch.equal(batch_norm.gradient(parts, z, table, found, impl, other=other), expected)
+    assert torch.equal(parts, whole) and torch.equal(found, parameters) and bool((found[2] == 1).all())
+    assert torch.equal(batch_norm.gradient(grad, z, table, again, impl, other=other, overwrite=True), expected)
+    batch_norm.gradient(whole, z, table, again, impl)
+    torch.testing.assert_close(again[:2], 2 * found[:2] - 1, rtol=1e-6, atol=1e-6)
+
+
+def test_channel_sums(host):
+    if host == "blocked":
+        pytest.skip("plain PyTorch sums by itself")
+    features = make((2, 7, 33, 65))["z"].contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch_norm.channel_sums(features, host), features.sum((0, 2, 3)), rtol=1e-13, atol=0)
+    exact = features.float().double().sum((0, 2, 3))
+    torch.testing.assert_close(batch_norm.channel_sums(features.float(), host).double(), exact, rtol=1e-7, atol=0)
 
 
 def test_opcheck(kernels):
     impl, device = kernels
     z, grad, out = (torch.rand(1, 3, 4, 5, device=device).contiguous(memory_format=FORMATS[impl]) for _ in range(3))
-    channel = torch.rand(3, device=device)
-    operators = torch.ops.sci
-    torch.library.opcheck(operators.batch_norm_statistics.default, (z, impl))
-    for residual in (grad, None):
-        torch.library.opcheck(operators.batch_norm_relu.default, (z, channel, channel, channel, residual, impl))
-    torch.library.opcheck(operators.batch_norm_relu_sums.default, (grad, z, *[channel] * 3, impl))
-    torch.library.opcheck(operators.batch_norm_relu_bwd.default, (out, grad, z, *[channel] * 5, impl))
+    channel, table = torch.rand(3, device=device), torch.rand(4, 3, device=device)
+    operators, check = torch.ops.sci, torch.library.opcheck
+    batches = torch.tensor(3, device=device)
+    for running, bias in (((channel.clone(), channel.clone(), batches), channel), ((None,) * 3, None)):
+        check(operators.batch_norm_statistics.default, (z, channel, channel, bias, *running, 0.1, EPS, impl))
+    check(operators.batch_norm_relu.default, ([z], [table], grad, False, impl))
+    check(operators.batch_norm_relu.default, ([z, grad], [table], None, True, impl))
+    check(operators.batch_norm_relu_bwd.default, (out, grad, z, table, table.clone(), impl))
+    check(operators.batch_norm_relu_bwd_of_sum.default, (out, grad, z, z, table, table.clone(), impl))
+    if impl == "native":
+        check(operators.channel_sums.default, (z,))
 
 
 def test_what_no_kernel_takes():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-SUMS = {"batch_norm_statistics", "batch_norm_mean", "batch_norm_relu_sums"}
+SUMS = {"batch_norm_statistics", "batch_norm_table", "batch_norm_relu_sums", "batch_norm_slopes"}
 NORMS = {"batch_norm_relu_fwd", "batch_norm_relu_bwd"} | SUMS
 PICTURES = {"enhance", "exposure", "denoise"}
 KERNELS = {"color_fwd", "color_bwd", "loss_fwd", "loss_bwd", "retinex_fwd", "retinex_bwd"} | PICTURES | NORMS

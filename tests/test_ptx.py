@@ -206,7 +206,7 @@ LAUNCHES = {
     ),
     "retinex_forward": lambda on, x, y: on.launch_retinex_forward(x, y, x, torch.float32),
     "retinex_backward": lambda on, x, y: on.launch_retinex_backward(x, y, x, y, y, torch.float32),
-    "batch_norm": lambda on, x, y: on.launch_batch_norm_relu(x, *torch.rand(3, x.shape[1]), y),
+    "batch_norm": lambda on, x, y: on.launch_batch_norm_relu([x, y], [torch.rand(4, x.shape[1])] * 2, y, False),
 }
 
 

@@ -4,8 +4,8 @@ from .build import compiler_error
 from .launch_batch_norm import (
     batch_norm_relu,
     batch_norm_relu_gradient,
-    batch_norm_relu_sums,
     batch_norm_statistics,
+    channel_sums,
 )
 from .launch_denoise import denoise
 from .launch_enhance import enhance
@@ -16,8 +16,8 @@ from .launch_retinex import retinex, retinex_gradient
 __all__ = [
     "batch_norm_relu",
     "batch_norm_relu_gradient",
-    "batch_norm_relu_sums",
     "batch_norm_statistics",
+    "channel_sums",
     "compiler_error",
     "denoise",
     "enhance",

@@ -1,11 +1,13 @@
 /* BatchNorm, ReLU and residual of channels_last features, a block of pixels at a time.
  *
  * Formulas: sci_kernels/batch_norm.py. Memory is (pixels, CHANNELS); CHANNELS is given on the
- * command line, and BLOCK, a multiple of 16 LANES. What is
+ * command line, and BLOCK, a multiple of 16 LANES, and SOURCES, the most that `apply` adds up (4). What is
  * of a channel is repeated over PERIOD vectors, after which the channels begin anew. Sums are made over a block, whose
- * pixels are few, and left in double precision to the caller, who adds them in their order: the number of threads
- * changes no bit.
+ * pixels are few, and kept in double precision; a function `finish_...`, called once all blocks are done, adds them in
+ * their order: the number of threads changes no bit.
  */
+#include <math.h>
+
 #include "vectors.h"
 
 /* CHANNELS over its greatest common divisor with LANES, a power of two. */
@@ -14,12 +16,21 @@
 #define LIMIT (CHANNELS * BLOCK)
 
 typedef struct {
-    const real *z, *grad, *residual; /* (pixels, CHANNELS); residual may be NULL */
-    real *out;                       /* the same; may be grad */
+    const real *z[SOURCES];     /* (pixels, CHANNELS) */
+    const real *table[SOURCES]; /* (4, CHANNELS): mean, scale, beta, invstd; statistics write the first */
+    const real *residual;            /* like z, as are those that follow; or NULL */
+    real *grad;
+    const real *other; /* or NULL; else `sums` adds it to grad */
+    real *out;         /* may be grad */
     double *partial;                 /* (blocks, 2, CHANNELS) */
-    const real *mean, *scale, *beta, *slope, *offset; /* (CHANNELS * LANES): each channel's, over and over */
-    int64_t pixels;
+    const real *gamma, *beta, *bias; /* (CHANNELS); bias may be NULL */
+    real *running_mean, *running_variance; /* (CHANNELS); or NULL, as is then: */
+    int64_t *batches;
+    real *slopes, *parameter_grads; /* (2, CHANNELS), (2 or more, CHANNELS) */
+    int64_t pixels, sources, plain; /* plain: the first source has no table, nor BatchNorm */
 } problem;
+
+enum { MEAN, SCALE, BETA, INVSTD };
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -63,6 +74,28 @@ INLINE void add_up(const vec *sums, double *channels) {
         for (int64_t lane = 0; lane < LANES; ++lane) channels[(v * LANES + lane) % CHANNELS] += sums[v][lane];
 }
 
+/* What is of a channel, over and over, as the vectors of a period need it. */
+typedef struct {
+    vec of[PERIOD];
+} channels;
+
+INLINE void spread(channels *to, const real *from) {
+    for (int64_t i = 0; i < PERIOD * LANES; ++i) to->of[i / LANES][i % LANES] = from[i % CHANNELS];
+}
+
+/* What relu's argument is made of. */
+typedef struct {
+    channels mean, scale, beta;
+} layer;
+
+INLINE void read_layer(layer *to, const real *table) {
+    spread(&to->mean, table + MEAN * CHANNELS);
+    spread(&to->scale, table + SCALE * CHANNELS);
+    spread(&to->beta, table + BETA * CHANNELS);
+}
+
+INLINE int64_t blocks_of(const problem *job) { return (job->pixels + BLOCK - 1) / BLOCK; }
+
 INLINE int64_t end_of(const problem *job, int64_t block) {
     const int64_t end = (block + 1) * LIMIT, all = job->pixels * CHANNELS;
     return end < all ? end : all;
@@ -75,7 +108,7 @@ int statistics(const problem *job, int64_t first, int64_t last) {
         double *sum = job->partial + 2 * CHANNELS * block, *square = sum + CHANNELS, rough[CHANNELS] = {0};
         vec sums[PERIOD], squares[PERIOD], middle[PERIOD];
         memset(sums, 0, sizeof sums);
-        EACH_VECTOR(start, end, sums[v] += load_vector(whole, job->z + at, job->z + end, (vec){0}););
+        EACH_VECTOR(start, end, sums[v] += load_vector(whole, job->z[0] + at, job->z[0] + end, (vec){0}););
         add_up(sums, rough);
         for (int64_t v = 0; v < PERIOD; ++v)
             for (int64_t lane = 0; lane < LANES; ++lane) middle[v][lane] = rough[(v * LANES + lane) % CHANNELS] / pixels;
@@ -88,7 +121,7 @@ int statistics(const problem *job, int64_t first, int64_t last) {
             memset(sums, 0, sizeof sums);
             memset(squares, 0, sizeof squares);
             EACH_VECTOR(from, to,
-                const vec difference = load_vector(whole, job->z + at, job->z + end, middle[v]) - middle[v];
+                const vec difference = load_vector(whole, job->z[0] + at, job->z[0] + end, middle[v]) - middle[v];
                 sums[v] += difference;
                 squares[v] += difference * difference;
             );
@@ -99,36 +132,85 @@ int statistics(const problem *job, int64_t first, int64_t last) {
     return 0;
 }
 
+/* The table, from the sums of all blocks; moves the running averages. */
+void finish_statistics(const problem *job, double eps, double momentum) {
+    const int64_t blocks = blocks_of(job);
+    real *table = (real *)job->table[0];
+    for (int64_t c = 0; c < CHANNELS; ++c) {
+        double sum = 0.0, squares = 0.0;
+        for (int64_t b = 0; b < blocks; ++b) sum += job->partial[2 * CHANNELS * b + c];
+        const double mean = sum / job->pixels;
+        for (int64_t b = 0; b < blocks; ++b) {
+            const double *partial = job->partial + 2 * CHANNELS * b + c;
+            const double count = b < blocks - 1 ? BLOCK : job->pixels - BLOCK * b, apart = partial[0] / count - mean;
+            squares += partial[CHANNELS] + count * (apart * apart);
+        }
+        const double invstd = 1.0 / sqrt(squares / job->pixels + eps);
+        table[MEAN * CHANNELS + c] = mean;
+        table[SCALE * CHANNELS + c] = job->gamma[c] * invstd;
+        table[BETA * CHANNELS + c] = job->beta[c];
+        table[INVSTD * CHANNELS + c] = invstd;
+        if (job->running_mean) {
+            const double whole = job->bias ? mean + job->bias[c] : mean, unbiased = squares / (job->pixels - 1);
+            job->running_mean[c] = (1.0 - momentum) * job->running_mean[c] + momentum * whole;
+            job->running_variance[c] = (1.0 - momentum) * job->running_variance[c] + momentum * unbiased;
+        }
+    }
+    if (job->running_mean) *job->batches += 1;
+}
+
 /* z - mean, from which everything is made: far from 0, z itself would cost digits. */
-INLINE vec centered(const problem *job, int whole, int64_t at, int64_t end, int64_t v) {
-    return load_vector(whole, job->z + at, job->z + end, (vec){0}) - load(job->mean + v * LANES);
+INLINE vec centered(const layer *known, const real *z, int whole, int64_t at, int64_t end, int64_t v) {
+    return load_vector(whole, z + at, z + end, (vec){0}) - known->mean.of[v];
 }
 
 /* What relu sees of a centered z. */
-INLINE vec normalized(const problem *job, int64_t v, vec z) {
-    return z * load(job->scale + v * LANES) + load(job->beta + v * LANES);
+INLINE vec normalized(const layer *known, int64_t v, vec z) { return z * known->scale.of[v] + known->beta.of[v]; }
+
+INLINE vec relu(vec x) { return (vec)((ivec)x & ~(x < 0)); /* NaN stays */ }
+
+INLINE vec load_grad(const problem *job, int whole, int64_t at, int64_t end) {
+    return load_vector(whole, job->grad + at, job->grad + end, (vec){0});
 }
 
 /* g: the gradient where relu's argument is positive, or NaN. */
-INLINE vec let_through(const problem *job, int whole, int64_t at, int64_t end, int64_t v, vec z) {
-    const vec grad = load_vector(whole, job->grad + at, job->grad + end, (vec){0});
-    return (vec)((ivec)grad & ~(normalized(job, v, z) <= 0));
+INLINE vec let_through(const layer *known, int64_t v, vec z, vec grad) {
+    return (vec)((ivec)grad & ~(normalized(known, v, z) <= 0));
 }
 
-/* out = relu(scale (z - mean) + beta) [+ residual] */
-int apply(const problem *job, int64_t first, int64_t last) {
-    const int64_t start = first * LIMIT, end = end_of(job, last - 1);
+/* The loop of `apply` for a number of sources that the compiler knows. */
+INLINE void add_up_sources(const problem *job, const layer *known, int64_t start, int64_t end, int sources) {
+    const int plain = job->plain, residual = job->residual != NULL;
     EACH_VECTOR(start, end,
-        vec x = normalized(job, v, centered(job, whole, at, end, v));
-        x = (vec)((ivec)x & ~(x < 0)); /* NaN stays */
-        if (job->residual) x += load_vector(whole, job->residual + at, job->residual + end, (vec){0});
+        vec x = plain ? load_vector(whole, job->z[0] + at, job->z[0] + end, (vec){0})
+                      : normalized(known, v, centered(known, job->z[0], whole, at, end, v));
+        x = relu(x);
+        if (residual) x += load_vector(whole, job->residual + at, job->residual + end, (vec){0});
+        for (int s = 1; s < sources; ++s)
+            x += relu(normalized(known + s, v, centered(known + s, job->z[s], whole, at, end, v)));
         store_vector(whole, job->out + at, job->out + end, x);
     );
+}
+
+/* out = relu(scale (z - mean) + beta) [+ residual] + the same of the other sources */
+int apply(const problem *job, int64_t first, int64_t last) {
+    const int64_t start = first * LIMIT, end = end_of(job, last - 1);
+    layer known[SOURCES];
+    memset(known, 0, sizeof *known);
+    for (int s = job->plain ? 1 : 0; s < job->sources; ++s) read_layer(known + s, job->table[s]);
+    switch (job->sources) {
+    case 1: add_up_sources(job, known, start, end, 1); break;
+    case 2: add_up_sources(job, known, start, end, 2); break;
+    case 3: add_up_sources(job, known, start, end, 3); break;
+    default: add_up_sources(job, known, start, end, 4);
+    }
     return 0;
 }
 
 /* Of each block: the sums of g and of g (z - mean), g being the gradient that relu lets through. */
-int sums(const problem *job, int64_t first, int64_t last) {
+INLINE void sums_of_blocks(const problem *job, int64_t first, int64_t last, int two) {
+    layer known;
+    read_layer(&known, job->table[0]);
     for (int64_t block = first; block < last; ++block) {
         const int64_t start = block * LIMIT, end = end_of(job, block);
         double *sum = job->partial + 2 * CHANNELS * block;
@@ -138,7 +220,13 @@ int sums(const problem *job, int64_t first, int64_t last) {
             memset(direct, 0, sizeof direct);
             memset(product, 0, sizeof product);
             EACH_VECTOR(from, to,
-                const vec z = centered(job, whole, at, end, v), g = let_through(job, whole, at, end, v, z);
+                const vec z = centered(&known, job->z[0], whole, at, end, v);
+                vec grad = load_grad(job, whole, at, end);
+                if (two) {
+                    grad += load_vector(whole, job->other + at, job->other + end, (vec){0});
+                    store_vector(whole, job->grad + at, job->grad + end, grad);
+                }
+                const vec g = let_through(&known, v, z, grad);
                 direct[v] += g;
                 product[v] += g * z;
             );
@@ -146,16 +234,69 @@ int sums(const problem *job, int64_t first, int64_t last) {
             add_up(product, sum + CHANNELS);
         }
     }
+}
+
+int sums(const problem *job, int64_t first, int64_t last) {
+    if (job->other) sums_of_blocks(job, first, last, 1);
+    else sums_of_blocks(job, first, last, 0);
     return 0;
+}
+
+/* The gradients of gamma and beta, and what those of z take from the sums of all blocks. */
+void finish_sums(const problem *job) {
+    const int64_t blocks = blocks_of(job);
+    for (int64_t c = 0; c < CHANNELS; ++c) {
+        const double scale = job->table[0][SCALE * CHANNELS + c], invstd = job->table[0][INVSTD * CHANNELS + c];
+        double direct = 0.0, product = 0.0;
+        for (int64_t b = 0; b < blocks; ++b) {
+            direct += job->partial[2 * CHANNELS * b + c];
+            product += job->partial[2 * CHANNELS * b + CHANNELS + c];
+        }
+        job->slopes[c] = -scale * invstd * invstd * product / job->pixels;
+        job->slopes[CHANNELS + c] = -scale * direct / job->pixels;
+        job->parameter_grads[c] += (real)(product * invstd);
+        job->parameter_grads[CHANNELS + c] += (real)direct;
+    }
 }
 
 /* out = scale g + slope (z - mean) + offset */
 int gradient(const problem *job, int64_t first, int64_t last) {
     const int64_t start = first * LIMIT, end = end_of(job, last - 1);
+    layer known;
+    channels slope, offset;
+    read_layer(&known, job->table[0]);
+    spread(&slope, job->slopes);
+    spread(&offset, job->slopes + CHANNELS);
     EACH_VECTOR(start, end,
-        const vec z = centered(job, whole, at, end, v), g = let_through(job, whole, at, end, v, z);
-        const vec rest = load(job->slope + v * LANES) * z + load(job->offset + v * LANES);
-        store_vector(whole, job->out + at, job->out + end, load(job->scale + v * LANES) * g + rest);
+        const vec z = centered(&known, job->z[0], whole, at, end, v);
+        const vec g = let_through(&known, v, z, load_grad(job, whole, at, end));
+        const vec rest = slope.of[v] * z + offset.of[v];
+        store_vector(whole, job->out + at, job->out + end, known.scale.of[v] * g + rest);
     );
     return 0;
+}
+
+/* Of each block: the sums of z. */
+int totals(const problem *job, int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+        const int64_t start = block * LIMIT, end = end_of(job, block);
+        double *sum = job->partial + 2 * CHANNELS * block;
+        vec some[PERIOD];
+        memset(sum, 0, CHANNELS * sizeof *sum);
+        EACH_STRETCH(start, end) {
+            memset(some, 0, sizeof some);
+            EACH_VECTOR(from, to, some[v] += load_vector(whole, job->z[0] + at, job->z[0] + end, (vec){0}););
+            add_up(some, sum);
+        }
+    }
+    return 0;
+}
+
+/* The sums of all blocks, into `out`. */
+void finish_totals(const problem *job) {
+    for (int64_t c = 0; c < CHANNELS; ++c) {
+        double sum = 0.0;
+        for (int64_t b = 0; b < blocks_of(job); ++b) sum += job->partial[2 * CHANNELS * b + c];
+        job->out[c] = sum;
+    }
 }

@@ -1,73 +1,110 @@
 """BatchNorm, ReLU and residual by `batch_norm.c`: channels_last features, float32 or float64."""
 
+import ctypes
+
 import torch
 from torch import Tensor
 
+from ..constants import MOST_SOURCES
 from .build import library
-from .problem import addresses, problem_type
+from .problem import problem_type
 from .threads import in_bands
 
 _BLOCK = 512  # pixels, whose sums are made together: with 16 channels they just stay in the first cache
-_FEATURES = ("z", "grad", "residual", "out", "partial")
-_CHANNELS = ("mean", "scale", "beta", "slope", "offset")
-_LANES = 16  # at most
+_SOURCES = [f"z{number}" for number in range(MOST_SOURCES)]
+_TABLES = [f"table{number}" for number in range(MOST_SOURCES)]
+_FEATURES = ("residual", "grad", "other", "out", "partial")
+_CHANNELS = ("gamma", "beta", "bias", "running_mean", "running_variance", "batches", "slopes", "parameter_grads")
+_POINTERS = (*_SOURCES, *_TABLES, *_FEATURES, *_CHANNELS)
+_INTEGERS = ("pixels", "sources", "plain")
 
 
-def batch_norm_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel."""
-    partial = _partial(z)
-    _run("statistics", z=z, partial=partial)
-    pixels = z.numel() // z.shape[1]
-    counts = torch.full((len(partial), 1), float(_BLOCK), dtype=torch.float64)
-    counts[-1] = pixels - _BLOCK * (len(partial) - 1)
-    sums, squares = partial.unbind(1)
-    mean = _added(sums) / pixels
-    variance = _added(squares + counts * (sums / counts - mean).square()) / pixels
-    return mean.to(z.dtype), variance.to(z.dtype)
+def batch_norm_statistics(
+    z: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    batches: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The table `(4, C)`, see `sci_kernels.batch_norm`; moves the running averages."""
+    table = z.new_empty(4, z.shape[1])
+    tensors = {"gamma": gamma.to(z.dtype).contiguous(), "beta": beta.to(z.dtype).contiguous()}
+    if bias is not None:
+        tensors["bias"] = bias.to(z.dtype).contiguous()
+    averages = {}
+    if running_mean is not None:
+        averages = {"running_mean": running_mean, "running_variance": running_variance}
+        tensors |= {name: average.to(z.dtype).contiguous() for name, average in averages.items()}
+        tensors["batches"] = batches
+    work = _Work(z, z0=z, table0=table, partial=_partial(z), **tensors)
+    work.run("statistics")
+    work.code.finish_statistics(work.address, ctypes.c_double(eps), ctypes.c_double(momentum))
+    for name, average in averages.items():
+        if tensors[name] is not average:
+            average.copy_(tensors[name])
+    return table
 
 
-def batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None) -> Tensor:
-    """relu(scale (z - mean) + beta) [+ residual]"""
-    out = torch.empty_like(z)
-    _run("apply", z=z, mean=mean, scale=scale, beta=beta, residual=residual, out=out)
+def batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual: Tensor | None, plain: bool) -> Tensor:
+    """The sum of relu(u) of each source and of the residual; `plain`: the first source has no table."""
+    out = torch.empty_like(sources[0])
+    tensors = dict(zip(_SOURCES, sources, strict=False)) | dict(zip(_TABLES[plain:], tables, strict=False))
+    if residual is not None:
+        tensors["residual"] = residual
+    work = _Work(out, out=out, **tensors)
+    work.problem.sources, work.problem.plain = len(sources), plain
+    work.run("apply")
     return out
 
 
-def batch_norm_relu_sums(grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """sum g and sum g (z - mean) of each channel, in float64."""
-    partial = _partial(z)
-    _run("sums", grad=grad, z=z, mean=mean, scale=scale, beta=beta, partial=partial)
-    return _added(partial[:, 0]), _added(partial[:, 1])
-
-
 def batch_norm_relu_gradient(
-    out: Tensor, grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
+    out: Tensor, grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor
 ) -> None:
-    """out = scale g + slope (z - mean) + offset"""
-    channels = {"mean": mean, "scale": scale, "beta": beta, "slope": slope, "offset": offset}
-    _run("gradient", z=z, grad=grad, out=out, **channels)
+    """Adds `other` to `grad`, writes the gradient of z, adds those of gamma and beta to `parameter_grads`."""
+    slopes = table.new_empty(2, table.shape[1])
+    tensors = {"grad": grad, "out": out, "slopes": slopes, "parameter_grads": parameter_grads}
+    if other is not None:
+        tensors["other"] = other
+    work = _Work(z, z0=z, table0=table, partial=_partial(z), **tensors)
+    work.run("sums")
+    work.code.finish_sums(work.address)
+    work.run("gradient")
 
 
-def _added(blocks: Tensor) -> Tensor:
-    """NumPy's sum over blocks, since PyTorch's may depend on the number of threads."""
-    return torch.from_numpy(blocks.numpy().sum(0))
+def channel_sums(features: Tensor) -> Tensor:
+    """Sum of each channel."""
+    result = features.new_empty(features.shape[1])
+    work = _Work(features, z0=features, out=result, partial=_partial(features))
+    work.run("totals")
+    work.code.finish_totals(work.address)
+    return result
 
 
 def _partial(z: Tensor) -> Tensor:
-    blocks = -(-z.numel() // z.shape[1] // _BLOCK)
-    return z.new_empty(blocks, 2, z.shape[1], dtype=torch.float64)
+    return z.new_empty(_blocks(z), 2, z.shape[1], dtype=torch.float64)
 
 
-def _run(function: str, **tensors: Tensor | None) -> None:
-    z = tensors["z"]
-    channels = z.shape[1]
-    for name in tensors.keys() & set(_CHANNELS):
-        tensors[name] = tensors[name].to(z.dtype).repeat(_LANES)
-    double = z.dtype == torch.float64
-    problem = problem_type(double, (*_FEATURES, *_CHANNELS), ("pixels",))(
-        **dict(zip(tensors, addresses(tensors.values()), strict=True)), pixels=z.numel() // channels
-    )
-    problem.tensors = tensors
-    code = library("batch_norm.c", DOUBLE=int(double), CHANNELS=channels, BLOCK=_BLOCK)
-    blocks = -(-problem.pixels // _BLOCK)
-    in_bands(getattr(code, function), problem, blocks, _BLOCK * channels)
+def _blocks(z: Tensor) -> int:
+    return -(-z.numel() // (z.shape[1] * _BLOCK))
+
+
+class _Work:
+    """The C code for features like z, and what it is told of the tensors."""
+
+    def __init__(self, z: Tensor, **tensors: Tensor):
+        double, self.width, self.blocks = z.dtype == torch.float64, _BLOCK * z.shape[1], _blocks(z)
+        self.code = library("batch_norm.c", DOUBLE=int(double), CHANNELS=z.shape[1], BLOCK=_BLOCK, SOURCES=MOST_SOURCES)
+        self.problem = problem_type(double, _POINTERS, _INTEGERS)()
+        for name, tensor in tensors.items():
+            setattr(self.problem, name, tensor.data_ptr())
+        self.problem.pixels = z.numel() // z.shape[1]
+        self.problem.tensors = tensors
+        self.address = ctypes.byref(self.problem)
+
+    def run(self, function: str) -> None:
+        """The function for all blocks, on PyTorch's number of threads."""
+        in_bands(getattr(self.code, function), self.problem, self.blocks, self.width)

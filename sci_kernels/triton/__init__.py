@@ -14,7 +14,6 @@ versions.check(versions.TRITON, getattr(triton, "__version__", ""))
 from .batch_norm import (
     launch_batch_norm_relu,
     launch_batch_norm_relu_gradient,
-    launch_batch_norm_relu_sums,
     launch_batch_norm_statistics,
 )
 from .config import INTERPRETED
@@ -29,7 +28,6 @@ __all__ = [
     "INTERPRETED",
     "launch_batch_norm_relu",
     "launch_batch_norm_relu_gradient",
-    "launch_batch_norm_relu_sums",
     "launch_batch_norm_statistics",
     "launch_denoise",
     "launch_enhance",

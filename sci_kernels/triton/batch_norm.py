@@ -1,8 +1,11 @@
 """BatchNorm, ReLU and residual, and their gradient, of contiguous features: one plane of one channel after another.
 
 Formulas: `sci_kernels.batch_norm`. A program takes a block of one plane, so that what is of a channel is a scalar.
-Statistics are put together from each block's sum and its squares about its own mean, in float64: features far from 0
-lose no digit, and the bits do not depend on the order in which programs end.
+Sums are put together from those of each block, in float64, by a second kernel with a program a channel, which makes of
+them all that the passes need to know of it. Squares are about each block's own mean: features far from 0 lose no
+digit. The bits do not depend on the order in which programs end.
+
+A table is `(4, C)`: mean, scale, beta and invstd of each channel.
 """
 
 import torch
@@ -10,9 +13,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..constants import MOST_SOURCES
 from ..reference import compute_dtype
 from .config import BATCH_NORM_BLOCK, BATCH_NORM_FINISH, FUSED, divide_up
-from .primitives import ACC, divide
+from .primitives import ACC, divide, scalar, scalar_bits
 
 
 @triton.jit
@@ -28,16 +32,27 @@ def _place(C, plane, VECTOR: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _centered(z_ptr, mean_ptr, channel, inside, ACC: tl.constexpr, BLOCK: tl.constexpr):
+def _centered(z_ptr, table_ptr, channel, inside, ACC: tl.constexpr, BLOCK: tl.constexpr):
     """z - mean, from which everything is made: far from 0, z itself would cost digits."""
-    return tl.load(z_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC) - tl.load(mean_ptr + channel)
+    return tl.load(z_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC) - tl.load(table_ptr + channel)
 
 
 @triton.jit
-def _let_through(grad_ptr, z, scale, beta, inside, ACC: tl.constexpr, BLOCK: tl.constexpr):
+def _activated(z_ptr, table_ptr, C, channel, inside, PLAIN: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """relu of scale (z - mean) + beta, or of z itself."""
+    if PLAIN:
+        y = tl.load(z_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
+    else:
+        z = _centered(z_ptr, table_ptr, channel, inside, ACC, BLOCK)
+        y = z * tl.load(table_ptr + C + channel) + tl.load(table_ptr + 2 * C + channel)
+    return tl.where(y < 0, 0.0, y)  # NaN stays
+
+
+@triton.jit
+def _let_through(grad, z, table_ptr, C, channel):
     """g: the gradient where relu's argument is positive, or NaN."""
-    grad = tl.load(grad_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
-    return tl.where(z * scale + beta <= 0, 0.0, grad)
+    u = z * tl.load(table_ptr + C + channel) + tl.load(table_ptr + 2 * C + channel)
+    return tl.where(u <= 0, 0.0, grad)
 
 
 @triton.jit(do_not_specialize=["C", "plane"])
@@ -55,11 +70,28 @@ def _batch_norm_statistics_kernel(
     tl.store(partial_ptr + tl.num_programs(0) + program, tl.sum(from_mean * from_mean))
 
 
-@triton.jit(do_not_specialize=["N", "plane"])
-def _batch_norm_mean_kernel(
-    partial_ptr, mean_ptr, variance_ptr, N, plane, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
+@triton.jit
+def _of_channel(partial_ptr, index, channel, blocks, inside):
+    """The sums of some blocks of one channel, counted over all its planes; partial is (N, C, blocks)."""
+    place = (index // blocks * tl.num_programs(0) + channel).to(tl.int64) * blocks + index % blocks
+    return tl.load(partial_ptr + place, mask=inside, other=0.0).to(tl.float64)
+
+
+@triton.jit
+def _move(ptr, keep, added, where, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """x = keep x + added for one number in memory, by one thread: all of them would read it while one writes."""
+    lane = tl.arange(0, BLOCK)
+    first = (lane == 0) & where
+    before = tl.load(ptr + lane, mask=first, other=0).to(ACC)
+    tl.store(ptr + lane, (keep * before + added).to(ptr.dtype.element_ty), mask=first)
+
+
+@triton.jit(do_not_specialize=["N", "plane", "eps", "momentum"])
+def _batch_norm_table_kernel(
+    partial_ptr, gamma_ptr, beta_ptr, bias_ptr, mean_ptr, variance_ptr, batches_ptr, table_ptr, N, plane, eps, momentum,
+    BIAS: tl.constexpr, RUNNING: tl.constexpr, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Mean and biased variance of one channel from its blocks, which `partial` (2, N, C, blocks) has."""
+    """The table of one channel from the sums of its blocks, which `partial` (2, N, C, blocks) has; running averages."""
     channel, channels = tl.program_id(0), tl.num_programs(0)
     blocks = tl.cdiv(plane, PLANE_BLOCK)
     squares_ptr = partial_ptr + N.to(tl.int64) * channels * blocks
@@ -67,109 +99,171 @@ def _batch_norm_mean_kernel(
     total = tl.zeros([BLOCK], tl.float64)
     for first in range(0, N * blocks, BLOCK):
         index = first + tl.arange(0, BLOCK)
-        place = (index // blocks * channels + channel).to(tl.int64) * blocks + index % blocks
-        total += tl.load(partial_ptr + place, mask=index < N * blocks, other=0.0).to(tl.float64)
+        total += _of_channel(partial_ptr, index, channel, blocks, index < N * blocks)
     mean = tl.sum(total) / pixels
     squares = tl.zeros([BLOCK], tl.float64)
     for first in range(0, N * blocks, BLOCK):
         index = first + tl.arange(0, BLOCK)
         inside = index < N * blocks
-        place = (index // blocks * channels + channel).to(tl.int64) * blocks + index % blocks
         count = tl.minimum(plane - index % blocks * PLANE_BLOCK, PLANE_BLOCK).to(tl.float64)
-        apart = tl.load(partial_ptr + place, mask=inside, other=0.0).to(tl.float64) / count - mean
-        about = tl.load(squares_ptr + place, mask=inside, other=0.0).to(tl.float64)
+        apart = _of_channel(partial_ptr, index, channel, blocks, inside) / count - mean
+        about = _of_channel(squares_ptr, index, channel, blocks, inside)
         squares += tl.where(inside, about + count * apart * apart, 0.0)
-    tl.store(mean_ptr + channel, mean)
-    tl.store(variance_ptr + channel, tl.sum(squares) / pixels)
+    summed = tl.sum(squares)
+    one = tl.full([], 1.0, tl.float64)
+    invstd = one / tl.sqrt(summed / pixels + scalar(eps, tl.float64))
+    tl.store(table_ptr + channel, mean)
+    tl.store(table_ptr + channels + channel, tl.load(gamma_ptr + channel).to(tl.float64) * invstd)
+    tl.store(table_ptr + 2 * channels + channel, tl.load(beta_ptr + channel).to(tl.float64))
+    tl.store(table_ptr + 3 * channels + channel, invstd)
+    if RUNNING:
+        if BIAS:
+            mean += tl.load(bias_ptr + channel).to(tl.float64)
+        new = scalar(momentum, tl.float64)
+        _move(mean_ptr + channel, one - new, new * mean, True, tl.float64, BLOCK)
+        _move(variance_ptr + channel, one - new, new * (summed / (pixels - one)), True, tl.float64, BLOCK)
+        _move(batches_ptr, 1, 1, channel == 0, tl.int64, BLOCK)
 
 
 @triton.jit(do_not_specialize=["C", "plane"])
 def _batch_norm_relu_fwd_kernel(
-    z_ptr, mean_ptr, scale_ptr, beta_ptr, residual_ptr, out_ptr, C, plane,
-    RESIDUAL: tl.constexpr, VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    z0_ptr, z1_ptr, z2_ptr, z3_ptr, table0_ptr, table1_ptr, table2_ptr, table3_ptr, residual_ptr, out_ptr, C, plane,
+    SOURCES: tl.constexpr, PLAIN: tl.constexpr, RESIDUAL: tl.constexpr,
+    VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """The sum of the sources, each sum rounded to the dtype of the features, as if it had been written and read."""
     channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     columns = start + tl.arange(0, BLOCK)
-    z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
-    y = z * tl.load(scale_ptr + channel) + tl.load(beta_ptr + channel)
-    y = tl.where(y < 0, 0.0, y)  # NaN stays
+    y = _activated(z0_ptr + start, table0_ptr, C, channel, inside, PLAIN, ACC, BLOCK)
     if RESIDUAL:
         y += tl.load(residual_ptr + columns, mask=inside, other=0.0).to(ACC)
+    rounded: tl.constexpr = out_ptr.dtype.element_ty
+    if SOURCES > 1:
+        y = y.to(rounded).to(ACC) + _activated(z1_ptr + start, table1_ptr, C, channel, inside, False, ACC, BLOCK)
+    if SOURCES > 2:
+        y = y.to(rounded).to(ACC) + _activated(z2_ptr + start, table2_ptr, C, channel, inside, False, ACC, BLOCK)
+    if SOURCES > 3:
+        y = y.to(rounded).to(ACC) + _activated(z3_ptr + start, table3_ptr, C, channel, inside, False, ACC, BLOCK)
     tl.store(out_ptr + columns, y, mask=inside)
 
 
 @triton.jit(do_not_specialize=["C", "plane"])
 def _batch_norm_relu_sums_kernel(
-    grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, partial_ptr, C, plane,
-    VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    grad_ptr, other_ptr, z_ptr, table_ptr, partial_ptr, C, plane,
+    OTHER: tl.constexpr, VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """partial: (2, programs), each program's share of both sums."""
+    """partial: (2, programs), each program's share of sum g and sum g (z - mean); grad + other becomes grad."""
     channel, start, inside = _place(C, plane, VECTOR, BLOCK)
-    z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
-    scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
-    g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
+    columns = start + tl.arange(0, BLOCK)
+    z = _centered(z_ptr + start, table_ptr, channel, inside, ACC, BLOCK)
+    grad = tl.load(grad_ptr + columns, mask=inside, other=0.0).to(ACC)
+    if OTHER:
+        grad += tl.load(other_ptr + columns, mask=inside, other=0.0).to(ACC)
+        rounded = grad.to(grad_ptr.dtype.element_ty)
+        tl.store(grad_ptr + columns, rounded, mask=inside)
+        grad = rounded.to(ACC)
+    g = _let_through(grad, z, table_ptr, C, channel)
     program = tl.program_id(0)
     tl.store(partial_ptr + program, tl.sum(g))
     tl.store(partial_ptr + tl.num_programs(0) + program, tl.sum(g * z))
 
 
+@triton.jit(do_not_specialize=["N", "plane"])
+def _batch_norm_slopes_kernel(
+    partial_ptr, table_ptr, slopes_ptr, grads_ptr, N, plane, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Of one channel: slope and offset (2, C) of the gradient of z; adds to the gradients of gamma and beta (2, C)."""
+    channel, channels = tl.program_id(0), tl.num_programs(0)
+    blocks = tl.cdiv(plane, PLANE_BLOCK)
+    product_ptr = partial_ptr + N.to(tl.int64) * channels * blocks
+    direct, product = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.float64)
+    for first in range(0, N * blocks, BLOCK):
+        index = first + tl.arange(0, BLOCK)
+        direct += _of_channel(partial_ptr, index, channel, blocks, index < N * blocks)
+        product += _of_channel(product_ptr, index, channel, blocks, index < N * blocks)
+    summed, about_mean = tl.sum(direct), tl.sum(product)
+    scale = tl.load(table_ptr + channels + channel).to(tl.float64)
+    invstd = tl.load(table_ptr + 3 * channels + channel).to(tl.float64)
+    share = -scale / (N.to(tl.int64) * plane).to(tl.float64)
+    tl.store(slopes_ptr + channel, share * invstd * invstd * about_mean)
+    tl.store(slopes_ptr + channels + channel, share * summed)
+    one = tl.full([], 1.0, tl.float64)
+    _move(grads_ptr + channel, one, about_mean * invstd, True, tl.float64, BLOCK)
+    _move(grads_ptr + channels + channel, one, summed, True, tl.float64, BLOCK)
+
+
 @triton.jit(do_not_specialize=["C", "plane"])
 def _batch_norm_relu_bwd_kernel(
-    grad_ptr, z_ptr, mean_ptr, scale_ptr, beta_ptr, slope_ptr, offset_ptr, out_ptr, C, plane,
+    grad_ptr, z_ptr, table_ptr, slopes_ptr, out_ptr, C, plane,
     VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """out = scale g + slope (z - mean) + offset"""
     channel, start, inside = _place(C, plane, VECTOR, BLOCK)
-    z = _centered(z_ptr + start, mean_ptr, channel, inside, ACC, BLOCK)
-    scale, beta = tl.load(scale_ptr + channel), tl.load(beta_ptr + channel)
-    g = _let_through(grad_ptr + start, z, scale, beta, inside, ACC, BLOCK)
-    result = scale * g + tl.load(slope_ptr + channel) * z + tl.load(offset_ptr + channel)
+    z = _centered(z_ptr + start, table_ptr, channel, inside, ACC, BLOCK)
+    grad = tl.load(grad_ptr + start + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
+    g = _let_through(grad, z, table_ptr, C, channel)
+    result = (
+        tl.load(table_ptr + C + channel) * g + tl.load(slopes_ptr + channel) * z + tl.load(slopes_ptr + C + channel)
+    )
     tl.store(out_ptr + start + tl.arange(0, BLOCK), result, mask=inside)
 
 
-def launch_batch_norm_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel, in the dtype of the arithmetic."""
-    n, channels, h, w = z.shape
-    dtype = compute_dtype(z)
-    partial = z.new_empty(2, n, channels, _blocks(z), dtype=dtype)
+def launch_batch_norm_statistics(
+    z: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    batches: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The table of z's channels, in the dtype of the arithmetic; moves the running averages, if there are any."""
+    running = running_mean is not None
+    partial = _partial(z)
+    table = z.new_empty(4, z.shape[1], dtype=partial.dtype)
     _launch(_batch_norm_statistics_kernel, z, z, partial)
-    mean, variance = (z.new_empty(channels, dtype=dtype) for _ in range(2))
-    with torch.cuda.device_of(z):
-        _batch_norm_mean_kernel[(channels,)](
-            partial, mean, variance, n, h * w, BATCH_NORM_BLOCK, BATCH_NORM_FINISH, num_warps=4, **FUSED
-        )
-    return mean, variance
+    averages = (running_mean, running_variance, batches) if running else (table, table, table)
+    numbers = (scalar_bits(value, torch.float64) for value in (eps, momentum))
+    parameters = (gamma, beta, beta if bias is None else bias)
+    flags = (bias is not None, running)
+    _finish(_batch_norm_table_kernel, z, partial, *parameters, *averages, table, numbers=tuple(numbers), flags=flags)
+    return table
 
 
-def launch_batch_norm_relu(z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, residual: Tensor | None) -> Tensor:
-    """relu(scale (z - mean) + beta) [+ residual], contiguous, in the dtype of z."""
-    out = torch.empty_like(z)
-    added = z if residual is None else residual.contiguous()
-    _launch(_batch_norm_relu_fwd_kernel, z, z, mean, scale, beta, added, out, flags=(residual is not None,))
+def launch_batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual: Tensor | None, plain: bool) -> Tensor:
+    """The sum of relu(u) of each source and of the residual; `plain`: the first source has no table."""
+    first, absent = sources[0], MOST_SOURCES - len(sources)
+    out = torch.empty_like(first)
+    known = ([first] if plain else []) + tables
+    added = first if residual is None else residual
+    arguments = (*sources, *[first] * absent, *known, *known[:1] * absent, added, out)
+    _launch(_batch_norm_relu_fwd_kernel, first, *arguments, flags=(len(sources), plain, residual is not None))
     return out
 
 
-def launch_batch_norm_relu_sums(
-    grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor]:
-    """sum g and sum g (z - mean) of each channel."""
-    partial = z.new_empty(2, z.shape[0], z.shape[1], _blocks(z), dtype=mean.dtype)
-    _launch(_batch_norm_relu_sums_kernel, z, grad, z, mean, scale, beta, partial)
-    direct, product = partial.sum((1, 3)).unbind()
-    return direct.clone(), product.clone()
-
-
 def launch_batch_norm_relu_gradient(
-    out: Tensor, grad: Tensor, z: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, slope: Tensor, offset: Tensor
+    out: Tensor, grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor
 ) -> None:
-    """out = scale g + slope (z - mean) + offset"""
-    _launch(_batch_norm_relu_bwd_kernel, z, grad, z, mean, scale, beta, slope, offset, out)
+    """Adds `other` to `grad`, writes the gradient of z, adds those of gamma and beta to `parameter_grads`."""
+    partial, slopes = _partial(z), table.new_empty(2, table.shape[1])
+    two = other is not None
+    _launch(_batch_norm_relu_sums_kernel, z, grad, other if two else grad, z, table, partial, flags=(two,))
+    _finish(_batch_norm_slopes_kernel, z, partial, table, slopes, parameter_grads)
+    _launch(_batch_norm_relu_bwd_kernel, z, grad, z, table, slopes, out)
+
+
+def _partial(z: Tensor) -> Tensor:
+    """Room for two sums of each block of each plane."""
+    return z.new_empty(2, z.shape[0], z.shape[1], _blocks(z), dtype=compute_dtype(z))
 
 
 def _blocks(z: Tensor) -> int:
     return divide_up(z.shape[2] * z.shape[3], BATCH_NORM_BLOCK)
 
 
-def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool, ...] = ()) -> None:
+def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool | int, ...] = ()) -> None:
     """One program for each block of each plane of z."""
     n, channels, h, w = z.shape
     with torch.cuda.device_of(z):
@@ -177,3 +271,12 @@ def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool, ...] = ())
             *arguments, channels, h * w, *flags, h * w % 4 == 0, ACC[compute_dtype(z)], BATCH_NORM_BLOCK,
             num_warps=4, **FUSED,
         )  # fmt: skip
+
+
+def _finish(kernel, z: Tensor, *arguments: Tensor, numbers: tuple[int, ...] = (), flags: tuple[bool, ...] = ()) -> None:
+    """One program for each channel."""
+    n, channels, h, w = z.shape
+    with torch.cuda.device_of(z):
+        kernel[(channels,)](
+            *arguments, n, h * w, *numbers, *flags, BATCH_NORM_BLOCK, BATCH_NORM_FINISH, num_warps=4, **FUSED
+        )

@@ -33,7 +33,7 @@ _PURE = {
     "shl.B": lambda a, by: shift(a, by, True), "shr.B": lambda a, by: shift(a, by, False),
     "shr.I": lambda a, by: shift(a, by, False), "bfe.I": arithmetic.bit_field,
     "ex2.approx.ftz.F": arithmetic.exp2, "rcp.approx.ftz.F": arithmetic.reciprocal,
-    "sqrt.approx.ftz.F": arithmetic.root,
+    "sqrt.approx.ftz.F": arithmetic.root, "sqrt.rn.F": np.sqrt,
 }  # fmt: skip
 for _kind in "FIBP":
     _PURE[f"selp.{_kind}"] = lambda a, b, p: np.where(p, a, b)
@@ -167,20 +167,28 @@ class Builder:
 
     def op_min(self, one: Instruction):
         """Of 16 bits, one or a packed pair: as float32 numbers, which is exact."""
+        largest = one.base == "max"
+        return self.of_halves(one, ["NaN"], lambda a, b: extreme(a, b, largest, True))
+
+    op_max = op_min
+
+    def op_add(self, one: Instruction):
+        """Likewise: a sum rounded to float32 and then to 16 bits is that rounded once."""
+        return self.of_halves(one, [], np.add)
+
+    def of_halves(self, one: Instruction, modifiers: list[str], function):
         (type,) = one.types
         if "f" not in type or "16" not in type:
             return self.pure(one)
-        if one.modifiers != ["NaN"]:
+        if one.modifiers != modifiers:
             raise Fault(f"unknown opcode {one.opcode}")
-        largest, bits = one.base == "max", f"b{BITS[type]}"
+        bits = f"b{BITS[type]}"
 
-        def choose(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-            low, high = map(lambda a, b: extreme(a, b, largest, True), halves(x, type), halves(y, type))
+        def of_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            low, high = map(function, halves(x, type), halves(y, type))
             return pack_halves(low, high, type).astype(x.dtype)
 
-        return self.assign(one, [bits, bits], choose)
-
-    op_max = op_min
+        return self.assign(one, [bits, bits], of_each)
 
     def op_prefetch(self, one: Instruction):
         """Changes nothing that a program sees; its address may lie anywhere."""
