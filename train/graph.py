@@ -29,6 +29,9 @@ from .config import Settings
 VISITS = 3  # the one at which a size is recorded
 MOST = 4  # sizes that are recorded; with --crop there are two, since the last batch of an epoch may be short
 
+# PyTorch's allocator keeps a pointer to a graph whose recording fails at the end, and asks it in the next recording.
+_unfinished: list[torch.cuda.CUDAGraph] = []
+
 Step = Callable[[Tensor], Tensor]
 Replay = Callable[[], None]
 
@@ -64,9 +67,13 @@ class CudaRecorder:
 
     def record(self, call: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
         graph = torch.cuda.CUDAGraph()
-        # Other threads read photographs and pin memory meanwhile, which the default mode would take for a mistake.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            values = call()
+        try:
+            # Other threads read photographs and pin memory meanwhile, which the default mode would take for a mistake.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                values = call()
+        except Exception:
+            _unfinished.append(graph)
+            raise
         return graph.replay, values
 
 
