@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+import train.graph
+from model.statistics import planned_for_gpu
 from sci_kernels import native
+from tests.conftest import interpreter_fault
 from tests.recorded import TapeRecorder, assert_same, picture, start
 from train.graph import MOST, VISITS, Graphs
 from train.step import NotFinite, make_optimizer, training_step
@@ -152,3 +155,18 @@ def test_capturable_changes_no_bit_of_fused_adam(now):
         training_step(model, criterion, optimizer, picture(2))
         runs.append((model, criterion, optimizer))
     assert_same(*runs)
+
+
+def test_kernels_and_memory_of_a_gpu_as_a_recording_sees_them(monkeypatch):
+    """Interpreted kernels, features as on a GPU; backward gives back memory that a replay needs again."""
+    if reason := interpreter_fault():
+        pytest.skip(reason)
+    monkeypatch.setattr(train.graph, "VISITS", 2)
+    with planned_for_gpu():
+        ours, theirs = (start("finetune", impl="triton") for _ in range(2))
+        graphs, recorder = tape_graphs(ours[2])
+        for seed in range(2):
+            result = training_step(*ours, picture(seed, h=5, w=6), graphs=graphs)
+            assert result.read() == training_step(*theirs, picture(seed, h=5, w=6)).read()
+    assert recorder.replayed == 1
+    assert_same(ours, theirs)

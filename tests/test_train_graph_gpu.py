@@ -45,8 +45,7 @@ def test_graphs_give_ordinary_steps_to_the_bit(cuda, case):
     amp = options.pop("amp", "off")
     ours, theirs = (start(impl="triton", device=cuda, **options) for _ in range(2))
     lines, got = [], []
-    recorder = CudaRecorder(cuda)
-    graphs = Graphs(ours[2], recorder, lines.append)
+    graphs = Graphs(ours[2], CudaRecorder(cuda), lines.append)
     images = [picture(seed, 2, 64 + 8 * (seed % (MOST + 1)), 48, cuda) for seed in range((MOST + 1) * (VISITS + 2))]
     with graphs.stream():
         for image in images:
@@ -77,7 +76,8 @@ def test_a_replayed_step_that_is_not_finite_changes_no_weight(cuda):
 def test_graphs_share_their_memory(cuda):
     """Apart, those of these sizes would take about three times what the largest takes."""
     parts = start(impl="triton", device=cuda)
-    graphs = Graphs(parts[2], CudaRecorder(cuda), lambda line: None)
+    lines = []
+    graphs = Graphs(parts[2], CudaRecorder(cuda), lines.append)
 
     def reserved_after(side):
         for seed in range(VISITS):
@@ -92,6 +92,7 @@ def test_graphs_share_their_memory(cuda):
     before = torch.cuda.memory_reserved()
     with graphs.stream():
         first, *others = [reserved_after(side) - before for side in (512, 448, 384, 320)]
+    assert len(lines) == 4 and all("is recorded, and" in line for line in lines)
     assert first > 0 and max(others) < 2 * first
 
 
