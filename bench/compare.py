@@ -2,6 +2,7 @@
 
     python -m bench loss|retinex|enhance|step [--device cpu|cuda] [--size 1080p,4k,1000x600] [--json FILE] [--plot DIR]
     python -m bench enhance --folder 12|DIR     instead: a folder of JPEGs by the command, see bench/folder.py
+    python -m bench step --graph --batch 8      instead: the trainer's step as a CUDA graph beside the ordinary one
 
 Providers of the loss: `reference` (the official code's operations), `pairs` (a careful eager rewrite of 12 pairs),
 `compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), this
@@ -74,6 +75,12 @@ def _bytes(text: str) -> int:
     return round(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a number, 1 or more; got {text!r}")
+    return int(text)
+
+
 def _pictures(text: str) -> str:
     if not (text.isdecimal() and int(text) > 0) and not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"expected a number of pictures, or a folder of JPEGs; got {text!r}")
@@ -106,6 +113,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         text = "instead: JPEGs by the command, beside decoding and encoding alone: N that are made, or those in DIR"
         parser.add_argument("--folder", type=_pictures, metavar="N|DIR", help=text)
     if op == "step":
+        text = "instead: the trainer's step, ordinary and replayed as a CUDA graph, side by side (256x256; needs a GPU)"
+        parser.add_argument("--graph", action="store_true", help=text)
+        parser.add_argument("--batch", type=_count, help="images a step, with --graph (1)")
         text = "for which the largest 16:9 image is estimated from the bytes a pixel takes (%(default)s)"
         parser.add_argument("--memory", type=_bytes, default="24GB", metavar="24GB", help=text)
     parser.add_argument("--repeats", type=int, help="of every call (21 on a GPU, 5 on a CPU)")
@@ -125,6 +135,15 @@ def main(argv: list[str]) -> int:
     if missing := missing_package("folder" if folder else argv[0], args.plot is not None):
         print(f"{argv[0]}: needs the package {missing}, which is not installed; pip install it", file=sys.stderr)
         return 2
+    graph = getattr(args, "graph", False)
+    if graph and device == "cpu":
+        print(
+            "--graph: expected a GPU, on which there are CUDA graphs; got --device cpu; leave it out", file=sys.stderr
+        )
+        return 2
+    if getattr(args, "batch", None) and not graph:
+        print("--batch: expected together with --graph; other rows are of one image", file=sys.stderr)
+        return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
     absent = {"triton", "native", "blocked"} - {"blocked", default_impl(device)}
     can_run = [name for name in PROVIDERS[argv[0]] if name not in absent]
@@ -143,25 +162,36 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file", file=sys.stderr)
         return 2
-    if folder:
-        return _measure_folder(args, device, content, save)
+    if folder or graph:
+        return _measure_instead(args, device, content, save)
     return _compare(args, argv[0], device, providers, content, save)
 
 
-def _measure_folder(args: argparse.Namespace, device: str, content: dict, save: Callable[[], None]) -> int:
-    from .folder import folder_rows, folder_text  # here, since it needs what the package `model` needs
+def _measure_instead(args: argparse.Namespace, device: str, content: dict, save: Callable[[], None]) -> int:
+    """The rows of --folder or --graph, in place of those of the providers."""
+    # Here, since they need what the package `model` needs.
+    if getattr(args, "folder", None):
+        from .folder import folder_rows as rows
+        from .folder import folder_text as text
+
+        name, given = f"--folder: {args.folder}", (args.folder, device, args.repeats or 3)
+    else:
+        from .rows import row_text as text
+        from .training import graph_rows as rows
+
+        name, given = "--graph", (args.size or [(256, 256)], args.batch or 1, device, args.repeats or 21)
 
     def add(row: dict) -> None:
         content["rows"].append(row)
-        print(folder_text(row), flush=True)
+        print(text(row), flush=True)
         save()
 
     deadline = time.perf_counter() + args.seconds
     print(_facts(content))
     try:
-        good = folder_rows(args.folder, device, args.repeats or 3, args.check, deadline, add)
+        good = rows(*given, args.check, deadline, add)
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"--folder: {args.folder}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

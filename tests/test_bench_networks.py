@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch import nn
 
 from bench import cases, compare, comparison
 from bench.enhancing import Enhance
-from bench.training import PARTS, TrainingStep
+from bench.rows import row_text
+from bench.training import PARTS, TrainingStep, graph_rows
 from model import Network
 from sci_kernels import LossFunction
+from tests.recorded import TapeRecorder
 from train.step import make_optimizer, training_step
 
 
@@ -157,3 +160,44 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys):
     assert compare.main(["step", "--device", "cpu"]) == 2
     error = capsys.readouterr().err
     assert "safetensors" in error and error.count("\n") == 1
+
+
+def test_the_step_as_a_graph_beside_the_ordinary_one():
+    recorder, rows = TapeRecorder(), []
+    assert graph_rows([(16, 24), (12, 20)], 2, "cpu", 2, False, math.inf, rows.append, recorder)
+    assert [(row["provider"], row["height"], row["batch"], row["status"]) for row in rows] == [
+        (way, height, 2, "ok") for height in (16, 12) for way in ("ours", "ours --graph")
+    ]
+    assert recorder.recorded == 2 and recorder.replayed > 10
+    for ours, replayed in (rows[:2], rows[2:]):
+        ratio = ours["ms"]["median"] / replayed["ms"]["median"]
+        assert replayed["times_faster_than"] == {"ours": pytest.approx(ratio)}
+        assert "step of 2 24x16" in row_text(rows[0])
+
+
+def test_a_graph_that_cannot_be_recorded_or_is_wrong_is_not_timed(monkeypatch):
+    class Failing(TapeRecorder):
+        def record(self, call):
+            raise RuntimeError("no room")
+
+    class Wrong(TapeRecorder):
+        def record(self, call):
+            replay, values = super().record(call)
+            return lambda: (replay(), values.mul_(1.01)), values
+
+    for recorder, word in ((Failing(), "cannot be recorded (no room)"), (Wrong(), "parity")):
+        rows = []
+        assert not graph_rows([(16, 24)], 1, "cpu", 1, False, math.inf, rows.append, recorder)
+        assert len(rows) == 1 and rows[0]["status"].startswith("not timed: ") and word in rows[0]["status"]
+    rows.clear()
+    assert graph_rows([(16, 24)], 1, "cpu", 1, False, -math.inf, rows.append, TapeRecorder())
+    assert len(rows) == 1 and "--seconds was spent" in rows[0]["status"]
+
+
+def test_without_a_gpu_a_graph_is_refused_in_one_line(capsys):
+    assert compare.main(["step", "--graph", "--batch", "8", "--size", "256x256", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == (
+        "--graph: expected a GPU, on which there are CUDA graphs; got --device cpu; leave it out\n"
+    )
+    assert compare.main(["step", "--batch", "8", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == "--batch: expected together with --graph; other rows are of one image\n"

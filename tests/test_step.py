@@ -1,5 +1,7 @@
 """A training step: what it waits for, what it leaves alone, and what a compiler makes of it."""
 
+import math
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -44,6 +46,48 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_says_so_when_read(bad):
     assert not all(torch.equal(a, b) for a, b in zip(everything(model, optimizer), before, strict=True))
 
 
+@pytest.mark.parametrize("gradient", [1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("loss", [3e38, float("nan"), float("inf"), -float("inf")])
+def test_only_a_finite_loss_and_gradient_move_the_weights(loss, gradient):
+    """Each on its own. 3e38 is finite, though twice as much is not."""
+    model, criterion, optimizer = start(stage=1)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+
+    def given(*pair):
+        value = criterion(*pair)
+        value.register_hook(lambda grad: grad * gradient)
+        return value + (loss - value.detach())
+
+    training_step(model, given, optimizer, picture())
+    moved = math.isfinite(loss) and math.isfinite(gradient)
+    assert any(not torch.equal(*pair) for pair in zip(model.parameters(), before, strict=True)) == moved
+    assert {state["step"].item() for state in optimizer.state.values()} == {float(moved)}
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_gradients_are_clipped_as_pytorch_clips_them(scale):
+    model, criterion, optimizer = start()
+    optimizer.step = lambda: None
+    result = training_step(model, lambda *pair: criterion(*pair) * scale, optimizer, picture())
+    clipped = [parameter.grad for parameter in model.parameters()]
+    other, *_ = start()
+    (stage_losses(other, lambda *pair: criterion(*pair) * scale, picture()).sum()).backward()
+    assert torch.nn.utils.clip_grad_norm_(other.parameters(), 5.0).item() == result.gradient_norm
+    assert (result.gradient_norm > 5) == (scale >= 1)
+    assert all(torch.equal(grad, theirs.grad) for grad, theirs in zip(clipped, other.parameters(), strict=True))
+
+
+def test_few_operators_follow_backward():
+    """On a GPU each is at least one launch, for tensors of a few numbers."""
+    model, criterion, optimizer = start(stage=3)
+    training_step(model, criterion, optimizer, picture())
+    with Called() as called:
+        training_step(model, criterion, optimizer, picture())
+    after = called.names[called.names.index("aten::_foreach_norm") :]
+    launched = [name for name in after if not name.startswith("profiler::") and name != "aten::view"]
+    assert len(launched) == 16, launched
+
+
 def test_fused_adam_takes_the_step_of_the_plain_one():
     models = [start()[0].double() for _ in range(2)]
     optimizers = [make_optimizer(models[0], 3e-4), torch.optim.Adam(models[1].parameters(), 3e-4, weight_decay=3e-4)]
@@ -69,6 +113,18 @@ def test_no_number_is_read_inside_a_step(monkeypatch):
     result = training_step(model, criterion, optimizer, picture())
     monkeypatch.undo()
     assert result.loss > 0
+
+
+class Called(TorchDispatchMode):
+    """The names of the operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name().partition(".")[0])
+        return func(*args, **(kwargs or {}))
 
 
 class Zeros(TorchDispatchMode):

@@ -28,13 +28,13 @@ FINETUNE_STEPS = 100
 # steps before it (another device rounds differently). `data` may move as long as it holds the same photographs.
 MAY_CHANGE = (
     *("data", "out", "epochs", "steps", "workers", "device", "save_every", "sample_every"),
-    *("checkpoint", "compile"),
+    *("checkpoint", "compile", "graph"),
 )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. `steps`, where given, overrides `epochs`; `crop` is (height, width)."""
+    """One run. `steps`, where given, overrides `epochs`; `crop` is (height, width); `graph` None: with `crop`."""
 
     data: str
     out: str
@@ -53,6 +53,7 @@ class Settings:
     exact: bool = False
     checkpoint: str = "off"
     compile: bool = False
+    graph: bool | None = None
     fidelity_weight: float = FIDELITY_WEIGHT
     sigma: float = SIGMA
     color: str = "reference"
@@ -81,6 +82,7 @@ class Settings:
         _require("crop", self, lambda value: value is None or min(value) >= MIN_SIDE, f"sides of {MIN_SIDE} or more")
         for name in ("exact", "compile", "sync_bn"):
             _require(name, self, lambda value: isinstance(value, bool), "true or false")
+        _require("graph", self, lambda value: value is None or isinstance(value, bool), "true or false")
         choices = {"amp": ("off", "bf16"), "impl": IMPLS, "color": COLORS, "checkpoint": CHECKPOINTS}
         for name, accepted in choices.items():
             _require(name, self, accepted.__contains__, f"one of {', '.join(accepted)}")
@@ -267,6 +269,12 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
         "--compile",
         action=argparse.BooleanOptionalAction,
         help="have torch.compile make the step; the first takes minutes",
+    )
+    add(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        help="on a GPU, record the step of a size that comes back as a CUDA graph, and replay it (on with --crop); "
+        "the same numbers",
     )
     add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
     add("--sigma", type=float, help="colour scale of the smoothness loss (10)")

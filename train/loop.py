@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,10 +15,11 @@ from .config import Settings
 from .data import Schedule, ahead, load, stack
 from .distributed import Lost, join, leave
 from .errors import TrainError
+from .graph import Graphs, graphs_of
 from .late import LateReport
 from .report import SAMPLE_COUNT, Report, preview
 from .run import Run, metadata, passes, prepare, resume_command
-from .step import losses_function, training_step
+from .step import StepResult, losses_function, training_step
 from .stop import Stopped, StopSignal
 
 
@@ -48,8 +50,9 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
     report = Report(run.out, run.start, run.total, quiet=not processes.first)
     try:
         _announce(run, report)
-        with StopSignal(quiet=not processes.first) as stop:
-            loss = _steps(run, report, stop)
+        graphs = graphs_of(settings, run.device, processes.count, run.impl, run.optimizer, report.line)
+        with StopSignal(quiet=not processes.first) as stop, graphs.stream() if graphs else nullcontext():
+            loss = _steps(run, report, stop, graphs)
     except Lost as lost:
         raise TrainError(f"{lost}; {run.kept()}; to resume: {resume_command(run.out, processes.count)}") from None
     finally:
@@ -77,7 +80,7 @@ def _finish(run: Run, report: Report, loss: float | None) -> None:
     print(json.dumps(summary), flush=True)
 
 
-def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
+def _steps(run: Run, report: Report, stop: StopSignal, graphs: Graphs | None) -> float | None:
     """The steps that are left; returns the mean loss of the last epoch."""
     settings, processes, place, loss = run.settings, run.processes, run.place, None
     epochs = place.epochs_after(run.total - run.start, len(run.photos), run.batch)
@@ -89,7 +92,7 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     batches = load(run.photos, schedule, settings.workers, run.device)
     for step, batch in enumerate(batches if settings.workers else ahead(batches), run.start + 1):
         names, images = stack(batch, run.device)
-        late.step(step, _step_or_error(run, step, names, images, losses), names)
+        late.step(step, _step_or_error(run, step, names, images, losses, graphs), names)
         epoch, place = place.epoch + 1, place.next(len(run.photos), run.batch)
         epoch_ended = place.taken == 0 or step == run.total
         stopped = processes.largest(stop.number or 0)  # a signal reaches the processes at different steps
@@ -109,10 +112,17 @@ def _steps(run: Run, report: Report, stop: StopSignal) -> float | None:
     return loss
 
 
-def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor, losses: Callable[..., torch.Tensor]):
+def _step_or_error(
+    run: Run,
+    step: int,
+    names: list[str],
+    images: torch.Tensor,
+    losses: Callable[..., torch.Tensor],
+    graphs: Graphs | None,
+) -> StepResult:
     where = f"step {step} ({', '.join(names)})"
     try:
-        return training_step(run.replica, run.criterion, run.optimizer, images, run.settings.amp, losses)
+        return training_step(run.replica, run.criterion, run.optimizer, images, run.settings.amp, losses, graphs)
     except RuntimeError as error:
         run.processes.check_lost(error)
         if run.settings.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
@@ -124,10 +134,10 @@ def _step_or_error(run: Run, step: int, names: list[str], images: torch.Tensor, 
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         h, w = images.shape[2:]
-        planned = _planned(run, len(names), h, w)
+        planned, without = _planned(run, len(names), h, w), "--no-graph, " if graphs else ""
         raise TrainError(
             f"{where}: out of memory on {run.device} with {len(names)} x {h}x{w} (height x width); {run.kept()}; "
-            f"use --crop H W, a smaller --batch-size, --checkpoint block or --amp bf16 ({planned})"
+            f"use {without}--crop H W, a smaller --batch-size, --checkpoint block or --amp bf16 ({planned})"
         ) from None
 
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 from model.networks import Stages
 
 from .config import BETAS, CLIP_NORM, WEIGHT_DECAY
+
+if TYPE_CHECKING:
+    from .graph import Graphs
 
 # Adam's fused kernel leaves everything as it is where a flag on the device says so.
 _FUSED = ("cpu", "cuda")
@@ -28,12 +33,12 @@ class StepResult:
         NotFinite: on reading, where the loss or the gradient is NaN or infinite.
     """
 
-    def __init__(self, stage_losses: Tensor, loss: Tensor, norm: Tensor):
-        values = torch.cat([loss.reshape(1), norm.to(loss.dtype).reshape(1), stage_losses])
+    def __init__(self, values: Tensor):
+        """`values` of `step_values`; a copy is begun, so that the next step may overwrite them."""
         self._event = torch.cuda.Event() if values.is_cuda else None
-        self._values = values.to("cpu", non_blocking=True)
+        self._values = values.to("cpu", non_blocking=True, copy=True)
         if self._event is not None:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> list[float]:
         """Loss, norm of the gradient, losses of the stages."""
@@ -92,6 +97,7 @@ def training_step(
     images: Tensor,
     amp: str = "off",
     losses: Callable[..., Tensor] = stage_losses,
+    graphs: "Graphs | None" = None,
 ) -> StepResult:
     """Forward, loss, backward, gradients clipped at norm 5, one step of the optimizer.
 
@@ -105,28 +111,48 @@ def training_step(
         images: `(N, 3, H, W)` in [0, 1], the device and dtype of the model.
         amp: "off", or "bf16" to run the network under autocast.
         losses: of `losses_function`.
+        graphs: of steps with these same arguments but for the images: replays those of sizes that it has recorded.
+    """
+    step = partial(step_values, model, criterion, optimizer, amp=amp, losses=losses)
+    return StepResult(step(images) if graphs is None else graphs(step, images))
+
+
+def step_values(
+    model: nn.Module,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    amp: str = "off",
+    losses: Callable[..., Tensor] = stage_losses,
+) -> Tensor:
+    """A step as `training_step` describes it: loss, norm of the gradient and losses of the stages, `(2 + stages,)`.
+
+    Nothing in it depends on a number that the device has still to compute, so that a graph can record all of it.
     """
     model.train()
     optimizer.zero_grad(set_to_none=True)
     by_stage = losses(model, criterion, images, amp)
     loss = by_stage.sum()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-    by_stage, loss, norm = by_stage.detach(), loss.detach(), norm.detach()
-    _step_where_finite(optimizer, torch.isfinite(loss) & torch.isfinite(norm))
-    return StepResult(by_stage, loss, norm)
+    with torch.no_grad():
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        values = torch.hstack([loss, norm.to(loss.dtype), by_stage])
+        _step_where_finite(optimizer, values)
+    return values
 
 
-def _step_where_finite(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+def _step_where_finite(optimizer: torch.optim.Optimizer, values: Tensor) -> None:
     """One step of the optimizer, or none, decided on the device where the optimizer can."""
+    # 0 times a number is 0; 0 times NaN or an infinity is NaN, which differs from 0.
+    found_inf = values.mul(0).sum().ne_(0).float()  # 1 or 0
     if optimizer.defaults.get("fused"):
         # The two attributes through which a GradScaler tells a fused optimizer the same.
-        optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
+        optimizer.grad_scale, optimizer.found_inf = None, found_inf
         try:
             optimizer.step()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
-    elif finite:
+    elif not found_inf:
         optimizer.step()
 
 
