@@ -118,14 +118,11 @@ def gradient(
     """
     grad = _like(grad, z)
     other = None if other is None else _like(other, z)
-    out = grad if overwrite else torch.empty_like(grad)
-    if unwatched(grad, z):
-        _differentiate(out, grad, other, z, table, parameter_grads, kernels)
-    elif other is None:
-        _gradient(out, grad, z, table, parameter_grads, kernels)
-    else:
-        _sum_gradient(out, grad, other, z, table, parameter_grads, kernels)
-    return out
+    arguments = (grad, other, z, table, parameter_grads, kernels)
+    if not overwrite:
+        return (_differentiate if unwatched(grad, z) else _gradient)(*arguments)
+    (_differentiate_in_place if unwatched(grad, z) else _gradient_in_place)(*arguments)
+    return grad
 
 
 def channel_sums(features: Tensor, kernels: str) -> Tensor:
@@ -194,9 +191,24 @@ def _(sources, tables, residual, plain, kernels):
 
 
 def _differentiate(
+    grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str
+) -> Tensor:
+    """The gradient of z; `grad + other` takes the place of `grad`."""
+    out = torch.empty_like(z)
+    _run_gradient(out, grad, other, z, table, parameter_grads, kernels)
+    return out
+
+
+def _differentiate_in_place(
+    grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str
+) -> None:
+    """The same in the place of `grad`."""
+    _run_gradient(grad, grad, other, z, table, parameter_grads, kernels)
+
+
+def _run_gradient(
     out: Tensor, grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str
 ) -> None:
-    """Writes the gradient of z into `out`, which may be `grad`, and before that `grad + other` into `grad`."""
     arguments = (out, grad, other, z, table, parameter_grads)
     if kernels == "native":
         native.batch_norm_relu_gradient(*arguments)
@@ -204,16 +216,16 @@ def _differentiate(
         triton_launchers(z.device).launch_batch_norm_relu_gradient(*arguments)
 
 
-@torch.library.custom_op("sci::batch_norm_relu_bwd", mutates_args=("out", "parameter_grads"))
-def _gradient(out: Tensor, grad: Tensor, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str) -> None:
-    _differentiate(out, grad, None, z, table, parameter_grads, kernels)
+_CHANGED = ("grad", "parameter_grads")
+_gradient = torch.library.custom_op("sci::batch_norm_relu_bwd", _differentiate, mutates_args=_CHANGED)
+_gradient_in_place = torch.library.custom_op(
+    "sci::batch_norm_relu_bwd_", _differentiate_in_place, mutates_args=_CHANGED
+)
 
 
-@torch.library.custom_op("sci::batch_norm_relu_bwd_of_sum", mutates_args=("out", "grad", "parameter_grads"))
-def _sum_gradient(
-    out: Tensor, grad: Tensor, other: Tensor, z: Tensor, table: Tensor, parameter_grads: Tensor, kernels: str
-) -> None:
-    _differentiate(out, grad, other, z, table, parameter_grads, kernels)
+@_gradient.register_fake
+def _(grad, other, z, table, parameter_grads, kernels):
+    return torch.empty_like(z)
 
 
 @torch.library.custom_op("sci::channel_sums", mutates_args=())

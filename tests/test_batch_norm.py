@@ -208,7 +208,7 @@ def test_channel_sums(host):
 
 def test_opcheck(kernels):
     impl, device = kernels
-    z, grad, out = (torch.rand(1, 3, 4, 5, device=device).contiguous(memory_format=FORMATS[impl]) for _ in range(3))
+    z, grad = (torch.rand(1, 3, 4, 5, device=device).contiguous(memory_format=FORMATS[impl]) for _ in range(2))
     channel, table = torch.rand(3, device=device), torch.rand(4, 3, device=device)
     operators, check = torch.ops.sci, torch.library.opcheck
     batches = torch.tensor(3, device=device)
@@ -216,8 +216,9 @@ def test_opcheck(kernels):
         check(operators.batch_norm_statistics.default, (z, channel, channel, bias, *running, 0.1, EPS, impl))
     check(operators.batch_norm_relu.default, ([z], [table], grad, False, impl))
     check(operators.batch_norm_relu.default, ([z, grad], [table], None, True, impl))
-    check(operators.batch_norm_relu_bwd.default, (out, grad, z, table, table.clone(), impl))
-    check(operators.batch_norm_relu_bwd_of_sum.default, (out, grad, z, z, table, table.clone(), impl))
+    for operator in (operators.batch_norm_relu_bwd.default, operators.batch_norm_relu_bwd_.default):
+        for other in (None, z):
+            check(operator, (grad, other, z, table, table.clone(), impl))
     if impl == "native":
         check(operators.channel_sums.default, (z,))
 

@@ -135,7 +135,8 @@ def step_values(
     loss = by_stage.sum()
     loss.backward()
     with torch.no_grad():
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        foreach = optimizer.defaults.get("fused") or None  # devices of the one have the other
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM, foreach=foreach)
         values = torch.hstack([loss, norm.to(loss.dtype), by_stage])
         _step_where_finite(optimizer, values)
     return values
