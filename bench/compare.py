@@ -18,7 +18,8 @@ Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the
 out. `blocked` and `native` find their gradients on the way forward: their backward pass alone only scales them. A row
 of the whole operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels
 that one call launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes
-a pixel that the measured size took.
+a pixel that the measured size took; the operators that a step dispatches, and the bytes that they move, are counted
+before anything is timed, see bench/dispatched.py.
 Exits with status 1 if a provider failed, in parity or otherwise.
 """
 
@@ -210,6 +211,11 @@ def _compare(
 ) -> int:
     deadline = time.perf_counter() + args.seconds
     print(_facts(content))
+    if op == "step":
+        from .dispatched import step_text
+
+        content["dispatched"], text = step_text()
+        print(text)
     try:
         with fresh_compilers(any(name.startswith("compiled") for name in providers), args.keep_cache):
             rate = math.nan if args.check else copy_bandwidth(device)
