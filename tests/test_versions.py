@@ -9,6 +9,8 @@ import pytest
 from sci_kernels import versions
 from tests.conftest import ROOT, interpreter_fault
 
+pytestmark = pytest.mark.xdist_group("versions")  # what takes seconds to be said is said once
+
 OLDER = [
     ("triton", "3.3.1", "Triton 3.4 to 3.9"),
     ("torch", "2.7.1+cpu", "PyTorch 2.8 to 2.15"),
