@@ -13,7 +13,11 @@ if not torch.cuda.is_available():
 
 import sci_kernels  # noqa: E402
 from sci_kernels import native, versions  # noqa: E402
+from tests import interpreted  # noqa: E402
 from tests.ptx.process import Executor  # noqa: E402
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    interpreted.patch_once()
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"

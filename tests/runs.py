@@ -37,13 +37,14 @@ def start_process(command: list[str], **variables: str) -> subprocess.Popen:
     )
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
-    """Poll until the condition holds; a process that ended first is a failure with its words."""
+def wait_for(condition, *processes: subprocess.Popen) -> None:
+    """Poll until the condition holds; a process that ended first is a failure with the words of all."""
     deadline = time.monotonic() + 120
     while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"too late, or never begun: {process.communicate()}")
+        if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
+            pytest.fail(f"too late, or never begun: {[process.communicate() for process in processes]}")
         time.sleep(0.003)
 
 

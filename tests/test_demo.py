@@ -13,6 +13,9 @@ from model import FinetuneNetwork, Network, load_weights
 SMALL = demo.Settings(steps=3, crop=32, photographs=2, max_side=80, timed_size=(24, 30), timed_steps=1)
 
 
+pytestmark = pytest.mark.xdist_group("demo")  # which is run once
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished small demo: its folder and what it returned."""

@@ -1,4 +1,4 @@
-"""`torchrun --nproc_per_node=4 -m model.enhance`: each file once, one summary, and what a killed process leaves."""
+"""`torchrun --nproc_per_node=3 -m model.enhance`: each file once, one summary, and what a killed process leaves."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def start(*arguments: str) -> subprocess.Popen:
         "-m",
         "torch.distributed.run",
         "--standalone",
-        "--nproc_per_node=4",
+        "--nproc_per_node=3",
         "-m",
         "model.enhance",
     ]
@@ -55,7 +55,7 @@ def test_each_file_has_one_share():
 
 
 @pytest.mark.xdist_group("torchrun")
-def test_four_processes_share_a_folder(photos):
+def test_three_processes_share_a_folder(photos):
     open("in/broken.png", "w").close()
     process = start("-i", "in", "-o", "in", "--suffix", "_b", "--report", "run.jsonl")
     out, error = process.communicate(timeout=240)
@@ -100,7 +100,7 @@ def test_one_of_them_killed(photos):
         time.sleep(0.02)
     if os.path.exists(f"/proc/{process.pid}/task"):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if len(children) == 4:
+        if len(children) == 3:
             os.kill(int(children[-1]), signal.SIGKILL)
     process.communicate(timeout=240)
     for name in files_below("out"):

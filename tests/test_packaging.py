@@ -13,6 +13,7 @@ import pytest
 
 from sci_kernels import versions
 
+pytestmark = pytest.mark.xdist_group("packaging")  # the wheel and its environment are made once
 ROOT = Path(__file__).resolve().parent.parent
 
 USE = """

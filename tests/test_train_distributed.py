@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,17 +24,23 @@ from train.step import make_optimizer, training_step
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((20, 23), (17, 19))
+PHOTOGRAPHS = {f"{name}.png": (15 + k, 20 - k) for k, name in enumerate("abcde")}
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "train"]
 
-# What each of two processes does in the test of the gradients; the rest of it is the trainer's own.
+# What each of two processes does, which takes them seconds to begin: gradients, which are saved; a run that a signal
+# ends; another that is left alone. Their ports are the last arguments.
 WORKER = """
-import functools, sys, torch
-from tests.test_train_distributed import images, network
+import functools, os, sys, torch
+from pathlib import Path
+from tests.test_train_distributed import OPTIONS, STEPS_MORE, images, network
+from train.__main__ import main
 from train.distributed import join, leave
 from train.step import losses_function, make_optimizer, training_step
 from sci_kernels import LossFunction
 
-torch.compile = functools.partial(torch.compile, backend="aot_eager")  # the rest of it needs no minute
+folder, *ports = sys.argv[1:]
+torch.compile = functools.partial(torch.compile, backend="eager")  # what else it does takes long, alone as in company
+os.environ["MASTER_PORT"] = ports[0]
 processes, device = join("cpu")
 for stage, compiled in ((3, False), (1, True)):
     model = network(stage)
@@ -47,10 +52,20 @@ for stage, compiled in ((3, False), (1, True)):
     for _ in range(2):  # gradients are put into buckets anew after the first step
         result = training_step(replica, LossFunction(), idle, images()[processes.rank], "off", losses)
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    torch.save((gradients, result.gradient_norm), f"{sys.argv[1]}-{stage}-{processes.rank}.pt")
+    torch.save((gradients, result.gradient_norm), f"{folder}/got-{stage}-{processes.rank}.pt")
 assert processes.largest(processes.rank + 4) == 5 and processes.mean(processes.rank) == 0.5
 leave()
+
+def run(name, port, steps):
+    os.environ["MASTER_PORT"] = port
+    return main(["--data", f"{folder}/photos", "--out", f"{folder}/{name}", *OPTIONS, "--steps", str(steps)])
+
+assert run("out", ports[1], 10000) == 143
+step = torch.load(f"{folder}/out/checkpoint.pt", weights_only=True)["step"]
+assert run("whole", ports[2], step + STEPS_MORE) == 0
 """
+OPTIONS = ["--sample-every", "0", "--stage", "2"]
+STEPS_MORE = 7  # two epochs and a part of one
 
 
 def network(stage):
@@ -73,13 +88,26 @@ def environment(rank=0, port=0, count=2):
     return {name: str(value) for name, value in names.items()} | {"OMP_NUM_THREADS": "1"}
 
 
-def test_gradients_are_those_of_accumulated_batches(tmp_path):
-    port = free_port()
-    command = [sys.executable, "-c", WORKER, str(tmp_path / "got")]
-    workers = [subprocess.Popen(command, cwd=ROOT, env=os.environ | environment(rank, port)) for rank in (0, 1)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes leave in a folder, and what they say."""
+    place = tmp_path_factory.mktemp("two")
+    photographs(place / "photos", PHOTOGRAPHS)
+    command = [sys.executable, "-c", WORKER, str(place), *(str(free_port()) for _ in range(3))]
+    workers = [start_process(command, **environment(rank)) for rank in (0, 1)]
+    wait_for((place / "out" / "checkpoint.pt").exists, *workers)
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    said = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    return place, said
+
+
+@pytest.mark.xdist_group("two processes")
+def test_gradients_are_those_of_accumulated_batches(two):
+    place, _ = two
     for stage in (3, 1):
-        got = [torch.load(tmp_path / f"got-{stage}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+        got = [torch.load(place / f"got-{stage}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         model, alone = network(stage), {}
         idle = make_optimizer(model, 0.0)
         for image in images():
@@ -103,7 +131,7 @@ def test_gradients_are_those_of_accumulated_batches(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    return photographs(tmp_path / "photos", {f"{name}.png": (15 + k, 20 - k) for k, name in enumerate("abcde")})
+    return photographs(tmp_path / "photos", PHOTOGRAPHS)
 
 
 def child_of(pid, rank):
@@ -141,23 +169,20 @@ def last_loss(out):
     return (out / "log.txt").read_text().rpartition(" loss ")[2].split()[0]
 
 
-def test_interrupted_and_resumed_by_as_many_and_by_one(folder, tmp_path):
+@pytest.mark.xdist_group("two processes")
+def test_interrupted_and_resumed_by_as_many_and_by_one(two, tmp_path):
     """Two processes go on to the bits of a run left alone; one alone finishes from the same place."""
-    whole, out, alone = tmp_path / "whole", tmp_path / "out", tmp_path / "alone"
-    options = ["--data", str(folder), "--steps", "120", "--sample-every", "0", "--stage", "2"]
-    process = start_process([*LAUNCH, *options, "--out", str(out)])
-    wait_for((out / "checkpoint.pt").exists, process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    place, (errors, other) = two
+    whole, out, alone = place / "whole", place / "out", tmp_path / "alone"
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     (line,) = [line for line in errors.splitlines() if line.startswith("train: saved at step")]
-    assert f"step {step} of 120" in line and "--nproc_per_node=2" in line and step < 117
+    assert f"step {step} of 10000" in line and "--nproc_per_node=2" in line and "train: " not in other
     shutil.copytree(out, alone)
 
-    for command in (shlex.split(line.partition("to resume: ")[2]), [*LAUNCH, *options, "--out", str(whole)]):
-        process = start_process(command)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    command = [*shlex.split(line.partition("to resume: ")[2]), "--steps", str(step + STEPS_MORE)]
+    process = start_process(command)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     assert_same_weights(out, whole)
     assert last_loss(out) == last_loss(whole) and float(last_loss(out)) > 0
 

@@ -216,11 +216,12 @@ def test_terminated_then_killed_then_resumed(folder, tmp_path):
     seed = time.time_ns()
     print(f"random moments of seed {seed}")
     moments = random.Random(seed)
-    steps = ["--steps", "140", "--sample-every", "30"]
+    seldom = ["--sample-every", "30"]
     whole, out = tmp_path / "whole", tmp_path / "out with a space"
 
+    many = ["--steps", "10000", "--workers", "2"]
     process = start_process(
-        [sys.executable, "-m", "train", "--data", str(folder), "--out", str(out), *RUN, *steps, "--workers", "2"]
+        [sys.executable, "-m", "train", "--data", str(folder), "--out", str(out), *RUN, *seldom, *many]
     )
     wait_for((out / "checkpoint.pt").exists, process)
     time.sleep(moments.uniform(0, 0.2))
@@ -237,6 +238,7 @@ def test_terminated_then_killed_then_resumed(folder, tmp_path):
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL and not (out / "weights.safetensors").exists()
 
-    assert resume(out, "--workers", 0) == 0
-    assert begin(folder, whole, *steps) == 0
+    steps = torch.load(out / "checkpoint.pt", weights_only=True)["step"] + 5
+    assert resume(out, "--workers", 0, "--steps", steps) == 0
+    assert begin(folder, whole, *seldom, "--steps", steps) == 0
     assert_same_weights(out, whole)
