@@ -1,14 +1,11 @@
 """C sources compiled when first needed, for the processor they run on, by the compiler that is there.
 
 Triton does the same for its launchers. The libraries are kept in `$XDG_CACHE_HOME/sci_kernels` (`~/.cache` by
-default), one for each source, set of flags, compiler and processor. Each has its own SHA-256 in its name, and is loaded
-only while it fits that: a damaged library would end the process, or compute something else. `CC` names another
-compiler, `SCI_KERNELS_CFLAGS` adds to its flags: `CFLAGS` itself is often set for programs, which need not run as fast,
-or may be less exact. Windows is left to plain PyTorch.
+default), one for each source, set of flags, compiler and processor: see `cache.py`. `CC` names another compiler,
+`SCI_KERNELS_CFLAGS` adds to its flags: `CFLAGS` itself is often set for programs, which need not run as fast, or may be
+less exact. Windows is left to plain PyTorch.
 """
 
-import atexit
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -18,8 +15,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from . import cache
 
 _FOLDER = Path(__file__).parent
 _HEADERS = sorted(_FOLDER.glob("*.h"))
@@ -46,57 +44,16 @@ def library(source: str, **macros: int) -> ctypes.CDLL:
         texts = [" ".join(command).encode(), _target(), *files]
         key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:24]
         name = f"{Path(source).stem}-{key}"
-        for path in _kept(name):
-            with contextlib.suppress(OSError):  # of another system with the same compiler: it is made again
-                return ctypes.CDLL(str(path))
-        return _compile([*command, str(_FOLDER / source)], name)
+        return cache.find(name) or _compile([*command, str(_FOLDER / source)], name)
     except (OSError, ValueError) as error:
         raise RuntimeError(f"{source} cannot be compiled and loaded: {error}") from error
 
 
-def _kept(name: str) -> Iterator[Path]:
-    """The libraries in the cache that are what was once compiled, to the bit."""
-    for path in _cache_folder().glob(f"{name}-*.so"):
-        with contextlib.suppress(OSError):  # unreadable, or gone by now
-            if path.is_file() and path.stem == f"{name}-{_digest(path)}":
-                yield path
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _compile(command: list[str], name: str) -> ctypes.CDLL:
-    """The new library, loaded, and kept in the cache if that takes it."""
-    try:
-        return _compile_in(_cache_folder(), command, name)
-    except (OSError, RuntimeError):  # it may be full
-        return _compile_in(Path(tempfile.gettempdir()), command, name)
-
-
-def _compile_in(parent: Path, command: list[str], name: str) -> ctypes.CDLL:
-    # Made beside its place and renamed: another process may be compiling the same. The name holds the SHA-256, so that
-    # no moment, and no loss of power, leaves a library without it.
-    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="sci_kernels-", ignore_cleanup_errors=True) as folder:
         made = Path(folder) / f"{name}.so"
         _run([*command, "-o", str(made), "-lm"])
-        loaded = ctypes.CDLL(str(made))
-        with contextlib.suppress(OSError):  # it is loaded, wherever it comes to lie
-            _keep(made, _cache_folder() / f"{name}-{_digest(made)}.so")
-        return loaded
-
-
-def _keep(made: Path, path: Path) -> None:
-    """Put the new library in its place, and take away what does not fit its name."""
-    with made.open("rb+") as file:
-        os.fsync(file.fileno())
-    if path.is_dir():
-        path.rmdir()
-    made.replace(path)
-    for other in path.parent.glob(f"{made.stem}-*.so"):
-        if other != path:
-            with contextlib.suppress(OSError):
-                other.unlink()
+        return cache.keep(made, name)
 
 
 def _compiler() -> list[str]:
@@ -126,19 +83,3 @@ def _run(command: list[str]) -> bytes:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line]
         raise RuntimeError(f"the C compiler failed: {lines[0] if lines else shlex.join(command)}")
     return done.stdout
-
-
-@functools.cache
-def _cache_folder() -> Path:
-    """A folder of this user's; a temporary one where there is no home, or it is read-only."""
-    try:
-        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        wanted = (given if given.is_absolute() else Path.home() / ".cache") / "sci_kernels"
-        wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(wanted, os.W_OK | os.X_OK):
-            return wanted
-    except (OSError, RuntimeError):  # Path.home() raises the latter
-        pass
-    folder = Path(tempfile.mkdtemp(prefix="sci_kernels-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

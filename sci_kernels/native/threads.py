@@ -1,32 +1,106 @@
-"""C functions on as many threads as PyTorch would use."""
+"""C functions on the threads that PyTorch computes with.
 
+PyTorch's OpenMP runtime lets its threads spin for a while after each of its loops: any others would have to share the
+processor's cores with them. So the bands of a kernel run on those same threads, by `GOMP_parallel`, which GCC's runtime
+has as well as LLVM's and Intel's. It is looked for among what is loaded already: a second runtime would bring a second
+set of threads. Where PyTorch does without OpenMP, or hides it, the bands run on Python threads, and so they do in a
+forked process, which has inherited the runtime's notes of its threads, but not the threads.
+"""
+
+import contextlib
 import ctypes
+import functools
+import os
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 
 import torch
 
+from .build import library
+
 _MIN_ELEMENTS = 1 << 15  # starting a thread takes longer than fewer
+_FORKED_AND_NOT_EXECUTED = 0x40  # PF_FORKNOEXEC of Linux
+
+
+class _Runtime(ctypes.Structure):
+    """As in `threads.c`."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("GOMP_parallel", "omp_in_parallel", "omp_get_thread_num")]
 
 
 def in_bands(function: Callable[..., int], problem: ctypes.Structure, rows: int, width: int) -> None:
     """Calls function(&problem, first, end) for bands of the rows, of `width` elements each, that make up all.
 
-    The tensors whose memory it works on are kept as `problem.tensors`: an interrupted caller lets go of them while
-    threads still write. MemoryError where a call returns not 0.
+    The bands depend on the number of PyTorch's threads, and on no more. MemoryError where a call returns not 0.
     """
-    count = max(1, min(torch.get_num_threads(), rows, rows * width // _MIN_ELEMENTS))
-    bounds = [ctypes.c_int64(rows * band // count) for band in range(count + 1)]
-    failed = [True] * count
+    threads = torch.get_num_threads()
+    bands = max(1, min(threads, rows, rows * width // _MIN_ELEMENTS))
+    if bands == 1:
+        failed = function(ctypes.byref(problem), ctypes.c_int64(0), ctypes.c_int64(rows))
+    elif os.getpid() == _PROCESS and (openmp := _openmp()):
+        # All threads, as PyTorch does it: libgomp ends those that a region has no use for, and starts them again.
+        failed = openmp(function, ctypes.byref(problem), rows, bands, threads)
+    else:
+        failed = _on_python_threads(function, problem, rows, bands)
+    if failed:
+        raise MemoryError("the native kernels could not allocate the rows that they work on")
+
+
+def _on_python_threads(function: Callable[..., int], problem: ctypes.Structure, rows: int, bands: int) -> bool:
+    """Whether a call failed.
+
+    The tensors whose memory it works on are kept as `problem.tensors`: an interrupted caller lets go of them while
+    threads still write.
+    """
+    bounds = [ctypes.c_int64(rows * band // bands) for band in range(bands + 1)]
+    failed = [True] * bands
 
     def run(band: int) -> None:
         failed[band] = function(ctypes.byref(problem), bounds[band], bounds[band + 1]) != 0
 
-    threads = [Thread(target=run, args=(band,)) for band in range(1, count)]
+    threads = [Thread(target=run, args=(band,)) for band in range(1, bands)]
     for thread in threads:
         thread.start()
     run(0)
     for thread in threads:
         thread.join()
-    if any(failed):
-        raise MemoryError("the native kernels could not allocate the rows that they work on")
+    return any(failed)
+
+
+@functools.cache
+def _openmp() -> Callable[..., int] | None:
+    """`run_in_bands` of `threads.c` on PyTorch's OpenMP runtime, or None where that is not to be found."""
+    # In the order in which PyTorch's own calls were bound: what is global, then what PyTorch brought.
+    for path in (None, torch._C.__file__):
+        with contextlib.suppress(OSError, AttributeError):  # not loaded, or without these functions
+            loaded = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+            addresses = [ctypes.cast(getattr(loaded, name), ctypes.c_void_p) for name, _ in _Runtime._fields_]
+            if _is_that_of_pytorch(loaded):
+                run = library("threads.c").run_in_bands
+                run.argtypes = [*3 * [ctypes.c_void_p], *2 * [ctypes.c_int64], ctypes.c_uint]
+                return functools.partial(run, ctypes.pointer(_Runtime(*addresses)))
+    return None
+
+
+def _is_that_of_pytorch(openmp: ctypes.CDLL) -> bool:
+    """Whether PyTorch reads the number of threads that this runtime is given; it is the calling thread's alone."""
+    before = openmp.omp_get_max_threads()
+    other = before - 1 or 2
+    try:
+        openmp.omp_set_num_threads(other)
+        return before != other == torch.get_num_threads()
+    finally:
+        openmp.omp_set_num_threads(before)
+
+
+def _is_forked() -> bool:
+    """Whether this process was forked and has executed no program since; False where the system does not tell."""
+    try:
+        flags = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[6]
+    except OSError:
+        return False
+    return bool(int(flags) & _FORKED_AND_NOT_EXECUTED)
+
+
+_PROCESS = None if _is_forked() else os.getpid()
