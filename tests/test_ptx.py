@@ -206,6 +206,8 @@ LAUNCHES = {
     ),
     "retinex_forward": lambda on, x, y: on.launch_retinex_forward(x, y, x, torch.float32),
     "retinex_backward": lambda on, x, y: on.launch_retinex_backward(x, y, x, y, y, torch.float32),
+    "convolution": lambda on, x, y: on.launch_convolution(x, torch.rand(3, 3, 3, 3), None, "tf32x3"),
+    "weight_gradient": lambda on, x, y: on.launch_convolution_weight_gradient(x, y, "tf32x3"),
     "batch_norm": lambda on, x, y: on.launch_batch_norm_relu(x, *torch.rand(3, x.shape[1]), y),
 }
 

@@ -209,14 +209,17 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, flip:
     out = x.new_empty(n, channels, h, w)
     launch = convolution_launch(x)
     march, programs = tiles_of(x, launch)
+    precision = arithmetic(x, precision)
+    # Where rows hold no vectors, the masks of their columns leave no register to add a bias with.
+    adds = bias is not None and (w % 4 == 0 or precision != "tf32x3")
     with torch.cuda.device_of(x):
         _conv_kernel[(programs,)](
-            x, weight, weight if bias is None else bias, out, h, w, march,
-            c_in, channels, channels_of_a_thread(c_in), flip, bias is not None,
-            w % 4 == 0, arithmetic(x, precision), tensor_cores(x), launch.bands, launch.strips, launch.columns,
+            x, weight, bias if adds else weight, out, h, w, march,
+            c_in, channels, channels_of_a_thread(c_in), flip, adds,
+            w % 4 == 0, precision, tensor_cores(x), launch.bands, launch.strips, launch.columns,
             **launch.options(1),
         )  # fmt: skip
-    return out
+    return out if bias is None or adds else out.add_(bias[:, None, None])
 
 
 def channels_of_a_thread(channels: int) -> int:
