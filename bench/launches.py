@@ -139,24 +139,35 @@ def _convolution_cases() -> Iterator[Case]:
     for dtype, precision in (
         (torch.float32, "tf32x3"), (torch.float32, "tf32"), (torch.bfloat16, "exact"), (torch.float16, "exact")
     ):  # fmt: skip
-        yield _convolution_case(dtype, precision)
+        yield from _convolution_pair(dtype, precision)
     for c_in, c_out in ((3, 16), (16, 3)):
-        yield _convolution_case(torch.float32, "tf32x3", c_in, c_out)
-    yield _convolution_case(torch.float32, "tf32x3", width=WIDTH - 1)
+        yield from _convolution_pair(torch.float32, "tf32x3", c_in, c_out)
+    yield from _convolution_pair(torch.float32, "tf32x3", width=WIDTH - 1)
 
 
-def _convolution_case(dtype: torch.dtype, precision: str, c_in: int = 16, c_out: int = 16, width: int = WIDTH) -> Case:
+def _convolution_pair(
+    dtype: torch.dtype, precision: str, c_in: int = 16, c_out: int = 16, width: int = WIDTH
+) -> Iterator[Case]:
+    """Forward and the gradient of the weights; that of the input, which has the same kernel as forward."""
+
+    def features(channels: int) -> torch.Tensor:
+        return _fake(dtype, channels, width)
+
     def call() -> None:
-        x, grad = _fake(dtype, c_in, width), _fake(dtype, c_out, width)
-        weight = torch.empty(c_out, c_in, 3, 3, dtype=dtype, device="cuda")
         bias = torch.empty(c_out, dtype=dtype, device="cuda")
-        launchers.launch_convolution(x, weight, bias, precision)
-        launchers.launch_convolution_input_gradient(grad, weight, precision)
-        launchers.launch_convolution_weight_gradient(grad, x, precision)
+        launchers.launch_convolution(features(c_in), weight(), bias, precision)
+        launchers.launch_convolution_weight_gradient(features(c_out), features(c_in), precision)
 
-    channels = "" if c_in == c_out else f" {c_in} to {c_out}"
-    name = f"{DTYPES[dtype]} conv" + f" {precision}" * (precision != "exact") + channels
-    return Case(name + " unaligned" * (width % 4 > 0), call)
+    def call_gradient() -> None:
+        launchers.launch_convolution_input_gradient(features(c_out), weight(), precision)
+
+    def weight() -> torch.Tensor:
+        return torch.empty(c_out, c_in, 3, 3, dtype=dtype, device="cuda")
+
+    name = f"{DTYPES[dtype]} conv" + f" {precision}" * (precision != "exact")
+    name += ("" if c_in == c_out else f" {c_in} to {c_out}") + " unaligned" * (width % 4 > 0)
+    yield Case(name, call)
+    yield Case(f"{name} input", call_gradient)
 
 
 def _enhance_case(

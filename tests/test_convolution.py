@@ -143,3 +143,12 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="1 to 16"):
         convolution.forward(torch.rand(1, 17, 4, 4), weight)
     assert not convolution.takes(x, weight)  # on a CPU
+
+
+def test_parity_before_times(device):
+    from bench.convolutions import PARTS, errors
+
+    x, weight, _, grad = make((1, 3, 2, 4, 5)).values()
+    for part in PARTS:
+        mine, theirs = errors(part, x.to(device), weight.to(device), grad.to(device))
+        assert 0 < theirs < 4 * EPS and 0 < mine < 4 * EPS

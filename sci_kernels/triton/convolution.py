@@ -219,7 +219,7 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, flip:
             w % 4 == 0, precision, tensor_cores(x), launch.bands, launch.strips, launch.columns,
             **launch.options(1),
         )  # fmt: skip
-    return out if bias is None or adds else out.add_(bias[:, None, None])
+    return out if bias is None or adds else out.add_(bias.view(-1, 1, 1))
 
 
 def channels_of_a_thread(channels: int) -> int:

@@ -85,14 +85,15 @@ def _fragments(grad):
 
 
 @triton.jit
-def _multiply_row(x, grads, grads_low, sums, HALVES: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr):
+def _multiply_row(x, grads, sums, HALVES: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr):
     """Adds what a row of x gives with each of three rows of the gradient, the upper first, to the sums by tap."""
     result = ()
     for dy in tl.static_range(3):
-        a = _fragments(grads[2 - dy])
+        # Taken apart again in each of three rows: kept so, they would take the registers of 24 numbers more.
+        a = _fragments(highs(grads[2 - dy], PRECISION))
         a_low = ()
         if PRECISION == "tf32x3":
-            a_low = _fragments(grads_low[2 - dy])
+            a_low = _fragments(lows(grads[2 - dy], PRECISION))
         for dx in tl.static_range(3):
             for half in tl.static_range(HALVES):
                 b = _pairs(highs(x[half], PRECISION), dx)
@@ -129,7 +130,6 @@ def _conv_weight_bwd_kernel(
         sums = sums + ((zero, zero, zero, zero),)
     # Of the three rows of grad that meet a row of x, the last is the one beneath it.
     grads = (none, none)
-    grads_low = (lows(none, PRECISION), lows(none, PRECISION))
     x = _load_x(x_ptr, top - 1, column, group, plane, H, W, HALVES, C_IN, VECTOR, T)
     grad = _load_grad(grad_ptr, top, top < H, column, group, plane, W, C_OUT, VECTOR, T)
     for step in range(0, march + 2):
@@ -138,11 +138,9 @@ def _conv_weight_bwd_kernel(
         x = _load_x(x_ptr, row, column, group, plane, H, W, HALVES, C_IN, VECTOR, T)
         owned = (row + 1 < H) & (step + 1 < march)
         grad = _load_grad(grad_ptr, row + 1, owned, column, group, plane, W, C_OUT, VECTOR, T)
-        grads = grads + (highs(this_grad, PRECISION),)
-        grads_low = grads_low + (lows(this_grad, PRECISION),)
-        sums = _multiply_row(this_x, grads, grads_low, sums, HALVES, PRECISION, PTX)
+        grads = grads + (this_grad,)
+        sums = _multiply_row(this_x, grads, sums, HALVES, PRECISION, PTX)
         grads = grads[1:]
-        grads_low = grads_low[1:]
     warp = tl.program_id(0).to(tl.int64) * (BANDS * STRIPS) + tl.arange(0, T) // 32
     partial_ptr += warp * (9 * C_IN * C_OUT)
     for tap in tl.static_range(9):
