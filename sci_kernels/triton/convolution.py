@@ -91,7 +91,7 @@ def _load_own(
 def _with_sides(
     own, ptr, row, column, channel, plane, H, W, C_IN: tl.constexpr, PER: tl.constexpr
 ):  # fmt: skip
-    """The same and one column on either side, which what neighbours read has brought near."""
+    """The same and one column on either side, which what neighbors read has brought near."""
     within = (row >= 0) & (row < H)
     result = ()
     for i in tl.static_range(PER):
@@ -139,17 +139,14 @@ def _multiply_row(x, weights, weights_low, sums, PER: tl.constexpr, PRECISION: t
 
 @triton.jit
 def _store_row(
-    ptr, bias_ptr, sums, row, wanted, column, channel, plane, W,
-    BIAS: tl.constexpr, C_OUT: tl.constexpr, VECTOR: tl.constexpr, T: tl.constexpr,
+    ptr, sums, row, wanted, column, channel, plane, W,
+    C_OUT: tl.constexpr, VECTOR: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
     """A finished row, for the threads that are `wanted`; `ptr` points at column 0 of row 0."""
     for half in tl.static_range((C_OUT + 7) // 8):
         place = ptr + 8 * half * plane + row.to(tl.int64) * W
         kept = wanted if 8 * half + 8 <= C_OUT else wanted & (channel + 8 * half < C_OUT)
         four = (sums[0][2 * half], sums[1][2 * half], sums[0][2 * half + 1], sums[1][2 * half + 1])
-        if BIAS:  # read again in each row: no register is left to keep it in
-            bias = tl.load(bias_ptr + (channel + 8 * half) % C_OUT).to(tl.float32)
-            four = (four[0] + bias, four[1] + bias, four[2] + bias, four[3] + bias)
         if VECTOR:
             tl.store(place[:, None] + tl.arange(0, 4)[None, :], join4(four, T), mask=(kept & (column < W))[:, None])
         else:
@@ -174,6 +171,10 @@ def _conv_kernel(
     weights, weights_low = _load_weights(weight_ptr, group, member, FLIP, C_IN, C_OUT, PER, PRECISION)
     zero = tl.zeros([T], tl.float32)
     new = (zero, zero, zero, zero)
+    if BIAS:
+        one = tl.load(bias_ptr + group % C_OUT).to(tl.float32)
+        other = tl.load(bias_ptr + (group + 8) % C_OUT).to(tl.float32)
+        new = (one, one, other, other)
     column, first = left + 2 * group, PER * member  # of what the thread reads
     out_column = left + 4 * member
     x_ptr += (image * C_IN + first) * plane + column
@@ -190,7 +191,7 @@ def _conv_kernel(
         x = _with_sides(own, x_ptr, row, column, first, plane, H, W, C_IN, PER)
         sums = _multiply_row(x, weights, weights_low, sums + (new, new), PER, PRECISION, PTX)
         wanted = (row > top) & (row <= H)
-        _store_row(out_ptr, bias_ptr, sums, row - 1, wanted, out_column, group, plane, W, BIAS, C_OUT, VECTOR, T)
+        _store_row(out_ptr, sums, row - 1, wanted, out_column, group, plane, W, C_OUT, VECTOR, T)
         sums = sums[2:]
 
 

@@ -45,7 +45,19 @@ def _load_x(
     ptr, row, column, group, plane, H, W,
     HALVES: tl.constexpr, C_IN: tl.constexpr, VECTOR: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
-    """Columns -1 ... 4 of one or two channels."""
+    """Columns 0 ... 3 of one or two channels."""
+    within = (row >= 0) & (row < H)
+    result = ()
+    for half in tl.static_range(HALVES):
+        place = ptr + half * 8 * plane + row.to(tl.int64) * W
+        wanted = within if 8 * half + 8 <= C_IN else within & (group + 8 * half < C_IN)
+        result = result + (_load_own(place, wanted, column, W, VECTOR, T),)
+    return result
+
+
+@triton.jit
+def _with_sides(own, ptr, row, column, group, plane, H, W, HALVES: tl.constexpr, C_IN: tl.constexpr):
+    """The same and one column on either side, which what neighbors read has brought near."""
     within = (row >= 0) & (row < H)
     result = ()
     for half in tl.static_range(HALVES):
@@ -53,8 +65,7 @@ def _load_x(
         wanted = within if 8 * half + 8 <= C_IN else within & (group + 8 * half < C_IN)
         before = tl.load(place - 1, mask=wanted & (column > 0) & (column <= W), other=0.0)
         after = tl.load(place + 4, mask=wanted & (column + 4 < W), other=0.0)
-        own = _load_own(place, wanted, column, W, VECTOR, T)
-        result = result + ((before.to(tl.float32),) + own + (after.to(tl.float32),),)
+        result = result + ((before.to(tl.float32),) + own[half] + (after.to(tl.float32),),)
     return result
 
 
@@ -134,7 +145,8 @@ def _conv_weight_bwd_kernel(
     grad = _load_grad(grad_ptr, top, top < H, column, group, plane, W, C_OUT, VECTOR, T)
     for step in range(0, march + 2):
         row = top + step  # of grad; that of x is the one above
-        this_x, this_grad = x, grad
+        this_grad = grad
+        this_x = _with_sides(x, x_ptr, row - 1, column, group, plane, H, W, HALVES, C_IN)
         x = _load_x(x_ptr, row, column, group, plane, H, W, HALVES, C_IN, VECTOR, T)
         owned = (row + 1 < H) & (step + 1 < march)
         grad = _load_grad(grad_ptr, row + 1, owned, column, group, plane, W, C_OUT, VECTOR, T)
