@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 2160, 3840
 DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
 _POINTEES = DTYPES | {torch.uint8: "u8", torch.int64: "i64"}
 # Rows above its own that a march begins with.
-_ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6, "denoise": 4}
+_ROWS_ABOVE = {"loss_bwd": 2, "enhance": 6, "denoise": 4, "conv": 2, "conv_weight_bwd": 2}
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def cases() -> Iterator[Case]:
         yield _enhance_case(dtype)
         yield _enhance_case(dtype, exposed=True, gain=True)
         yield _denoise_case(dtype)
+    yield from _convolution_cases()
     for dtype in (torch.float32, torch.float64):
         yield _exposure_case(dtype)
     yield _enhance_case(torch.uint8)
@@ -144,6 +145,42 @@ def _batch_norm_sums_case(dtype: torch.dtype) -> Case:
         launchers.launch_batch_norm_relu_gradient(grad, grad, z, z, table, table)
 
     return Case(f"{DTYPES[dtype]} batch_norm parts", call)
+
+
+def _convolution_cases() -> Iterator[Case]:
+    """Precisions and dtypes of 16 channels, what a network begins and ends with, and rows that hold no vectors."""
+    for dtype, precision in (
+        (torch.float32, "tf32x3"), (torch.float32, "tf32"), (torch.bfloat16, "exact"), (torch.float16, "exact")
+    ):  # fmt: skip
+        yield from _convolution_pair(dtype, precision)
+    for c_in, c_out in ((3, 16), (16, 3)):
+        yield from _convolution_pair(torch.float32, "tf32x3", c_in, c_out)
+    yield from _convolution_pair(torch.float32, "tf32x3", width=WIDTH - 1)
+
+
+def _convolution_pair(
+    dtype: torch.dtype, precision: str, c_in: int = 16, c_out: int = 16, width: int = WIDTH
+) -> Iterator[Case]:
+    """Forward and the gradient of the weights; that of the input, which has the same kernel as forward."""
+
+    def features(channels: int) -> torch.Tensor:
+        return _fake(dtype, channels, width)
+
+    def call() -> None:
+        bias = torch.empty(c_out, dtype=dtype, device="cuda")
+        launchers.launch_convolution(features(c_in), weight(), bias, precision)
+        launchers.launch_convolution_weight_gradient(features(c_out), features(c_in), precision)
+
+    def call_gradient() -> None:
+        launchers.launch_convolution_input_gradient(features(c_out), weight(), precision)
+
+    def weight() -> torch.Tensor:
+        return torch.empty(c_out, c_in, 3, 3, dtype=dtype, device="cuda")
+
+    name = f"{DTYPES[dtype]} conv" + f" {precision}" * (precision != "exact")
+    name += ("" if c_in == c_out else f" {c_in} to {c_out}") + " unaligned" * (width % 4 > 0)
+    yield Case(name, call)
+    yield Case(f"{name} input", call_gradient)
 
 
 def _enhance_case(
@@ -233,6 +270,8 @@ def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
         "enhance": ["x", "result"],
         "exposure": ["x", "light"],
         "denoise": ["y", "gain", "result"],
+        "conv": ["x", "out"],
+        "conv_weight_bwd": ["x", "grad"],
         "batch_norm_statistics": ["z"],
         "batch_norm_table": ["partial"],
         "batch_norm_slopes": ["partial"],

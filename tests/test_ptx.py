@@ -207,6 +207,8 @@ LAUNCHES = {
     "retinex_forward": lambda on, x, y: on.launch_retinex_forward(x, y, x, torch.float32),
     "retinex_backward": lambda on, x, y: on.launch_retinex_backward(x, y, x, y, y, torch.float32),
     "batch_norm": lambda on, x, y: on.launch_batch_norm_relu([x, y], [torch.rand(4, x.shape[1])] * 2, y, False),
+    "convolution": lambda on, x, y: on.launch_convolution(x, torch.rand(3, 3, 3, 3), None, "tf32x3"),
+    "weight_gradient": lambda on, x, y: on.launch_convolution_weight_gradient(x, y, "tf32x3"),
 }
 
 

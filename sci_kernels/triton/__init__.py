@@ -17,6 +17,8 @@ from .batch_norm import (
     launch_batch_norm_statistics,
 )
 from .config import INTERPRETED
+from .convolution import launch_convolution, launch_convolution_input_gradient
+from .convolution_weights import launch_convolution_weight_gradient
 from .denoise import launch_denoise
 from .enhance import launch_enhance
 from .exposure import launch_exposure
@@ -29,6 +31,9 @@ __all__ = [
     "launch_batch_norm_relu",
     "launch_batch_norm_relu_gradient",
     "launch_batch_norm_statistics",
+    "launch_convolution",
+    "launch_convolution_input_gradient",
+    "launch_convolution_weight_gradient",
     "launch_denoise",
     "launch_enhance",
     "launch_exposure",

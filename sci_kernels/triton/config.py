@@ -137,6 +137,18 @@ def _denoise_launch(compiled: bool, four: bool) -> Launch:
     return Launch(strips=64 if torch.version.hip else 32, columns=columns, above=4, registers=255)
 
 
+def convolution_launch(x: Tensor) -> Launch:
+    """The launch of a convolution's kernels: what a thread is in others is a warp here, with 16 columns."""
+    return _convolution_launch(x.is_cuda and not INTERPRETED)
+
+
+@functools.lru_cache
+def _convolution_launch(compiled: bool) -> Launch:
+    if not compiled:
+        return Launch(strips=4, columns=16, above=2, bands=8, shortest=4, longest=4)
+    return Launch(strips=1, columns=16, above=2, longest=160, registers=255)
+
+
 def _upper(matrix: np.ndarray) -> tuple[float, ...]:
     """The six entries on and above the diagonal, row by row."""
     return tuple(float(matrix[i, j]) for i in range(3) for j in range(i, 3))

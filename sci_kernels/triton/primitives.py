@@ -169,3 +169,12 @@ def store_block(ptr, value, mask, MASKED: tl.constexpr, BLOCK: tl.constexpr):
         tl.store(ptr + tl.arange(0, BLOCK), value, mask=mask)
     else:
         tl.store(ptr + tl.arange(0, BLOCK), value)
+
+
+def tensor_cores(x: Tensor) -> bool:
+    """Whether products on the tensor's device are those of `fragments`, on NVIDIA's tensor cores; from sm_80 on."""
+    if not x.is_cuda or INTERPRETED:
+        return False
+    if torch.version.hip or torch.cuda.get_device_capability(x.device) < (8, 0):
+        raise RuntimeError("convolutions by Triton need tensor cores that take float32: an NVIDIA GPU from sm_80 on")
+    return True

@@ -117,7 +117,7 @@ class Gpu(contextlib.ExitStack):
         for name, value, type in taken:
             if name in tensors:
                 memory.allow(place(value), _bytes(value), self._written(value))
-                of_an_image = value.dim() == 4 or name == "partial_ptr"
+                of_an_image = (value.dim() == 4 and name != "weight_ptr") or name == "partial_ptr"
                 skipped = (self.images - 1) * value.numel() * value.element_size() if of_an_image else 0
                 params.append(struct.pack("<Q", memory.BASE + place(value).start - skipped))
             else:

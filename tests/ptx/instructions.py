@@ -330,3 +330,31 @@ class Builder:
         if one.modifiers != ["sync"] or one.operands != ["0"]:
             raise Fault("unknown barrier")
         return lambda b: b.barrier()
+
+    def op_mma(self, one: Instruction):
+        """A product of a warp's matrices in TF32; which thread has which numbers: `sci_kernels/triton/fragments.py`."""
+        k = {"m16n8k8": 8, "m16n8k4": 4}[one.modifiers[2]]
+        if one.opcode != f"mma.sync.aligned.m16n8k{k}.row.col.f32.tf32.tf32.f32":
+            raise Fault(f"unknown opcode {one.opcode}")
+        d, *sources = ([name.strip() for name in operand.strip("{}").split(",")] for operand in one.operands)
+        if [len(d), *map(len, sources)] != [4, k // 2, k // 4, 4]:
+            raise Fault("operands that do not fit the shape")
+        a, b_, c = ([self.source(name, "f32") for name in names] for names in sources)
+        sinks = [self.sink(name) for name in d]
+
+        def numbers(b, of: list) -> list[np.ndarray]:
+            return [np.broadcast_to(source(b), b.lanes).reshape(-1, 8, 4) for source in of]
+
+        def multiply(b) -> None:
+            b.require_whole(WARP, "a product of matrices")
+            parts = numbers(b, a)
+            left = np.concatenate([np.concatenate(parts[i : i + 2], 1) for i in range(0, len(parts), 2)], 2)
+            right = np.concatenate([part.swapaxes(1, 2) for part in numbers(b, b_)], 1)
+            c0, c1, c2, c3 = numbers(b, c)
+            before = np.concatenate([np.stack(pair, 3).reshape(-1, 8, 8) for pair in ((c0, c1), (c2, c3))], 1)
+            result = arithmetic.tensor_core(left, right, before)
+            for index, sink in enumerate(sinks):
+                half = slice(8 * (index // 2), 8 * (index // 2) + 8)
+                sink(b, np.ascontiguousarray(result[:, half, index % 2 :: 2]).reshape(-1))
+
+        return multiply
