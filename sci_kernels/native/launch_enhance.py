@@ -1,5 +1,8 @@
 """The enhance network and what brightens the image by it, by `enhance.c`."""
 
+import ctypes
+import functools
+
 import torch
 from torch import Tensor
 
@@ -7,7 +10,7 @@ from ..constants import FADE, ILLUMINATION_MAX, ILLUMINATION_MIN, LUMA
 from ..enhance_weights import constants_of
 from ..reference import compute_dtype
 from .build import library
-from .problem import addresses, problem_type
+from .problem import addresses, contiguous_in, problem_type
 from .threads import in_bands
 
 _STRIDES = ("image", "channel", "row", "column")
@@ -29,22 +32,24 @@ def enhance(
     dtype = compute_dtype(x)
     double = dtype == torch.float64
     gains = x.new_empty((n, 1, h, w), dtype=dtype) if gain else None
-    exposure = None if exposure is None else exposure.to(dtype).contiguous()
-    numbers, black = constants_of(weights)
-    problem = problem_type(double, _POINTERS, _INTEGERS, _REALS)(
-        *addresses((x, result, light, gains, exposure)),
-        h,
-        w,
-        *x.stride(),
-        *result.stride(),
-        numbers,
-        ILLUMINATION_MIN,
-        ILLUMINATION_MAX,
-        LUMA,
-        0.5 / black,
-        FADE,
-    )
-    problem.tensors = (x, result, light, gains, exposure)
+    exposure = None if exposure is None else contiguous_in(dtype, exposure)
+    # A copy, since other threads may be at the same.
+    prepared = _prepared(double, *constants_of(weights))
+    problem = type(prepared).from_buffer_copy(prepared)
+    problem.tensors = tensors = (x, result, light, gains, exposure)
+    problem.image, problem.result, problem.illumination, problem.gain, problem.exposure = addresses(tensors)
+    problem.height, problem.width = h, w
+    problem.from_image, problem.from_channel, problem.from_row, problem.from_column = x.stride()
+    problem.to_image, problem.to_channel, problem.to_row, problem.to_column = result.stride()
     code = library("enhance.c", DOUBLE=int(double), BYTES=int(x.dtype == torch.uint8))
     in_bands(code.enhance, problem, n * h, w)
     return result.to(image.dtype), None if light is None else light.to(image.dtype), gains
+
+
+@functools.lru_cache(16)
+def _prepared(double: bool, numbers: tuple[float, ...], black: float) -> ctypes.Structure:
+    """The problem of a network without its image; not to be changed."""
+    nothing = [None] * len(_POINTERS) + [0] * len(_INTEGERS)
+    return problem_type(double, _POINTERS, _INTEGERS, _REALS)(
+        *nothing, numbers, ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / black, FADE
+    )

@@ -4,6 +4,7 @@ import ctypes
 import functools
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 _REALS = {False: ctypes.c_float, True: ctypes.c_double}
@@ -29,3 +30,10 @@ def problem_type(
 def addresses(tensors: Iterable[Tensor | None]) -> list[int | None]:
     """Where their memory begins; None is NULL."""
     return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def contiguous_in(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    """The tensor, contiguous, in `dtype`, for its memory alone: itself where it is so, without a look at gradients."""
+    if tensor.dtype is dtype and tensor.is_contiguous():
+        return tensor
+    return tensor.detach().to(dtype).contiguous()

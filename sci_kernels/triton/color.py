@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX
 from .config import COLOR_BLOCK, FUSED, divide_up
+from .launcher import Launcher
 from .primitives import ACC, scalar, scalar_bits
 from .strips import join4, split4
 
@@ -100,6 +101,8 @@ def _color_bwd_kernel(
 
 
 _MATRIX = tuple(value for row in COLOR_MATRIX for value in row)
+_OPTIONS = {"num_warps": 4, **FUSED}
+_launch_forward, _launch_backward = Launcher(_color_fwd_kernel), Launcher(_color_bwd_kernel)
 
 
 def _triples(x: Tensor, dtype: torch.dtype) -> int:
@@ -111,10 +114,8 @@ def launch_color_forward(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Y of a contiguous input, in `dtype`."""
     y = torch.empty_like(x, dtype=dtype)
     count, triples = x.numel() // 3, _triples(x, dtype)
-    with torch.cuda.device_of(x):
-        _color_fwd_kernel[(divide_up(count, triples * COLOR_BLOCK),)](
-            x, y, count, _MATRIX, CENTERED_COLOR_BIAS, triples, ACC[dtype], COLOR_BLOCK, num_warps=4, **FUSED
-        )
+    constants = (_MATRIX, CENTERED_COLOR_BIAS, triples, ACC[dtype], COLOR_BLOCK)
+    _launch_forward(divide_up(count, triples * COLOR_BLOCK), (x, y, count), constants, _OPTIONS)
     return y
 
 
@@ -127,9 +128,8 @@ def launch_color_gradient(
     """
     grad_x = grad_y if grad_y.dtype == x.dtype else torch.empty_like(x)
     count, triples = x.numel() // 3, _triples(x, grad_y.dtype)
-    with torch.cuda.device_of(x):
-        _color_bwd_kernel[(divide_up(count, triples * COLOR_BLOCK),)](
-            grad_loss, grad_y, x, light, grad_x, scalar_bits(fidelity_factor, grad_y.dtype), count, _MATRIX,
-            fidelity_factor != 0.0, triples, ACC[grad_y.dtype], COLOR_BLOCK, num_warps=4, **FUSED,
-        )  # fmt: skip
+    factor = scalar_bits(fidelity_factor, grad_y.dtype)
+    constants = (_MATRIX, fidelity_factor != 0.0, triples, ACC[grad_y.dtype], COLOR_BLOCK)
+    programs = divide_up(count, triples * COLOR_BLOCK)
+    _launch_backward(programs, (grad_loss, grad_y, x, light, grad_x, factor, count), constants, _OPTIONS)
     return grad_x

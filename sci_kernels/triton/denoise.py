@@ -19,6 +19,7 @@ from torch import Tensor
 from ..constants import REACH
 from ..reference import compute_dtype, falloff
 from .config import denoise_launch
+from .launcher import Launcher
 from .neighbours import tiles_of
 from .primitives import ACC, aligned, divide, exp2, ptx_level, reciprocal, scalar, scalar_bits
 from .strips import (
@@ -214,6 +215,9 @@ def _denoise_kernel(
         sums1 = sums
 
 
+_launch = Launcher(_denoise_kernel)
+
+
 def launch_denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
     """The filtered image, contiguous, in its own dtype."""
     x, gain = aligned(image), aligned(gain)
@@ -225,10 +229,10 @@ def launch_denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
     result = torch.empty_like(x)
     level = ptx_level(x, dtype)
     factor = _LOG2E * falloff(strength) / (255 * 255 if of_bytes else 1)
-    with torch.cuda.device_of(x):
-        _denoise_kernel[(programs,)](
-            x, gain, result, scalar_bits(factor, dtype), height, width, march, of_bytes,
-            width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips, launch.columns,
-            **launch.options(ptx_level(x, torch.float32)),  # all registers also in float64, where ptxas would spill
-        )  # fmt: skip
+    constants = (
+        of_bytes, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
+        launch.columns,
+    )  # fmt: skip
+    options = launch.options(ptx_level(x, torch.float32))  # all registers also in float64, where ptxas would spill
+    _launch(programs, (x, gain, result, scalar_bits(factor, dtype), height, width, march), constants, options)
     return result

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..constants import FADE, ILLUMINATION_MAX, ILLUMINATION_MIN, LUMA
 from ..reference import compute_dtype
 from .config import enhance_launch
+from .launcher import Launcher
 from .neighbours import tiles_of
 from .primitives import ACC, aligned, clamp, divide, in_order, ptx_level, sigmoid
 from .strips import row_offsets, split4, store_own, strip_position
@@ -304,6 +305,9 @@ def _enhance_kernel(
             _store(light_ptr, plane, row, columns, inside, wanted, light, H, W, BYTES, VECTOR, COLS, N)
 
 
+_launch = Launcher(_enhance_kernel)
+
+
 def launch_enhance(
     image: Tensor, weights: tuple[float, ...], illumination: bool, exposure: Tensor | None = None, black: float = 1.0,
     gain: bool = False,
@@ -321,12 +325,12 @@ def launch_enhance(
     light = torch.empty_like(x) if illumination else None
     gains = x.new_empty((n, 1, height, width), dtype=dtype) if gain else None
     level = ptx_level(x, dtype)
-    with torch.cuda.device_of(x):
-        _enhance_kernel[(programs,)](
-            x, result, light if illumination else result, gains if gain else result,
-            result if exposure is None else exposure.contiguous(), height, width, march, weights,
-            ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / (3 * black), FADE, exposure is not None, illumination, gain,
-            x.dtype == torch.uint8, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands,
-            launch.strips, launch.columns, **launch.options(level),
-        )  # fmt: skip
+    exposed = result if exposure is None else exposure.contiguous()
+    tensors = (x, result, light if illumination else result, gains if gain else result, exposed)
+    constants = (
+        weights, ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / (3 * black), FADE, exposure is not None, illumination,
+        gain, x.dtype == torch.uint8, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands,
+        launch.strips, launch.columns,
+    )  # fmt: skip
+    _launch(programs, (*tensors, height, width, march), constants, launch.options(level))
     return result, light, gains

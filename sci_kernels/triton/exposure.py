@@ -12,6 +12,7 @@ from torch import Tensor
 from ..constants import HIGHLIGHTS, LUMA, MAX_EXPOSURE
 from ..reference import compute_dtype
 from .config import EXPOSURE_BLOCK, EXPOSURE_WARPS, FUSED
+from .launcher import Launcher
 from .primitives import ACC, aligned, divide, scalar, scalar_bits
 
 
@@ -80,15 +81,16 @@ def _exposure_kernel(
     tl.store(c_ptr + image, tl.where((mean > 0) & (mean < target), c, 0.0))
 
 
+_launch = Launcher(_exposure_kernel)
+_OPTIONS = {"num_warps": EXPOSURE_WARPS, **FUSED}
+
+
 def launch_exposure(points: Tensor, light: Tensor, target: float, black: float) -> Tensor:
     """c `(N,)` of sampled images `(N, 3, H, W)` in the dtype of arithmetic, and their illuminations."""
     x, light = aligned(points), aligned(light)
     dtype = compute_dtype(x)
     n, _, height, width = x.shape
     c = torch.empty(n, dtype=dtype, device=x.device)
-    with torch.cuda.device_of(x):
-        _exposure_kernel[(n,)](
-            x, light, c, scalar_bits(target, dtype), height * width, LUMA, 0.5 / (3 * black), HIGHLIGHTS, MAX_EXPOSURE,
-            ACC[dtype], EXPOSURE_BLOCK, num_warps=EXPOSURE_WARPS, **FUSED,
-        )  # fmt: skip
+    constants = (LUMA, 0.5 / (3 * black), HIGHLIGHTS, MAX_EXPOSURE, ACC[dtype], EXPOSURE_BLOCK)
+    _launch(n, (x, light, c, scalar_bits(target, dtype), height * width), constants, _OPTIONS)
     return c

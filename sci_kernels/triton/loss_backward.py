@@ -24,6 +24,7 @@ from torch import Tensor
 from ..reference import compute_dtype
 from .color import launch_color_forward, launch_color_gradient
 from .config import loss_launch
+from .launcher import Launcher
 from .neighbours import (
     compare,
     illumination_distance,
@@ -294,6 +295,9 @@ def _branches(x: Tensor, light: Tensor) -> int:
     return 0 if x.dtype == light.dtype == torch.float32 else 1
 
 
+_launch = Launcher(_loss_bwd_kernel)
+
+
 def launch_loss_backward(
     grad_loss: Tensor,
     input: Tensor,
@@ -319,14 +323,14 @@ def launch_loss_backward(
     branches = _branches(x, light) if vector and level >= 1 else 2
     fidelity = fidelity_weight != 0.0
     fidelity_factor = 2.0 * fidelity_weight / x.numel()
-    with torch.cuda.device_of(x):
-        _loss_bwd_kernel[(programs,)](
-            grad_loss, x, y, light, grad_y, grad_l, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
-            scalar_bits(fidelity_factor, dtype), *x.shape[2:], march, x.shape[1], light.shape[1], color == "ycbcr",
-            fidelity, fidelity and not reference, input_grad, illumination_grad,
-            vector, branches, launch.prefetch if level and not input_grad else 0, level,
-            ACC[dtype], launch.bands, launch.strips, launch.columns, **launch.options(level),
-        )  # fmt: skip
+    tensors = (grad_loss, x, y, light, grad_y, grad_l)
+    scalars = (*scalar_arguments(x, sigma, color, smooth_weight, dtype), scalar_bits(fidelity_factor, dtype))
+    constants = (
+        x.shape[1], light.shape[1], color == "ycbcr", fidelity, fidelity and not reference, input_grad,
+        illumination_grad, vector, branches, launch.prefetch if level and not input_grad else 0, level, ACC[dtype],
+        launch.bands, launch.strips, launch.columns,
+    )  # fmt: skip
+    _launch(programs, (*tensors, *scalars, *x.shape[2:], march), constants, launch.options(level))
     if reference and input_grad:
         grad_y = launch_color_gradient(grad_loss, grad_y, x, light, fidelity_factor)
     return grad_y, grad_l

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..reference import compute_dtype
 from .color import launch_color_forward
 from .config import loss_launch
+from .launcher import Launcher
 from .neighbours import (
     compare,
     illumination_distance,
@@ -127,6 +128,9 @@ def _loss_fwd_kernel(
     tl.store(partial_ptr + tl.program_id(0), tl.sum(total))
 
 
+_launch = Launcher(_loss_fwd_kernel)
+
+
 def launch_loss_forward(
     input: Tensor, illumination: Tensor, sigma: float, color: str, fidelity_weight: float, smooth_weight: float
 ) -> Tensor:
@@ -139,13 +143,14 @@ def launch_loss_forward(
     march, programs = tiles_of(x, launch)
     level = ptx_level(x, dtype)
     partial = torch.empty(programs, dtype=dtype, device=x.device)
-    with torch.cuda.device_of(x):
-        _loss_fwd_kernel[(programs,)](
-            x, y, light, partial, *scalar_arguments(x, sigma, color, smooth_weight, dtype),
-            scalar_bits(fidelity_weight / x.numel(), dtype), *x.shape[2:], march, x.shape[1], light.shape[1],
-            color == "ycbcr", fidelity_weight != 0.0, not reference, x.shape[3] % 4 == 0 and launch.columns == 4,
-            level, ACC[dtype], launch.bands, launch.strips, launch.columns,
-            **launch.options(level),
-        )  # fmt: skip
+    scalars = (
+        *scalar_arguments(x, sigma, color, smooth_weight, dtype),
+        scalar_bits(fidelity_weight / x.numel(), dtype),
+    )
+    constants = (
+        x.shape[1], light.shape[1], color == "ycbcr", fidelity_weight != 0.0, not reference,
+        x.shape[3] % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips, launch.columns,
+    )  # fmt: skip
+    _launch(programs, (x, y, light, partial, *scalars, *x.shape[2:], march), constants, launch.options(level))
     # Of a few thousand parts: in float64 it would take two launches more, for no digit of a float32.
     return partial.sum()

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .config import FUSED, RETINEX_BLOCK, divide_up
+from .launcher import Launcher
 from .primitives import ACC, aligned, clamp, divide, load_block, ptx_level, reciprocal, sigmoid, store_block
 
 
@@ -131,12 +132,15 @@ def _retinex_bwd_kernel(
         _retinex_gradient_block(*pointers, mask, LOW, HIGH, SIGMOID, True, PTX, ACC, BLOCK)
 
 
+_launch_forward, _launch_backward = Launcher(_retinex_fwd_kernel), Launcher(_retinex_bwd_kernel)
+
+
 def launch_retinex_forward(
     residual: Tensor, stage_input: Tensor, image: Tensor, dtype: torch.dtype, sigmoid: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Illumination and reflectance, contiguous, in `dtype`."""
     outputs = _empty(image, dtype, 2)
-    _launch(_retinex_fwd_kernel, (residual, stage_input, image), outputs, sigmoid)
+    _launch_all(_launch_forward, (residual, stage_input, image), outputs, sigmoid)
     return outputs[0], outputs[1]
 
 
@@ -153,7 +157,7 @@ def launch_retinex_backward(
     given for the residual, else the first again."""
     grad_sum, grad_image, *more = _empty(image, dtype, 3 if sigmoid else 2)
     outputs = grad_sum, grad_image, *(more or [grad_sum])
-    _launch(_retinex_bwd_kernel, (grad_illumination, grad_reflectance, residual, stage_input, image), outputs, sigmoid)
+    _launch_all(_launch_backward, (grad_illumination, grad_reflectance, residual, stage_input, image), outputs, sigmoid)
     return outputs
 
 
@@ -161,7 +165,7 @@ def _empty(like: Tensor, dtype: torch.dtype, count: int) -> list[Tensor]:
     return [torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format) for _ in range(count)]
 
 
-def _launch(kernel, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], sigmoid: bool) -> None:
+def _launch_all(launch: Launcher, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], sigmoid: bool) -> None:
     """Runs an elementwise kernel; contiguous copies make one offset fit all."""
     arguments = tuple(aligned(argument) for argument in arguments)
     like = outputs[0]
@@ -170,9 +174,7 @@ def _launch(kernel, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], si
     # Of float64 half as many, which leaves as many registers to each.
     block = RETINEX_BLOCK * 4 // compute.itemsize
     # ptxas would rather spill than go beyond 80 registers.
-    options = {"maxnreg": 168} if level >= 1 else {}
-    with torch.cuda.device_of(like):
-        kernel[(divide_up(like.numel(), block),)](
-            *arguments, *outputs, like.numel(), ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute],
-            block, num_warps=4, **FUSED, **options,
-        )  # fmt: skip
+    options = {"num_warps": 4, **FUSED, **({"maxnreg": 168} if level >= 1 else {})}
+    constants = (ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute], block)
+    count = like.numel()
+    launch(divide_up(count, block), (*arguments, *outputs, count), constants, options)
