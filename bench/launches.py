@@ -244,7 +244,7 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
             signature[param.name] = "*" + _POINTEES[value.dtype]
             attributes[(index,)] = [["tt.divisibility", 16]]
         else:
-            signature[param.name] = param.annotation_type or ("i32" if -(2**31) <= value < 2**31 else "i64")
+            signature[param.name] = param.annotation_type or "i32"
     options = {name: value for name, value in options.items() if name not in ("grid", "warmup")}
     name = kernel.fn.__name__.strip("_").removesuffix("_kernel")
     march = values.get("march", 0)

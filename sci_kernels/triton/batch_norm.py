@@ -16,6 +16,7 @@ from torch import Tensor
 from ..constants import MOST_SOURCES
 from ..reference import compute_dtype
 from .config import BATCH_NORM_BLOCK, BATCH_NORM_FINISH, FUSED, divide_up
+from .launcher import Launcher
 from .primitives import ACC, divide, scalar, scalar_bits
 
 
@@ -88,7 +89,8 @@ def _move(ptr, keep, added, where, ACC: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N", "plane", "eps", "momentum"])
 def _batch_norm_table_kernel(
-    partial_ptr, gamma_ptr, beta_ptr, bias_ptr, mean_ptr, variance_ptr, batches_ptr, table_ptr, N, plane, eps, momentum,
+    partial_ptr, gamma_ptr, beta_ptr, bias_ptr, mean_ptr, variance_ptr, batches_ptr, table_ptr, N, plane,
+    eps: tl.int64, momentum: tl.int64,
     BIAS: tl.constexpr, RUNNING: tl.constexpr, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The table of one channel from the sums of its blocks, which `partial` (2, N, C, blocks) has; running averages."""
@@ -208,6 +210,12 @@ def _batch_norm_relu_bwd_kernel(
     tl.store(out_ptr + start + tl.arange(0, BLOCK), result, mask=inside)
 
 
+_launch_statistics, _finish_table = Launcher(_batch_norm_statistics_kernel), Launcher(_batch_norm_table_kernel)
+_launch_sums, _finish_slopes = Launcher(_batch_norm_relu_sums_kernel), Launcher(_batch_norm_slopes_kernel)
+_launch_forward, _launch_backward = Launcher(_batch_norm_relu_fwd_kernel), Launcher(_batch_norm_relu_bwd_kernel)
+_OPTIONS = {"num_warps": 4, **FUSED}
+
+
 def launch_batch_norm_statistics(
     z: Tensor,
     gamma: Tensor,
@@ -223,12 +231,12 @@ def launch_batch_norm_statistics(
     running = running_mean is not None
     partial = _partial(z)
     table = z.new_empty(4, z.shape[1], dtype=partial.dtype)
-    _launch(_batch_norm_statistics_kernel, z, z, partial)
+    _launch(_launch_statistics, z, z, partial)
     averages = (running_mean, running_variance, batches) if running else (table, table, table)
     numbers = (scalar_bits(value, torch.float64) for value in (eps, momentum))
     parameters = (gamma, beta, beta if bias is None else bias)
     flags = (bias is not None, running)
-    _finish(_batch_norm_table_kernel, z, partial, *parameters, *averages, table, numbers=tuple(numbers), flags=flags)
+    _finish(_finish_table, z, partial, *parameters, *averages, table, numbers=tuple(numbers), flags=flags)
     return table
 
 
@@ -239,7 +247,7 @@ def launch_batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual
     known = ([first] if plain else []) + tables
     added = first if residual is None else residual
     arguments = (*sources, *[first] * absent, *known, *known[:1] * absent, added, out)
-    _launch(_batch_norm_relu_fwd_kernel, first, *arguments, flags=(len(sources), plain, residual is not None))
+    _launch(_launch_forward, first, *arguments, flags=(len(sources), plain, residual is not None))
     return out
 
 
@@ -249,9 +257,9 @@ def launch_batch_norm_relu_gradient(
     """Adds `other` to `grad`, writes the gradient of z, adds those of gamma and beta to `parameter_grads`."""
     partial, slopes = _partial(z), table.new_empty(2, table.shape[1])
     two = other is not None
-    _launch(_batch_norm_relu_sums_kernel, z, grad, other if two else grad, z, table, partial, flags=(two,))
-    _finish(_batch_norm_slopes_kernel, z, partial, table, slopes, parameter_grads)
-    _launch(_batch_norm_relu_bwd_kernel, z, grad, z, table, slopes, out)
+    _launch(_launch_sums, z, grad, other if two else grad, z, table, partial, flags=(two,))
+    _finish(_finish_slopes, z, partial, table, slopes, parameter_grads)
+    _launch(_launch_backward, z, grad, z, table, slopes, out)
 
 
 def _partial(z: Tensor) -> Tensor:
@@ -263,20 +271,17 @@ def _blocks(z: Tensor) -> int:
     return divide_up(z.shape[2] * z.shape[3], BATCH_NORM_BLOCK)
 
 
-def _launch(kernel, z: Tensor, *arguments: Tensor, flags: tuple[bool | int, ...] = ()) -> None:
+def _launch(launch: Launcher, z: Tensor, *arguments: Tensor, flags: tuple[bool | int, ...] = ()) -> None:
     """One program for each block of each plane of z."""
     n, channels, h, w = z.shape
-    with torch.cuda.device_of(z):
-        kernel[(n * channels * _blocks(z),)](
-            *arguments, channels, h * w, *flags, h * w % 4 == 0, ACC[compute_dtype(z)], BATCH_NORM_BLOCK,
-            num_warps=4, **FUSED,
-        )  # fmt: skip
+    constants = (*flags, h * w % 4 == 0, ACC[compute_dtype(z)], BATCH_NORM_BLOCK)
+    launch(n * channels * _blocks(z), (*arguments, channels, h * w), constants, _OPTIONS)
 
 
-def _finish(kernel, z: Tensor, *arguments: Tensor, numbers: tuple[int, ...] = (), flags: tuple[bool, ...] = ()) -> None:
+def _finish(
+    launch: Launcher, z: Tensor, *arguments: Tensor, numbers: tuple[int, ...] = (), flags: tuple[bool, ...] = ()
+) -> None:
     """One program for each channel."""
     n, channels, h, w = z.shape
-    with torch.cuda.device_of(z):
-        kernel[(channels,)](
-            *arguments, n, h * w, *numbers, *flags, BATCH_NORM_BLOCK, BATCH_NORM_FINISH, num_warps=4, **FUSED
-        )
+    constants = (*flags, BATCH_NORM_BLOCK, BATCH_NORM_FINISH)
+    launch(channels, (*arguments, n, h * w, *numbers), constants, _OPTIONS)
