@@ -147,6 +147,7 @@ def main(argv: list[str]) -> int:
         return 2
     # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
     absent = {"triton", "native", "blocked"} - {"blocked", default_impl(device)}
+    absent |= {"ours-convolutions"} if device == "cpu" else set()
     can_run = [name for name in PROVIDERS[argv[0]] if name not in absent]
     providers = args.providers or [name for name in can_run if name not in ON_REQUEST]
     if unable := [name for name in providers if name not in can_run]:

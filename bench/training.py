@@ -184,11 +184,12 @@ def _turns(steps: dict[str, Callable[[int], StepResult]], repeats: int, device: 
 
 def _model(provider: str, image: Tensor) -> tuple[nn.Module, nn.Module]:
     """Network and criterion, the same numbers for every provider."""
-    impl = "auto" if provider == "ours" else "reference"
+    ours = provider.startswith("ours")
+    impl, convolutions = "auto" if ours else "reference", "triton" if provider == "ours-convolutions" else "auto"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         # The reference computes all that the official code computes; ours, what training needs.
-        network = Network(stage=STAGES, impl=impl, exact=provider != "ours")
+        network = Network(stage=STAGES, impl=impl, exact=not ours, convolutions=convolutions)
     network, criterion = network.to(image).train(), LossFunction(impl=impl)
     if provider != "compiled":
         return network, criterion

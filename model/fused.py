@@ -24,11 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sci_kernels import convolution
 from sci_kernels.batch_norm import Running
 
 from .passes import Backward, Pass, Plan
+from .statistics import planning
 
 CHECKPOINTS = ("off", "stage", "block")
+# "auto" is for whichever is faster where that has been measured: so far the library's everywhere.
+CONVOLUTIONS = ("auto", "library", "triton")
 
 
 def can_fuse(*parts: nn.Sequential) -> bool:
@@ -53,6 +57,7 @@ def fused_network(
     checkpoint: str = "off",
     subtract: bool = False,
     impl: str = "auto",
+    convolutions: str = "auto",
 ) -> Tensor:
     """`last(h_layers)` in train mode, with the BatchNorm statistics moved as the modules would move them.
 
@@ -65,6 +70,8 @@ def fused_network(
         checkpoint: "off", "stage" or "block": what is kept for backward, see above.
         subtract: give x less the sigmoid of that, where C' = C.
         impl: of the operators: "blocked" leaves BatchNorm to PyTorch, others to `sci_kernels.batch_norm` where it can.
+        convolutions: "library": PyTorch's; "triton": `sci_kernels.convolution`, on NVIDIA GPUs from sm_80 on, of
+            features that are not float64; "auto": see `CONVOLUTIONS`.
 
     Returns:
         `(N, C', H, W)`; differentiable once in x and in every parameter. On a CPU it is channels_last, but with
@@ -78,11 +85,27 @@ def fused_network(
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
     eps = tuple(norm and norm.eps for _, norm in groups)
-    plan = Plan(layers, len(groups) - 1, eps, running, checkpoint, subtract, dtype, impl)
+    if convolutions == "triton":
+        _check_triton(x, dtype, [conv.weight for conv, _ in (*groups, (last, None))])
+    else:
+        convolutions = "library"
+    plan = Plan(layers, len(groups) - 1, eps, running, checkpoint, subtract, dtype, impl, convolutions)
     parameters = []
     for conv, norm in (*groups, (last, None)):
         parameters += [conv.weight, conv.bias, norm and norm.weight, norm and norm.bias]
     return _Network.apply(x, plan, *parameters)
+
+
+def _check_triton(x: Tensor, dtype: torch.dtype, weights: list[Tensor]) -> None:
+    """Raise RuntimeError where the kernels asked for cannot make each of the convolutions."""
+    for weight in weights:
+        features = x.new_empty((1, weight.shape[1], 1, 1), dtype=dtype)
+        if not (planning() or convolution.takes(features, weight.to(dtype))):
+            raise RuntimeError(
+                "convolutions: 'triton' needs an NVIDIA GPU from sm_80 on, float32 or half precision and at most "
+                f"{convolution.MOST_CHANNELS} channels; got {dtype} on {x.device}, weights {tuple(weight.shape)}; "
+                "use 'library'"
+            )
 
 
 def _running(norm: nn.BatchNorm2d) -> Running:
@@ -110,7 +133,7 @@ class _Network(torch.autograd.Function):
             walk = Pass(x, plan, parameters)
             features = walk.trunk(plan.layers, keep=plan.checkpoint == "off")
             weight, bias, *_ = walk.parameters[-1]
-            out, sigmoid = torch.conv2d(features, weight, bias, padding=1), None
+            out, sigmoid = walk.convolved(features, weight, bias), None
             if plan.subtract:
                 sigmoid = out.sigmoid_()
                 out = x - sigmoid

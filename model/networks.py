@@ -19,7 +19,7 @@ from sci_kernels import retinex
 
 from .convolution import Conv3x3
 from .fold import fold, unfused_reason
-from .fused import CHECKPOINTS, can_fuse, fused_network
+from .fused import CHECKPOINTS, CONVOLUTIONS, can_fuse, fused_network
 
 _STD = 0.02
 
@@ -42,12 +42,21 @@ class EnhanceNetwork(nn.Module):
         impl: of `sci_kernels.retinex`. Except for "reference", training
             goes through one function for all the convolutions, which keeps less for backward (see `fused`).
         checkpoint: "off", "stage" or "block": keep still less and compute it again in backward.
+        convolutions: in training, "auto", "library" or "triton", see `fused.fused_network`.
     """
 
-    def __init__(self, layers: int = 1, channels: int = 3, impl: str = "auto", checkpoint: str = "off"):
+    def __init__(
+        self,
+        layers: int = 1,
+        channels: int = 3,
+        impl: str = "auto",
+        checkpoint: str = "off",
+        convolutions: str = "auto",
+    ):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
-        self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
+        _check_options(impl, checkpoint, convolutions)
+        self.impl, self.checkpoint, self.convolutions = impl, checkpoint, convolutions
         self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.ReLU())
         self.conv = nn.Sequential(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.blocks = nn.ModuleList([self.conv] * layers)
@@ -71,13 +80,21 @@ class EnhanceNetwork(nn.Module):
 class CalibrateNetwork(nn.Module):
     """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published.
 
-    `impl` and `checkpoint` as for `EnhanceNetwork`.
+    `impl`, `checkpoint` and `convolutions` as for `EnhanceNetwork`.
     """
 
-    def __init__(self, layers: int = 3, channels: int = 16, impl: str = "auto", checkpoint: str = "off"):
+    def __init__(
+        self,
+        layers: int = 3,
+        channels: int = 16,
+        impl: str = "auto",
+        checkpoint: str = "off",
+        convolutions: str = "auto",
+    ):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
-        self.impl, self.checkpoint = impl, _checked(checkpoint, impl)
+        _check_options(impl, checkpoint, convolutions)
+        self.impl, self.checkpoint, self.convolutions = impl, checkpoint, convolutions
         self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.convs = nn.Sequential(
             *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
@@ -101,15 +118,24 @@ class Network(nn.Module):
         impl: of the operators, see `EnhanceNetwork`.
         exact: also compute what training does not need: the list of calibrations, and the last stage's. That feeds
             no stage and moves nothing but BatchNorm statistics of the calibrate network, which training never uses.
-        checkpoint: of the two networks, see `EnhanceNetwork`.
+        checkpoint, convolutions: of the two networks, see `EnhanceNetwork`.
     """
 
-    def __init__(self, stage: int = 3, impl: str = "auto", exact: bool = True, checkpoint: str = "off"):
+    def __init__(
+        self,
+        stage: int = 3,
+        impl: str = "auto",
+        exact: bool = True,
+        checkpoint: str = "off",
+        convolutions: str = "auto",
+    ):
         super().__init__()
         _check_counts(stage=stage)
         self.stage, self.exact = stage, exact
-        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint)
-        self.calibrate = CalibrateNetwork(layers=3, channels=16, impl=impl, checkpoint=checkpoint)
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint, convolutions=convolutions)
+        self.calibrate = CalibrateNetwork(
+            layers=3, channels=16, impl=impl, checkpoint=checkpoint, convolutions=convolutions
+        )
 
     def forward(self, image: Tensor) -> Stages:
         """All stages of `image`, `(N, 3, H, W)` in [0, 1]."""
@@ -131,9 +157,9 @@ class Network(nn.Module):
 class FinetuneNetwork(nn.Module):
     """The enhance network alone, as it is fine-tuned and used."""
 
-    def __init__(self, impl: str = "auto", checkpoint: str = "off"):
+    def __init__(self, impl: str = "auto", checkpoint: str = "off", convolutions: str = "auto"):
         super().__init__()
-        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint)
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint, convolutions=convolutions)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)` of `image`, `(N, 3, H, W)` in [0, 1]."""
@@ -191,7 +217,13 @@ def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Te
     compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
     if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
         last, layers = network.out_conv[0], len(network.blocks)
-        return fused_network(x, head, block, layers, last, network.checkpoint, subtract, network.impl)
+        options = (network.checkpoint, subtract, network.impl, network.convolutions)
+        return fused_network(x, head, block, layers, last, *options)
+    if network.training and network.convolutions == "triton":
+        raise ValueError(
+            "convolutions: expected 'auto' with torch.compile, or with BatchNorm that is frozen, "
+            "synchronized or otherwise changed; got 'triton'"
+        )
     if network.training and network.checkpoint != "off":
         raise ValueError(
             f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronised or otherwise changed; "
@@ -204,12 +236,17 @@ def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Te
     return x - features.sigmoid() if subtract else features
 
 
-def _checked(checkpoint: str, impl: str) -> str:
-    if checkpoint not in CHECKPOINTS:
-        raise ValueError(f"checkpoint: expected one of {', '.join(CHECKPOINTS)}; got {checkpoint!r}")
+def _check_options(impl: str, checkpoint: str, convolutions: str) -> None:
+    for name, value, known in (
+        ("checkpoint", checkpoint, CHECKPOINTS),
+        ("convolutions", convolutions, CONVOLUTIONS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
     if checkpoint != "off" and impl == "reference":
         raise ValueError(f"checkpoint: expected 'off' with impl='reference'; got {checkpoint!r}; use impl='auto'")
-    return checkpoint
+    if convolutions == "triton" and impl == "reference":
+        raise ValueError("convolutions: expected 'auto' with impl='reference'; got 'triton'; use impl='auto'")
 
 
 def _initialise(*parts: nn.Module) -> None:

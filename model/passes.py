@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sci_kernels import batch_norm
+from sci_kernels import batch_norm, convolution
 from sci_kernels.batch_norm import Running
 
 from .statistics import batch_norm_gradient, batch_statistics, channel_sums, on_cpu, planning
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     subtract: bool  # whether x less the sigmoid is given
     dtype: torch.dtype  # of the convolutions
     impl: str  # of the operators; "blocked": plain PyTorch for BatchNorm as well
+    convolutions: str  # "library": PyTorch's; "triton": those of `sci_kernels.convolution`
 
     def conv(self, application: int) -> int:
         """Which convolution is applied: the head's is 0, those of the block follow."""
@@ -71,7 +72,25 @@ class Pass:
         if application in self.z:
             return self.z[application]
         weight, bias, gamma, _ = self.parameters[self.plan.conv(application)]
-        return torch.conv2d(features, weight, bias if gamma is None else None, padding=1)
+        return self.convolved(features, weight, bias if gamma is None else None)
+
+    def convolved(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.plan.convolutions == "triton":
+            return convolution.forward(features, weight, bias)
+        return torch.conv2d(features, weight, bias, padding=1)
+
+    def convolution_gradients(
+        self, grad: Tensor, features: Tensor, weight: Tensor, need_features: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """Of the features, if needed, and of the weight."""
+        if self.plan.convolutions == "triton":
+            of_weight = convolution.weight_gradient(grad, features)
+            return convolution.input_gradient(grad, weight) if need_features else None, of_weight
+        of_features, of_weight, _ = torch.ops.aten.convolution_backward(
+            *(grad, features, weight, None, [1, 1], [1, 1], [1, 1]),
+            *(False, [0, 0], 1, [need_features, True, False]),
+        )
+        return of_features, of_weight
 
     def forget(self, application: int) -> None:
         """Give back the memory of a z that nobody else has, whoever still holds the tensor."""
@@ -234,10 +253,7 @@ class Backward:
         if gamma is None:
             kernels = self.walk.kernels(grad)
             self.channels[conv] = batch_norm.channel_sums(grad, kernels) if kernels else channel_sums(grad)
-        grad, weight_grad, _ = torch.ops.aten.convolution_backward(
-            *(grad, features, weight, None, [1, 1], [1, 1], [1, 1]),
-            *(False, [0, 0], 1, [need_features, True, False]),
-        )
+        grad, weight_grad = self.walk.convolution_gradients(grad, features, weight, need_features)
         if weight_grad.element_size() < 4:
             weight_grad = weight_grad.float()
         before = self.weights[conv]

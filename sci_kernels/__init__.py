@@ -1,6 +1,6 @@
 """Fused operators for self-calibrated illumination: losses, Retinex step, drop-in modules."""
 
-from . import batch_norm
+from . import batch_norm, convolution
 from .arguments import default_impl
 from .drop_in import accelerate, restore
 from .enhance_weights import EnhanceWeights
@@ -16,6 +16,7 @@ __all__ = [
     "SmoothLoss",
     "accelerate",
     "batch_norm",
+    "convolution",
     "default_impl",
     "denoise",
     "enhance",

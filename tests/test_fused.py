@@ -77,6 +77,37 @@ def test_the_way_of_a_gpu(kind, checkpoint):
         check(kind, gradients(network(kind, checkpoint=checkpoint), picture(2, 6, 7)), expected)
 
 
+@pytest.mark.parametrize("kind, checkpoint", [("enhance", "off"), ("calibrate", "off"), ("enhance", "block")])
+def test_convolutions_on_tensor_cores(kind, checkpoint):
+    """Interpreted; what their products are made of keeps the digits of float32."""
+    if reason := interpreter_fault():
+        pytest.skip(reason)
+    x = picture(2, 6, 7, torch.float32)
+    exact = gradients(network(kind, "reference", dtype=torch.float32).double(), x.double())
+    eager = gradients(network(kind, "reference", dtype=torch.float32), x)
+    with planned_for_gpu(), torch.backends.cudnn.flags(allow_tf32=False):
+        module = network(kind, "auto", checkpoint, torch.float32, convolutions="triton")
+        found = gradients(module, x)
+    for name, value in exact.items():
+        if is_noise(kind, name):
+            assert not found[name].any()
+        else:
+            assert error(found[name], value) <= 2 * error(eager[name], value) + 2e-6, name
+
+
+def test_convolutions_that_cannot_be_had_are_named():
+    with pytest.raises(RuntimeError, match="convolutions: 'triton' needs an NVIDIA GPU from sm_80 on.*on cpu"):
+        network("enhance", convolutions="triton").residual(picture(1, 8, 8))
+    with pytest.raises(ValueError, match="convolutions: expected one of auto, library, triton; got 'all'"):
+        Network(convolutions="all")
+    with pytest.raises(ValueError, match="convolutions: expected 'auto' with impl='reference'"):
+        Network(impl="reference", convolutions="triton")
+    module = network("enhance", convolutions="triton")
+    module.conv[1].eval()
+    with pytest.raises(ValueError, match="convolutions: expected 'auto' with torch.compile, or with BatchNorm"):
+        module.residual(picture(1, 8, 8))
+
+
 def check(kind, found, expected):
     assert found.keys() == expected.keys()
     for name, value in expected.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.command_line import Parser
-from model.fused import CHECKPOINTS
+from model.fused import CHECKPOINTS, CONVOLUTIONS
 from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA
 
 from .errors import TrainError
@@ -52,6 +52,7 @@ class Settings:
     impl: str = "auto"
     exact: bool = False
     checkpoint: str = "off"
+    convolutions: str = "auto"
     compile: bool = False
     graph: bool | None = None
     fidelity_weight: float = FIDELITY_WEIGHT
@@ -84,11 +85,17 @@ class Settings:
             _require(name, self, lambda value: isinstance(value, bool), "true or false")
         _require("graph", self, lambda value: value is None or isinstance(value, bool), "true or false")
         choices = {"amp": ("off", "bf16"), "impl": IMPLS, "color": COLORS, "checkpoint": CHECKPOINTS}
+        choices["convolutions"] = CONVOLUTIONS
         for name, accepted in choices.items():
             _require(name, self, accepted.__contains__, f"one of {', '.join(accepted)}")
         if self.checkpoint != "off" and (self.compile or self.impl == "reference"):
             other = "--compile" if self.compile else "--impl reference"
             raise TrainError(f"--checkpoint: expected off with {other}; got {self.checkpoint}; leave one of them out")
+        if self.convolutions == "triton" and (self.compile or self.impl in ("reference", "blocked") or self.sync_bn):
+            raise TrainError(
+                "--convolutions: expected auto with --compile, --sync-bn, --impl reference or --impl blocked; got "
+                "triton; leave one of them out"
+            )
         if self.sync_bn and self.compile:
             raise TrainError("--sync-bn: expected a step that is not compiled; got --compile; leave one of them out")
 
@@ -264,6 +271,12 @@ def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
         choices=CHECKPOINTS,
         help="compute again in backward instead of keeping: nothing (off), a "
         "stage, or block by block; the same numbers in less memory",
+    )
+    add(
+        "--convolutions",
+        choices=CONVOLUTIONS,
+        help="triton: tensor-core kernels of this project, on NVIDIA GPUs from sm_80 on, not yet measured; library: "
+        "PyTorch's (auto: these)",
     )
     add(
         "--compile",

@@ -14,6 +14,7 @@ import sci_kernels
 from model.files import write_atomically
 from model.networks import FinetuneNetwork, Network
 from model.weights import load_weights
+from sci_kernels import convolution
 
 from . import checkpoint
 from .config import Settings, from_dict, refuse_changes, to_json
@@ -117,11 +118,16 @@ def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Proce
 
 def build(settings: Settings, device: torch.device, finetune: str | None):
     """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts alike."""
+    if settings.convolutions == "triton" and not _has_tensor_cores(device):
+        raise TrainError(
+            f"--convolutions triton: expected an NVIDIA GPU from sm_80 on; got {device}; use --convolutions auto"
+        )
     torch.manual_seed(settings.seed)
+    options = {"checkpoint": settings.checkpoint, "convolutions": settings.convolutions}
     model = (
-        FinetuneNetwork(settings.impl, settings.checkpoint)
+        FinetuneNetwork(settings.impl, **options)
         if settings.finetune
-        else Network(settings.stage, settings.impl, settings.exact, settings.checkpoint)
+        else Network(settings.stage, settings.impl, settings.exact, **options)
     )
     if finetune:
         load_weights(model, finetune)
@@ -135,6 +141,12 @@ def build(settings: Settings, device: torch.device, finetune: str | None):
     except (RuntimeError, ValueError) as error:
         raise TrainError(f"--impl {settings.impl}: cannot run on {device}: {' '.join(str(error).split())}") from None
     return model, criterion, make_optimizer(model, settings.lr)
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    """Whether `sci_kernels.convolution` runs there."""
+    example = torch.zeros(1, 3, 3, 3, device=device)
+    return convolution.takes(example, example)
 
 
 def pick_device(name: str, tell: Callable[[str], None] = warn) -> torch.device:
