@@ -15,11 +15,11 @@ ones at a small size with the reference in float64 (in a step, float64 with floa
 timed.
 
 Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the column `device` leaves Python's share
-out. `blocked` and `native` find their gradients on the way forward: their backward pass alone only scales them. A row
-of the whole operation also tells what a stream of 20 images of 20 sizes took; at the end every row gets the kernels
-that one call launches, on a CPU the operators that it calls. The largest image of a step is an estimate, from the bytes
-a pixel that the measured size took; the operators that a step dispatches, and the bytes that they move, are counted
-before anything is timed, see bench/dispatched.py.
+out, and on a CPU "beyond the kernel" is that share alone. `blocked` and `native` find their gradients on the way
+forward: their backward pass alone only scales them. A row of the whole operation also tells what a stream of 20 images
+of 20 sizes took; at the end every row gets the kernels that one call launches, on a CPU the operators that it calls.
+The largest image of a step is an estimate, from the bytes a pixel that the measured size took; the operators that a
+step dispatches, and the bytes that they move, are counted before anything is timed, see bench/dispatched.py.
 Exits with status 1 if a provider failed, in parity or otherwise.
 """
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .beyond_kernel import median_beyond_kernels
 from .cases import PROVIDERS, STEP_TOLERANCE, Case, evaluate, function_of, part_call, worst_error
 from .measure import Timing, extra_memory
 from .profiling import count_calls as calls_of
@@ -156,6 +157,8 @@ class Comparison:
             row = self._figures(case, part, called, queued) | {"extra_bytes": memory[provider]}
             if self.device != "cpu":
                 row["latency_ms"] = 1e3 * calls[provider].latency(self.repeats)
+            elif provider == "native" or (provider == "ours" and part != "step"):
+                row["beyond_kernel_ms"] = 1e3 * median_beyond_kernels(calls[provider].seconds, self.repeats)
             row["times_faster_than"] = {
                 other: theirs.median / called.median for other, (theirs, _) in times.items() if other != provider
             }

@@ -36,6 +36,8 @@ def row_text(row: dict) -> str:
         f"{memory / 1e6:.0f} MB" if memory is not None else "",
         f"a new size {row['new_size_ratio']:.1f}x" if row.get("new_size_ratio") else "",
     ]
+    if row.get("beyond_kernel_ms") is not None:
+        words.append(f"{row['beyond_kernel_ms']:.3f} ms beyond the kernel")
     if row.get("stream_ms"):
         words.append(f"20 sizes {row['stream_ms']:.0f} ms")
     if breakdown := row.get("breakdown_ms"):

@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from sci_kernels import convolution
 from sci_kernels.batch_norm import Running
 
-from .passes import Backward, Pass, Plan
+from .passes import Backward, Pass, Plan, in_dtype
 from .statistics import planning
 
 CHECKPOINTS = ("off", "stage", "block")
@@ -161,7 +161,9 @@ class _Network(torch.autograd.Function):
         if grad_x is not None:
             grad_x = grad_x.to(ctx.dtype).contiguous()
             grad_x = grad_x.add_(grad) if plan.subtract else grad_x
-        grads = (grad if grad is None else grad.to(like.dtype) for grad, like in zip(grads, parameters, strict=True))
+        grads = (
+            grad if grad is None else in_dtype(like.dtype, grad) for grad, like in zip(grads, parameters, strict=True)
+        )
         wanted = (g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[2:], strict=True))
         return grad_x, None, *wanted
 

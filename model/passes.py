@@ -39,6 +39,11 @@ class _Parameters(NamedTuple):
     beta: Tensor | None
 
 
+def in_dtype(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    """The tensor in the dtype; `to` costs time where it has nothing to do, and this is asked often."""
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
+
+
 class Pass:
     """One walk through the network: x and parameters as the arithmetic sees them, and what is known so far.
 
@@ -52,17 +57,20 @@ class Pass:
         self.layout = torch.channels_last if on_cpu(x) else torch.contiguous_format
         self.x = self.laid_out(x)
         self.parameters = [
-            _Parameters(weight.to(plan.dtype), bias.to(plan.dtype), gamma, beta)
+            _Parameters(in_dtype(plan.dtype, weight), in_dtype(plan.dtype, bias), gamma, beta)
             for weight, bias, gamma, beta in zip(*[iter(parameters)] * 4, strict=True)
         ]
         self.z: dict[int, Tensor] = {}
         self.tables: dict[int, Tensor] = {}
+        self._kernels: dict[int, str | None] = {}
 
     def kernels(self, z: Tensor) -> str | None:
-        """Of `batch_norm`, for these features; None: PyTorch's own."""
-        if self.plan.impl == "blocked":
-            return None
-        return "triton" if planning() else batch_norm.kernels_for(z)
+        """Of `batch_norm`, for features of so many channels; None: PyTorch's own."""
+        channels = z.shape[1]
+        if channels not in self._kernels:
+            takes = "triton" if planning() else batch_norm.kernels_for(z)
+            self._kernels[channels] = None if self.plan.impl == "blocked" else takes
+        return self._kernels[channels]
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.plan.dtype).contiguous(memory_format=self.layout)

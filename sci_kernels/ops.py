@@ -51,19 +51,21 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool,
     return call(*tensors, impl, sigmoid)[:2]
 
 
+_PLAIN = (Tensor, torch.nn.Parameter)
+_transformed, _modes = torch._C._are_functorch_transforms_active, torch._C._len_torch_dispatch_stack
+
+
 def unwatched(*tensors: Tensor) -> bool:
     """Whether nothing but these plain tensors has to learn of a call: no compiler, transform, mode or subclass.
 
     Nor may one be a lazy negative, which only the dispatcher turns into numbers.
     """
-    return (
-        not torch.compiler.is_compiling()
-        and all(type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_neg() for tensor in tensors)
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._get_tracing_state()
-        and not torch.autograd._profiler_enabled()
-    )
+    if torch.compiler.is_compiling():
+        return False
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN or tensor.is_neg():
+            return False
+    return not (_transformed() or _modes() or torch._C._get_tracing_state() or torch.autograd._profiler_enabled())
 
 
 def _direct(function: type[torch.autograd.Function], forward: Callable, grad: bool) -> Callable:
@@ -223,7 +225,8 @@ def _loss_setup(ctx, inputs, output) -> None:
     ctx.stored = options[-1] != "triton" and foreseen
     if ctx.stored:
         ctx.dtypes = (input.dtype, illumination.dtype)
-        ctx.save_for_backward(*output[1:])
+        needed = (input_needed, illumination_needed)
+        ctx.save_for_backward(*(grad if need else None for grad, need in zip(output[1:], needed, strict=True)))
     else:
         ctx.save_for_backward(input, illumination)
 
@@ -250,10 +253,12 @@ def _loss_backward(ctx, grad_loss, *_):
     needed = ctx.needs_input_grad[:2]
     if ctx.stored:
         stored = ctx.saved_tensors
-        same = all(tensor.dtype == dtype for tensor, dtype in zip(stored, ctx.dtypes, strict=True))
-        if same and _may_be_given_away(grad_loss):
-            grads = tuple(tensor.data for tensor in stored)  # no longer outputs of this node
+        found = [(tensor, dtype) for tensor, dtype in zip(stored, ctx.dtypes, strict=True) if tensor is not None]
+        if all(tensor.dtype == dtype for tensor, dtype in found) and _may_be_given_away(grad_loss):
+            # No longer outputs of this node.
+            grads = tuple(None if tensor is None else tensor.data for tensor in stored)
         else:
+            stored = (grad_loss.new_empty(0) if tensor is None else tensor for tensor in stored)
             grads = _scale_gradients(grad_loss, *stored, *ctx.dtypes)
     else:
         call = _loss_gradients if _final(grad_loss, *ctx.saved_tensors) else _illumination_loss_bwd

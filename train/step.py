@@ -137,7 +137,7 @@ def step_values(
     with torch.no_grad():
         foreach = optimizer.defaults.get("fused") or None  # devices of the one have the other
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM, foreach=foreach)
-        values = torch.hstack([loss, norm.to(loss.dtype), by_stage])
+        values = torch.stack([loss, norm.to(loss.dtype), *by_stage.unbind()])
         _step_where_finite(optimizer, values)
     return values
 

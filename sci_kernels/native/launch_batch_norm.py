@@ -1,13 +1,14 @@
 """BatchNorm, ReLU and residual by `batch_norm.c`: channels_last features, float32 or float64."""
 
 import ctypes
+import functools
 
 import torch
 from torch import Tensor
 
 from ..constants import MOST_SOURCES
 from .build import library
-from .problem import problem_type
+from .problem import contiguous_in, problem_type
 from .threads import in_bands
 
 _BLOCK = 512  # pixels, whose sums are made together: with 16 channels they just stay in the first cache
@@ -32,20 +33,17 @@ def batch_norm_statistics(
 ) -> Tensor:
     """The table `(4, C)`, see `sci_kernels.batch_norm`; moves the running averages."""
     table = z.new_empty(4, z.shape[1])
-    tensors = {"gamma": gamma.to(z.dtype).contiguous(), "beta": beta.to(z.dtype).contiguous()}
-    if bias is not None:
-        tensors["bias"] = bias.to(z.dtype).contiguous()
-    averages = {}
-    if running_mean is not None:
-        averages = {"running_mean": running_mean, "running_variance": running_variance}
-        tensors |= {name: average.to(z.dtype).contiguous() for name, average in averages.items()}
+    parameters = {"gamma": gamma, "beta": beta, "bias": bias, "running_mean": running_mean}
+    parameters["running_variance"] = running_variance
+    tensors = {name: contiguous_in(z.dtype, given) for name, given in parameters.items() if given is not None}
+    if batches is not None:
         tensors["batches"] = batches
     work = _Work(z, z0=z, table0=table, partial=_partial(z), **tensors)
     work.run("statistics")
     work.code.finish_statistics(work.address, ctypes.c_double(eps), ctypes.c_double(momentum))
-    for name, average in averages.items():
-        if tensors[name] is not average:
-            average.copy_(tensors[name])
+    for name in ("running_mean", "running_variance"):
+        if parameters[name] is not None and tensors[name] is not parameters[name]:
+            parameters[name].copy_(tensors[name])
     return table
 
 
@@ -85,23 +83,26 @@ def channel_sums(features: Tensor) -> Tensor:
 
 
 def _partial(z: Tensor) -> Tensor:
-    return z.new_empty(_blocks(z), 2, z.shape[1], dtype=torch.float64)
+    """Room for two sums of each block."""
+    channels = z.shape[1]
+    return z.new_empty(-(-z.numel() // (channels * _BLOCK)), 2, channels, dtype=torch.float64)
 
 
-def _blocks(z: Tensor) -> int:
-    return -(-z.numel() // (z.shape[1] * _BLOCK))
+@functools.cache
+def _code(double: bool, channels: int) -> ctypes.CDLL:
+    return library("batch_norm.c", DOUBLE=int(double), CHANNELS=channels, BLOCK=_BLOCK, SOURCES=MOST_SOURCES)
 
 
 class _Work:
     """The C code for features like z, and what it is told of the tensors."""
 
     def __init__(self, z: Tensor, **tensors: Tensor):
-        double, self.width, self.blocks = z.dtype == torch.float64, _BLOCK * z.shape[1], _blocks(z)
-        self.code = library("batch_norm.c", DOUBLE=int(double), CHANNELS=z.shape[1], BLOCK=_BLOCK, SOURCES=MOST_SOURCES)
-        self.problem = problem_type(double, _POINTERS, _INTEGERS)()
+        double, channels, count = z.dtype is torch.float64, z.shape[1], z.numel()
+        self.width, self.blocks = _BLOCK * channels, -(-count // (channels * _BLOCK))
+        self.code, self.problem = _code(double, channels), problem_type(double, _POINTERS, _INTEGERS)()
         for name, tensor in tensors.items():
             setattr(self.problem, name, tensor.data_ptr())
-        self.problem.pixels = z.numel() // z.shape[1]
+        self.problem.pixels = count // channels
         self.problem.tensors = tensors
         self.address = ctypes.byref(self.problem)
 
