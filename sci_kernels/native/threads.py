@@ -19,7 +19,7 @@ import torch
 
 from .build import library
 
-_MIN_ELEMENTS = 1 << 15  # starting a thread takes longer than fewer
+_MIN_ELEMENTS = 1 << 15  # of a band: with fewer, waking its thread takes longer than it saves
 _FORKED_AND_NOT_EXECUTED = 0x40  # PF_FORKNOEXEC of Linux
 
 
