@@ -30,7 +30,7 @@ TARGETS = ("sm_90", "sm_80", "gfx942")
 COUNTED = TARGETS[:2]
 # Every kernel once; one channel of reference colours is the quickest to compile that has the two colour kernels.
 _PICTURES = "(enhance exposed gain|denoise)"
-CORE = f"^(fp32 (ycbcr 3 both|reference 1 both|retinex|batch_norm|exposure|{_PICTURES})|u8 {_PICTURES})$"
+CORE = f"^(fp32 (ycbcr 3 both|reference 1 both|retinex|batch_norm( parts)?|exposure|{_PICTURES})|u8 {_PICTURES})$"
 _NO_LINKER = "ROCm linker"  # is not found, says Triton 3.4 of code for AMD; 3.6 brings its own
 CORE_MARGIN, MARGIN = 0.05, 0.03  # more instructions than recorded
 FAR_BELOW = 0.2  # fewer by so much are a mistake in counting
