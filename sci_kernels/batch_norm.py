@@ -153,7 +153,8 @@ def _check_channels(z: Tensor, *parameters: Tensor | None) -> None:
 
 def _check_rows(name: str, tensor: Tensor, z: Tensor, rows: int) -> None:
     """Raise ValueError unless the kernels can read and write so many rows of channels there."""
-    dtype, shape = compute_dtype(z), tensor.shape
+    # What `compute_dtype` finds, which asks PyTorch's dispatcher: this is asked often.
+    dtype, shape = torch.float64 if z.dtype is torch.float64 else torch.float32, tensor.shape
     fits = len(shape) == 2 and shape[0] >= rows and shape[1] == z.shape[1] and tensor.is_contiguous()
     if not fits or tensor.dtype is not dtype:
         raise ValueError(
