@@ -226,7 +226,7 @@ def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Te
         )
     if network.training and network.checkpoint != "off":
         raise ValueError(
-            f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronised or otherwise changed; "
+            f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronized or otherwise changed; "
             f"got {network.checkpoint!r}; leave it off"
         )
     features = head(x)

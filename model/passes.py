@@ -128,7 +128,7 @@ class Pass:
                 out = z.relu()
             else:
                 conv = self.plan.conv(application)
-                *_, gamma, beta = self.parameters[conv]
+                gamma, beta = (in_dtype(table.dtype, parameter) for parameter in self.parameters[conv][2:])
                 out = torch.native_batch_norm(z, gamma, beta, *table.unbind(), False, 0.0, self.plan.eps[conv])[0]
                 out = out.relu_()
             residual = out if residual is None else out.add_(residual)
@@ -250,7 +250,7 @@ class Backward:
         conv, walk = self.plan.conv(application), self.walk
         activated = walk.activate({application: z})
         grad = torch.ops.aten.threshold_backward(grad, activated, 0, grad_input=activated)
-        gamma = walk.parameters[conv].gamma
+        gamma = in_dtype(table.dtype, walk.parameters[conv].gamma)
         grad, *grads = batch_norm_gradient(grad, z, gamma, *table.unbind(), self.plan.eps[conv])
         self.channels[conv][:2] += torch.stack(grads)
         return grad

@@ -34,7 +34,7 @@ class Running(NamedTuple):
 
     mean: Tensor  # (C,)
     variance: Tensor  # (C,), the unbiased one
-    batches: Tensor  # how many there were, an integer
+    batches: Tensor  # how many there were, int64
     momentum: float
 
 
@@ -67,8 +67,11 @@ def statistics(
         running: averages to be moved by this batch, in place; then it has two pixels a channel or more.
         bias: `(C,)`, what z would have had added to it before BatchNorm, which takes it away again: the running mean
             alone sees it.
+
+    Raises:
+        ValueError: on parameters or averages that are not one number a channel. The kernels would write elsewhere.
     """
-    _check_channels(z, gamma, beta)
+    _check_channels(z, gamma, beta, bias, *(running[:2] if running else ()))
     moved = (None, None, None, 0.0) if running is None else tuple(running)
     call = _make_table if unwatched(z) else _statistics
     return call(z, gamma, beta, bias, *moved, eps, kernels)
@@ -88,12 +91,16 @@ def forward(
     Returns:
         y of the module's docstring, in the dtype and memory format of the z; a new tensor.
     """
+    sources = [_like(z, sources[0]) for z in sources]
+    for table in tables:
+        if table is not None:
+            _check_rows("table", table, sources[0], _ROWS)
     residual = None if residual is None else _like(residual, sources[0])
-    call = _add_up if unwatched(sources[0]) else _forward
+    call = _add_up if unwatched(*sources) else _forward
     for first in range(0, len(sources), MOST_SOURCES):
         some = slice(first, first + MOST_SOURCES)
         plain = tables[first] is None
-        residual = call(list(sources[some]), list(tables[some])[plain:], residual, plain, kernels)
+        residual = call(sources[some], list(tables[some])[plain:], residual, plain, kernels)
     return residual
 
 
@@ -116,6 +123,8 @@ def gradient(
         other: the other part of that of y; it is added to `grad` in place, where that has the strides of z.
         overwrite: the result may take the memory of `grad`.
     """
+    _check_rows("table", table, z, _ROWS)
+    _check_rows("parameter_grads", parameter_grads, z, 2)
     grad = _like(grad, z)
     other = None if other is None else _like(other, z)
     arguments = (grad, other, z, table, parameter_grads, kernels)
@@ -128,20 +137,37 @@ def gradient(
 def channel_sums(features: Tensor, kernels: str) -> Tensor:
     """Sum of each channel, `(C,)`, at least float32."""
     if kernels == "native":
+        features = features.contiguous(memory_format=torch.channels_last)
         return (native.channel_sums if unwatched(features) else _channel_sums)(features)
     return features.sum((0, 2, 3), dtype=torch.float32 if features.element_size() < 4 else None)
 
 
-def _check_channels(z: Tensor, *parameters: Tensor) -> None:
+def _check_channels(z: Tensor, *parameters: Tensor | None) -> None:
     for parameter in parameters:
-        if parameter.shape != z.shape[1:2]:
-            raise ValueError(f"gamma, beta: expected shape ({z.shape[1]},), a number a channel; got {parameter.shape}")
+        if parameter is not None and parameter.shape != z.shape[1:2]:
+            raise ValueError(
+                f"gamma, beta, bias, averages: expected shape ({z.shape[1]},), a number a channel; "
+                f"got {tuple(parameter.shape)}"
+            )
+
+
+def _check_rows(name: str, tensor: Tensor, z: Tensor, rows: int) -> None:
+    """Raise ValueError unless the kernels can read and write so many rows of channels there."""
+    # What `compute_dtype` finds, which asks PyTorch's dispatcher: this is asked often.
+    dtype, shape = torch.float64 if z.dtype is torch.float64 else torch.float32, tensor.shape
+    fits = len(shape) == 2 and shape[0] >= rows and shape[1] == z.shape[1] and tensor.is_contiguous()
+    if not fits or tensor.dtype is not dtype:
+        raise ValueError(
+            f"{name}: expected {dtype} ({rows}, {z.shape[1]}), contiguous; got {tensor.dtype} {tuple(shape)}"
+        )
 
 
 def _like(tensor: Tensor, z: Tensor) -> Tensor:
     """The tensor in the dtype and strides of z: itself, or a copy."""
     if tensor.shape != z.shape:
-        raise ValueError(f"residual, grad: expected the shape of z, {tuple(z.shape)}; got {tuple(tensor.shape)}")
+        raise ValueError(
+            f"sources, residual, grad: expected the shape of z, {tuple(z.shape)}; got {tuple(tensor.shape)}"
+        )
     same = tensor.stride() == z.stride() and tensor.dtype == z.dtype
     return tensor if same else torch.empty_like(z).copy_(tensor)
 

@@ -146,7 +146,7 @@ def test_other_strides_are_copied(kernels):
     grad_z = batch_norm.gradient(values["grad"].to(device), z, table, parameters, impl, overwrite=True)
     for got, expected in zip((y, grad_z, *parameters[:2]), modules(values, True)[:4], strict=True):
         torch.testing.assert_close(got.cpu(), expected, rtol=1e-12, atol=1e-12)
-    with pytest.raises(ValueError, match=r"gamma, beta: expected shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"gamma, beta, bias, averages: expected shape \(5,\)"):
         batch_norm.statistics(z, gamma, beta[:1], EPS, impl)
     with pytest.raises(ValueError, match="residual, grad: expected the shape of z"):
         batch_norm.gradient(z[:1], z, table, parameters, impl)
@@ -221,6 +221,32 @@ def test_opcheck(kernels):
             check(operator, (grad, other, z, table, table.clone(), impl))
     if impl == "native":
         check(operators.channel_sums.default, (z,))
+
+
+def test_channel_sums_of_other_strides(host):
+    if host == "blocked":
+        pytest.skip("plain PyTorch sums by itself")
+    features = make((2, 7, 5, 9))["z"]
+    torch.testing.assert_close(batch_norm.channel_sums(features, host), features.sum((0, 2, 3)), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("name", ["gamma", "bias", "mean", "variance", "table", "parameter_grads", "dtype", "sources"])
+def test_what_kernels_would_write_beyond_is_refused(kernels, name):
+    impl, device = kernels
+    z = torch.rand(1, 5, 4, 5, device=device).contiguous(memory_format=FORMATS[impl])
+    table, short = torch.ones(4, 5, device=device), torch.ones(4, 3, device=device)
+    parts = ("gamma", "bias", "mean", "variance")
+    given = {part: torch.ones(3 if part == name else 5, device=device) for part in parts}
+    running = batch_norm.Running(given["mean"], given["variance"], torch.tensor(0, device=device), MOMENTUM)
+    with pytest.raises(ValueError, match="expected"):
+        if name in given:
+            batch_norm.statistics(z, given["gamma"], given["gamma"], EPS, impl, running, given["bias"])
+        elif name == "table":
+            batch_norm.forward([z], [short], impl)
+        elif name == "sources":
+            batch_norm.forward([z, z[..., :2]], [table, table], impl)
+        else:
+            batch_norm.gradient(z, z, table, short if name == "parameter_grads" else table.double(), impl)
 
 
 def test_what_no_kernel_takes():

@@ -100,7 +100,7 @@ def test_tf32_where_pytorch_may_use_it(device, monkeypatch):
 
 
 @pytest.mark.ptx
-def test_nan_reaches_its_neighbours_alone(device):
+def test_nan_reaches_its_neighbors_alone(device):
     values = make((1, 3, 4, 6, 12))
     values["x"][0, 1, 2, 5] = float("nan")
     out, _, weight_gradient = ours(values, device)

@@ -169,6 +169,12 @@ def test_bf16_autocast_is_as_exact_as_the_modules(kind, host):
         assert fused <= 2 * eager + 2e-3, (name, fused, eager)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_modules_in_half_precision_are_as_exact_as_their_own(kind, host):
+    for name, (fused, eager) in errors_of(kind, torch.bfloat16, host).items():
+        assert fused <= 2 * eager + 2e-2, (name, fused, eager)
+
+
 @pytest.mark.parametrize("amp", [False, True], ids=["float32", "bf16"])
 @pytest.mark.parametrize("checkpoint", ["stage", "block"])
 def test_what_is_computed_again_is_the_same_to_the_bit(checkpoint, amp):
