@@ -100,7 +100,7 @@ def _check_triton(x: Tensor, dtype: torch.dtype, weights: list[Tensor]) -> None:
     """Raise RuntimeError where the kernels asked for cannot make each of the convolutions."""
     for weight in weights:
         features = x.new_empty((1, weight.shape[1], 1, 1), dtype=dtype)
-        if not (planning() or convolution.takes(features, weight.to(dtype))):
+        if not (planning() or convolution.takes(features, weight.to(dtype).contiguous())):
             raise RuntimeError(
                 "convolutions: 'triton' needs an NVIDIA GPU from sm_80 on, float32 or half precision and at most "
                 f"{convolution.MOST_CHANNELS} channels; got {dtype} on {x.device}, weights {tuple(weight.shape)}; "

@@ -84,7 +84,7 @@ class Pass:
 
     def convolved(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.plan.convolutions == "triton":
-            return convolution.forward(features, weight, bias)
+            return convolution.forward(features, weight.contiguous(), bias)
         return torch.conv2d(features, weight, bias, padding=1)
 
     def convolution_gradients(
@@ -93,7 +93,7 @@ class Pass:
         """Of the features, if needed, and of the weight."""
         if self.plan.convolutions == "triton":
             of_weight = convolution.weight_gradient(grad, features)
-            return convolution.input_gradient(grad, weight) if need_features else None, of_weight
+            return convolution.input_gradient(grad, weight.contiguous()) if need_features else None, of_weight
         of_features, of_weight, _ = torch.ops.aten.convolution_backward(
             *(grad, features, weight, None, [1, 1], [1, 1], [1, 1]),
             *(False, [0, 0], 1, [need_features, True, False]),
@@ -188,7 +188,7 @@ class Backward:
         """Gradients of weight, bias, gamma and beta."""
         if self.walk.parameters[conv].gamma is None:
             return self.weights[conv], self.channels[conv], None, None
-        gamma, beta, bias = self.channels[conv].unbind()
+        gamma, beta, bias = self.channels[conv].unbind()  # rows of one storage
         return self.weights[conv], bias, gamma, beta
 
     def _block(self, block: int, grad: Tensor, skipped: Tensor | None) -> tuple[Tensor, Tensor | None]:

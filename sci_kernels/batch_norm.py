@@ -72,6 +72,9 @@ def statistics(
         ValueError: on parameters or averages that are not one number a channel. The kernels would write elsewhere.
     """
     _check_channels(z, gamma, beta, bias, *(running[:2] if running else ()))
+    if running and (running.batches.dtype != torch.int64 or running.batches.numel() != 1):
+        batches = running.batches
+        raise ValueError(f"running.batches: expected one int64; got {batches.dtype}, shape {tuple(batches.shape)}")
     moved = (None, None, None, 0.0) if running is None else tuple(running)
     call = _make_table if unwatched(z) else _statistics
     return call(z, gamma, beta, bias, *moved, eps, kernels)

@@ -19,14 +19,14 @@ def test_kernels_are_left_out_and_launchers_put_back(monkeypatch):
 
     def slow(*arguments):
         in_bands(*arguments)
-        time.sleep(0.05)
+        time.sleep(0.5)
 
     x, illumination = torch.rand(2, 1, 3, 8, 8)
     modules = [native.launch_batch_norm, native.launch_loss]
     for module in modules:
         monkeypatch.setattr(module, "in_bands", slow)
     call = lambda: (sci_kernels.smooth_loss(x, illumination), time.sleep(0.01))  # noqa: E731
-    assert 0.01 <= median_beyond_kernels(call, 5) < 0.05
+    assert 0.01 <= median_beyond_kernels(call, 3) < 0.5
     assert all(module.in_bands is slow for module in modules)
 
 

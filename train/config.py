@@ -101,7 +101,10 @@ class Settings:
 
     def fixed(self) -> dict:
         """The settings that a resumed run must share with the run it continues."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in MAY_CHANGE}
+        fixed = {name: value for name, value in dataclasses.asdict(self).items() if name not in MAY_CHANGE}
+        if self.convolutions == "auto":
+            fixed["convolutions"] = "library"  # what it means everywhere so far
+        return fixed
 
 
 def _named(text: str) -> str:

@@ -61,9 +61,11 @@ class CudaRecorder:
         """Makes a stream of its own the current one; what was begun before is waited for, and the other way round."""
         before = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(before)
-        with torch.cuda.stream(self._stream):
-            yield
-        before.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            before.wait_stream(self._stream)
 
     def record(self, call: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
         graph = torch.cuda.CUDAGraph()

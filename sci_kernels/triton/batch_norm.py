@@ -80,7 +80,10 @@ def _of_channel(partial_ptr, index, channel, blocks, inside):
 
 @triton.jit
 def _move(ptr, keep, added, where, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """x = keep x + added for one number in memory, by one thread: all of them would read it while one writes."""
+    """x = keep x + added for one number in memory, by one thread: all of them would read it while one writes.
+
+    BLOCK is at least the number of threads, so that one of them alone has the first lane.
+    """
     lane = tl.arange(0, BLOCK)
     first = (lane == 0) & where
     before = tl.load(ptr + lane, mask=first, other=0).to(ACC)
