@@ -68,6 +68,14 @@ def _load_weights(
 
 
 @triton.jit
+def _load_bias(ptr, group, C_OUT: tl.constexpr):
+    """What the sums of a row begin with. Read again for each: kept for the whole march, it would take registers."""
+    one = tl.load(ptr + group, mask=group < C_OUT, other=0.0).to(tl.float32)
+    other = tl.load(ptr + group + 8, mask=group + 8 < C_OUT, other=0.0).to(tl.float32)
+    return (one, one, other, other)
+
+
+@triton.jit
 def _load_own(
     ptr, row, column, channel, plane, H, W, C_IN: tl.constexpr, PER: tl.constexpr, VECTOR: tl.constexpr
 ):  # fmt: skip
@@ -169,17 +177,13 @@ def _conv_kernel(
     image, top, left = warp_position(H, W, march, BANDS, STRIPS)
     plane = H.to(tl.int64) * W
     weights, weights_low = _load_weights(weight_ptr, group, member, FLIP, C_IN, C_OUT, PER, PRECISION)
-    zero = tl.zeros([T], tl.float32)
-    new = (zero, zero, zero, zero)
-    if BIAS:
-        one = tl.load(bias_ptr + group % C_OUT).to(tl.float32)
-        other = tl.load(bias_ptr + (group + 8) % C_OUT).to(tl.float32)
-        new = (one, one, other, other)
     column, first = left + 2 * group, PER * member  # of what the thread reads
     out_column = left + 4 * member
     x_ptr += (image * C_IN + first) * plane + column
     out_ptr += (image * C_OUT + group) * plane + out_column
-    sums = (new, new, new, new)
+    zero = tl.zeros([T], tl.float32)
+    none = (zero, zero, zero, zero)
+    sums = (none, none, none, none)
     following = _load_own(x_ptr, top - 1, column, first, plane, H, W, C_IN, PER, VECTOR)
     for step in range(0, march + 2):
         row = top - 1 + step
@@ -189,6 +193,7 @@ def _conv_kernel(
         else:
             own = _load_own(x_ptr, row, column, first, plane, H, W, C_IN, PER, VECTOR)
         x = _with_sides(own, x_ptr, row, column, first, plane, H, W, C_IN, PER)
+        new = _load_bias(bias_ptr, group, C_OUT) if BIAS else none
         sums = _multiply_row(x, weights, weights_low, sums + (new, new), PER, PRECISION, PTX)
         wanted = (row > top) & (row <= H)
         _store_row(out_ptr, sums, row - 1, wanted, out_column, group, plane, W, C_OUT, VECTOR, T)
@@ -210,17 +215,14 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, flip:
     out = x.new_empty(n, channels, h, w)
     launch = convolution_launch(x)
     march, programs = tiles_of(x, launch)
-    precision = arithmetic(x, precision)
-    # Where rows hold no vectors, the masks of their columns leave no register to add a bias with.
-    adds = bias is not None and (w % 4 == 0 or precision != "tf32x3")
     with torch.cuda.device_of(x):
         _conv_kernel[(programs,)](
-            x, weight, bias if adds else weight, out, h, w, march,
-            c_in, channels, channels_of_a_thread(c_in), flip, adds,
-            w % 4 == 0, precision, tensor_cores(x), launch.bands, launch.strips, launch.columns,
+            x, weight, weight if bias is None else bias, out, h, w, march,
+            c_in, channels, channels_of_a_thread(c_in), flip, bias is not None,
+            w % 4 == 0, arithmetic(x, precision), tensor_cores(x), launch.bands, launch.strips, launch.columns,
             **launch.options(1),
         )  # fmt: skip
-    return out if bias is None or adds else out.add_(bias.view(-1, 1, 1))
+    return out
 
 
 def channels_of_a_thread(channels: int) -> int:

@@ -154,13 +154,13 @@ def _conv_weight_bwd_kernel(
         sums = _multiply_row(this_x, grads, sums, HALVES, PRECISION, PTX)
         grads = grads[1:]
     warp = tl.program_id(0).to(tl.int64) * (BANDS * STRIPS) + tl.arange(0, T) // 32
-    partial_ptr += warp * (9 * C_IN * C_OUT)
+    # One place and numbers beyond it: compilers work addresses out before the march, where they take its registers.
+    partial_ptr += warp * (9 * C_IN * C_OUT) + (group * C_IN + 2 * member) * 9
     for tap in tl.static_range(9):
         for half in tl.static_range(HALVES):
             for i in tl.static_range(4):
-                o = group + 8 * (i // 2)
-                c = 8 * half + 2 * member + i % 2
-                kept = (o < C_OUT) & (c < C_IN)
+                o, c = 8 * (i // 2), 8 * half + i % 2  # beyond the thread's first
+                kept = (group + o < C_OUT) & (2 * member + c < C_IN)
                 tl.store(partial_ptr + (o * C_IN + c) * 9 + tap, sums[tap * HALVES + half][i], mask=kept)
 
 
