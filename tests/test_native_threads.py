@@ -80,9 +80,11 @@ def normalized() -> list[torch.Tensor]:
     z, residual, grad = draw(3, 2, 5, 97, 41).clone(memory_format=torch.preserve_format)
     z, residual, grad = (x.contiguous(memory_format=torch.channels_last) for x in (z, residual, grad))
     gamma, beta = draw(2, 5) + 0.5
-    of = batch_norm.statistics(z, "native")
-    y = batch_norm.forward(z, of, gamma, beta, 1e-5, "native", residual)
-    return [*of, y, *batch_norm.gradient(grad, z, of, gamma, beta, 1e-5, "native")]
+    table = batch_norm.statistics(z, gamma, beta, 1e-5, "native")
+    y = batch_norm.forward([z, grad], [table, table], "native", residual)
+    sums = torch.zeros_like(table)
+    grad_z = batch_norm.gradient(grad, z, table, sums, "native", other=residual)
+    return [table, y, grad_z, sums, batch_norm.channel_sums(z, "native")]
 
 
 def draw(*shape: int, dtype=torch.float32) -> torch.Tensor:
