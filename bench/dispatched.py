@@ -20,7 +20,9 @@ from model.statistics import planned_for_gpu
 from sci_kernels import LossFunction
 from train.step import make_optimizer, step_values
 
-STAGES, SIDE, LR = 3, 96, 3e-4
+from .training import LR, STAGES
+
+SIDE = 96
 _ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .config import convolution_launch
 from .fragments import highs, lows, multiply_several
+from .launcher import Launcher
 from .neighbours import tiles_of
 from .primitives import tensor_cores
 from .strips import join4
@@ -200,6 +201,9 @@ def _conv_kernel(
         sums = sums[2:]
 
 
+_launch_kernel = Launcher(_conv_kernel)
+
+
 def launch_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, precision: str) -> Tensor:
     """The convolution of x, (N, C, H, W), with weight, (O, C, 3, 3), in the dtype of x; all contiguous."""
     return _launch(x, weight, bias, weight.shape[0], False, precision)
@@ -215,13 +219,12 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, flip:
     out = x.new_empty(n, channels, h, w)
     launch = convolution_launch(x)
     march, programs = tiles_of(x, launch)
-    with torch.cuda.device_of(x):
-        _conv_kernel[(programs,)](
-            x, weight, weight if bias is None else bias, out, h, w, march,
-            c_in, channels, channels_of_a_thread(c_in), flip, bias is not None,
-            w % 4 == 0, arithmetic(x, precision), tensor_cores(x), launch.bands, launch.strips, launch.columns,
-            **launch.options(1),
-        )  # fmt: skip
+    arguments = (x, weight, weight if bias is None else bias, out, h, w, march)
+    constants = (
+        c_in, channels, channels_of_a_thread(c_in), flip, bias is not None,
+        w % 4 == 0, arithmetic(x, precision), tensor_cores(x), launch.bands, launch.strips, launch.columns,
+    )  # fmt: skip
+    _launch_kernel(programs, arguments, constants, launch.options(1))
     return out
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from .config import convolution_launch
 from .convolution import arithmetic, warp_position
 from .fragments import highs, lows, multiply_several
+from .launcher import Launcher
 from .neighbours import tiles_of
 from .primitives import tensor_cores
 from .strips import split4
@@ -164,6 +165,9 @@ def _conv_weight_bwd_kernel(
                 tl.store(partial_ptr + (o * C_IN + c) * 9 + tap, sums[tap * HALVES + half][i], mask=kept)
 
 
+_launch_kernel = Launcher(_conv_weight_bwd_kernel)
+
+
 def launch_convolution_weight_gradient(grad: Tensor, x: Tensor, precision: str) -> Tensor:
     """The gradient of weight, (O, C, 3, 3), in float32, from that of the output; both contiguous."""
     n, c_in, h, w = x.shape
@@ -171,10 +175,8 @@ def launch_convolution_weight_gradient(grad: Tensor, x: Tensor, precision: str) 
     launch = convolution_launch(x)
     march, programs = tiles_of(x, launch)
     partial = x.new_empty(programs * launch.bands * launch.strips, c_out, c_in, 3, 3, dtype=torch.float32)
-    with torch.cuda.device_of(x):
-        _conv_weight_bwd_kernel[(programs,)](
-            grad, x, partial, h, w, march,
-            c_in, c_out, w % 4 == 0, arithmetic(x, precision), tensor_cores(x),
-            launch.bands, launch.strips, launch.columns, **launch.options(1),
-        )  # fmt: skip
+    constants = (
+        c_in, c_out, w % 4 == 0, arithmetic(x, precision), tensor_cores(x), launch.bands, launch.strips, launch.columns
+    )  # fmt: skip
+    _launch_kernel(programs, (grad, x, partial, h, w, march), constants, launch.options(1))
     return partial.sum(0)
