@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
 
@@ -122,6 +123,28 @@ def cases() -> Iterator[Case]:
                     yield "exposed", launchers.launch_enhance, (image, packed, False, torch.ones(1), 0.5, True)
                 yield "denoise", launchers.launch_denoise, (image, x[:, :1].to(numbers), 2.0)
             yield "exposure", launchers.launch_exposure, (x.to(numbers), y.to(numbers), 0.4, 0.5)
+            yield from network_cases(x, y, z, torch.ones(4, 3, dtype=numbers))
+
+
+def network_cases(x: Tensor, y: Tensor, z: Tensor, table: Tensor) -> Iterator[Case]:
+    """What drives its own backward: BatchNorm with all that it may be given, and convolutions."""
+    one = table[0]
+    for given in ((one, one, one, torch.tensor(1), 0.1, 1e-5), (None, None, None, None, 0.0, 1e-5)):
+        yield "table", launchers.launch_batch_norm_statistics, (x, one, one, *given)
+    for sources, residual, plain in (([x], None, True), ([x, y], z, False), ([x] * 4, z, True)):
+        yield "sum", launchers.launch_batch_norm_relu, (sources, [table] * (len(sources) - plain), residual, plain)
+    for other in (None, y):
+        yield "gradient", launchers.launch_batch_norm_relu_gradient, (z, x, other, y, table, table)
+    if x.dtype != torch.float64:
+        weight = torch.zeros(5, 3, 3, 3, dtype=x.dtype)
+        for bias in (None, weight[:, 0, 0, 0].contiguous()):
+            yield "convolution", launchers.launch_convolution, (x, weight, bias, "tf32")
+        yield (
+            "its gradient",
+            launchers.launch_convolution_input_gradient,
+            (x, weight.transpose(0, 1).contiguous(), "tf32x3"),
+        )
+        yield "its weights", launchers.launch_convolution_weight_gradient, (x, y, "tf32x3")
 
 
 def launches_of(driver: Driver, function: Callable, arguments: tuple, ordinary: bool = False) -> list[tuple]:
