@@ -38,7 +38,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["sci_kernels", "sci_kernels.*"]),
-    package_data={"sci_kernels": ["py.typed", "native/*.c", "native/*.h"]},
+    package_data={"sci_kernels": ["py.typed", "native/csrc/*.c", "native/csrc/*.h"]},
     zip_safe=False,
     install_requires=[f"torch>={OLDEST_TORCH}", "numpy>=1.26", f"triton>={OLDEST_TRITON}; {HAS_TRITON}"],
     extras_require={"model": MODEL, "train": TRAIN, "evaluate": EVALUATE, "niqe": NIQE, "bench": BENCH, "dev": DEV}

@@ -21,11 +21,11 @@ import skimage.data
 import torch
 from PIL import Image
 
-import train.__main__
+import train
 from model.files import make_output_folder
-from model.weights import DEFAULT_WEIGHTS
+from model.network import DEFAULT_WEIGHTS
 
-from .lowlight import darken
+from .low_light_photos import darken
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def make(out: Path) -> Path:
                 name = "".join("RGB"[channel] for channel in order)
                 Image.fromarray(pixels[..., order]).save(photographs / f"{photograph.path.stem}-{version}-{name}.png")
     torch.set_num_threads(1)  # sums over several threads are other sums on another number of cores
-    status = train.__main__.main(["--data", str(photographs), "--out", str(out / "run"), *FLAGS.split()])
+    status = train.main(["--data", str(photographs), "--out", str(out / "run"), *FLAGS.split()])
     if status:
         sys.exit(status)  # it has said why
     return out / "run" / "weights.safetensors"

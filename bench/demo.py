@@ -18,19 +18,18 @@ from pathlib import Path
 import torch
 
 import model.enhance
-import train.__main__
+import train
 from model import EnhanceNetwork, ImageError, enhance_image, find_images, load_weights
+from model.enhancement import plan_jobs
 from model.files import make_output_folder, write_atomically
 from model.gallery import Pair, write_contact_sheet, write_gallery
-from model.jobs import plan_jobs
 from sci_kernels import default_impl, illumination_loss
-from train.data import Photos
-from train.errors import TrainError
+from train import Photos, TrainError
 
-from . import parity
-from .figures import step_times
-from .lowlight import write_photographs
+from .low_light_photos import write_photographs
 from .measure import environment
+from .networks import step_times
+from .promises import compare
 
 MARKER = "demo.json"
 EARLIER = "earlier-"
@@ -139,7 +138,7 @@ def _train(data: Path, out: Path, photos: Photos, settings: Settings) -> Path:
     torch.set_num_threads(1)
     try:
         with contextlib.redirect_stdout(lines):
-            status = train.__main__.main(argv)
+            status = train.main(argv)
     finally:
         torch.set_num_threads(threads)
     if status:
@@ -179,7 +178,7 @@ def _compare(photos: Photos, weights: Path, settings: Settings) -> dict:
     print(f"\nthe fused loss ({fused}) against the reference in float64, relative error:")
     for dtype in (torch.float64, torch.float32):
         name = str(dtype).removeprefix("torch.")
-        loss, norm, element = parity.compare(loss_and_gradients(fused, dtype), oracle)
+        loss, norm, element = compare(loss_and_gradients(fused, dtype), oracle)
         results[f"parity_{name}"] = {"loss": loss, "gradient_norm": norm, "gradient_element": element}
         print(f"  {name}      loss {loss:.1e}, gradients {norm:.1e} in norm, {element:.1e} an element")
     seconds, reference, difference = step_times(settings.timed_size, settings.timed_steps, device)

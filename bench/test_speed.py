@@ -18,8 +18,8 @@ from torch import Tensor
 from model import EnhanceNetwork, enhance_image, load_weights
 from sci_kernels import default_impl, denoise
 
-from .cases import TOLERANCE, Case, evaluate, function_of, part_call, worst_error
-from .timing import synchronize
+from .compare import TOLERANCE, Case, evaluate, function_of, part_call, worst_error
+from .measure import synchronize
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE = (1080, 1920) if DEVICE == "cuda" else (200, 300)

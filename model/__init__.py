@@ -1,13 +1,40 @@
-"""SCI's networks, their weights, and pictures from files and back."""
+"""SCI's networks, their weights, and pictures from files and back.
 
-from .enhancer import Enhanced, Enhancer
-from .fold import fold
-from .image_output import quantize, write_image
-from .images import read_image
-from .networks import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_image
-from .picture import ImageError, Metadata, Picture
-from .search import find_images
-from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, save_weights
+A name is loaded with its room when it is first used, so that importing one room loads no other: a command that writes a
+file asks for no package that decodes pictures.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .enhancement import Enhanced, Enhancer
+    from .files import ImageError, find_images
+    from .images import Metadata, Picture, quantize, read_image, write_image
+    from .network import (
+        DEFAULT_WEIGHTS,
+        CalibrateNetwork,
+        EnhanceNetwork,
+        FinetuneNetwork,
+        Network,
+        Stages,
+        WeightsError,
+        enhance_image,
+        fold,
+        load_weights,
+        save_weights,
+    )
+
+_ROOMS = {
+    "enhancement": ("Enhanced", "Enhancer"),
+    "files": ("ImageError", "find_images"),
+    "images": ("Metadata", "Picture", "quantize", "read_image", "write_image"),
+    "network": (
+        *("CalibrateNetwork", "DEFAULT_WEIGHTS", "EnhanceNetwork", "FinetuneNetwork", "Network", "Stages"),
+        *("WeightsError", "enhance_image", "fold", "load_weights", "save_weights"),
+    ),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "DEFAULT_WEIGHTS",
@@ -31,3 +58,13 @@ __all__ = [
     "save_weights",
     "write_image",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_ROOM_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,22 +12,16 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from . import gallery_cli, video_cli
-from .console import one_line_of, own_streams
+from .command_line import RunReport
 from .enhance_checks import UsageError, check_side_files, device_of, make_folder, make_report, open_report
 from .enhance_options import parse
-from .enhancer import Enhancer
-from .files import remove_leftovers
-from .folder import Options, Outcome, enhance_files
-from .gallery_cli import Gallery
-from .images import EXTENSIONS, allow_pixels
-from .jobs import Job, Jobs, Naming
-from .picture import ImageError
-from .run_report import RunReport
-from .search import Again, Files
-from .sharing import Processes, Share, SharingError
-from .video_cli import VideoJob
-from .weights import WeightsError
+from .enhancement import Enhancer, Job, Jobs, Naming, Options, Outcome, enhance_files
+from .files import PICTURE_EXTENSIONS, Again, Files, ImageError, Processes, Share, SharingError, remove_leftovers
+from .gallery import Gallery, check_gallery
+from .images import allow_pixels
+from .network import WeightsError
+from .streams import one_line_of, own_streams
+from .video import VIDEO_EXTENSIONS, VideoJob, enhance_videos, is_video, plan_videos
 
 T = TypeVar("T")
 
@@ -108,26 +102,26 @@ def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | lis
 
 def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[VideoJob]]:
     """The pictures and the videos to enhance. Raises ImageError where the arguments do not fit together."""
-    found = Files(args.input, EXTENSIONS + video_cli.EXTENSIONS, "pictures or videos", without=args.output)
+    found = Files(args.input, PICTURE_EXTENSIONS + VIDEO_EXTENSIONS, "pictures or videos", without=args.output)
     count, videos = 0, []
     for source, name in tqdm(found, "looking for files", unit="", disable=None, leave=False, delay=2):
-        if video_cli.is_video(source):
+        if is_video(source):
             videos.append((source, name))
         else:
             count += 1
-    if count and args.output.suffix.lower() in EXTENSIONS and not os.path.isdir(args.output):
+    if count and args.output.suffix.lower() in PICTURE_EXTENSIONS and not os.path.isdir(args.output):
         raise ImageError(
             f"{args.output}: expected a folder for the pictures, which keep their names; got the name of a picture; "
             "name the folder, as by -o bright"
         )
-    gallery_cli.check(args)
+    check_gallery(args)
     naming = Naming(args.output, args.suffix, args.ext, args.illumination, args.bits)
-    pictures = Again(lambda: (pair for pair in found if not video_cli.is_video(pair[0])))
+    pictures = Again(lambda: (pair for pair in found if not is_video(pair[0])))
     jobs = Jobs(pictures, naming, args.skip_existing, share) if count else []
     if share.index == 0:
         print(*(f"note: {line}\n" for line in found.passed_over()), sep="", end="", file=sys.stderr)
     names = dict(videos)
-    return jobs, [job for job in video_cli.plan_videos(videos, count, args) if share.has(names[job.source])]
+    return jobs, [job for job in plan_videos(videos, count, args) if share.has(names[job.source])]
 
 
 def _enhance(
@@ -145,7 +139,7 @@ def _enhance(
     if videos and stopped:
         print(f"{len(videos)} videos not tried", file=sys.stderr)
     elif videos:
-        status = max(status, video_cli.enhance_videos(videos, enhancer, enhancer.device, args, report))
+        status = max(status, enhance_videos(videos, enhancer, enhancer.device, args, report))
     # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
     sys.stdout.flush()
     if report.lost:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from .collisions import is_same
-from .files import make_output_folder
-from .jobs import Jobs
-from .run_report import RunReport, is_report
-from .video_cli import VideoJob
+from .command_line import RunReport, is_report
+from .enhancement import Jobs
+from .files import is_same, make_output_folder
+from .machine import DeviceError, device_named
+from .video import VideoJob
 
 
 class UsageError(Exception):
@@ -73,13 +73,13 @@ def device_of(name: str, gpu: int | None = None, local_rank: int | None = None) 
         print("note: --gpu: there is no GPU that PyTorch can use; enhancing on the CPU", file=sys.stderr)
         return torch.device("cpu")
     flag = f"--device {name}" if gpu is None else f"--gpu {gpu}"
-    name = name if gpu is None else f"cuda:{gpu}"
-    device = torch.device(("cuda" if found else "cpu") if name == "auto" else name)
-    if local_rank is not None and device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local_rank % max(found, 1))
+    try:
+        device = device_named(name if gpu is None else f"cuda:{gpu}")
+    except DeviceError as error:
+        raise UsageError(f"{flag}: {error}; use --device cpu, or auto") from None
     if device.type == "cuda":
-        if (device.index or 0) >= found:
-            raise UsageError(f"{flag}: this PyTorch finds {found} GPUs; use --device cpu, or auto")
+        if local_rank is not None and device.index is None:
+            device = torch.device("cuda", local_rank % found)
         # Convolutions would otherwise round to 10 bits, which shows in the last gray level.
         torch.backends.cudnn.allow_tf32 = False
     return device

@@ -5,11 +5,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import exposure_cli, gallery_cli, video_cli
-from .command_line import Parser
-from .image_output import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS
-from .sharing import ALL, Share
-from .weights import DEFAULT_WEIGHTS
+from .command_line import Parser, add_exposure_options, number_from_zero, settle_exposure
+from .files import ALL, Share
+from .gallery import add_gallery_options
+from .images import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS
+from .network import DEFAULT_WEIGHTS
+from .video import add_video_options
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -76,7 +77,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="0: the original, 1: all of the effect (default: 1)",
     )
-    exposure_cli.add_options(parser, guards=True)
+    add_exposure_options(parser, guards=True)
     add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
     add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
     add(
@@ -102,10 +103,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="only the K-th, from 1, of N parts of the files, for runs side by side",
     )
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
-    gallery_cli.add_options(add)
-    video_cli.add_options(add)
+    add_gallery_options(add)
+    add_video_options(add)
     args = parser.parse_args(argv)
-    exposure_cli.settle(parser, args)
+    settle_exposure(parser, args)
     if args.bits == 16 and args.ext != "auto" and f".{args.ext}" not in DEEP_EXTENSIONS:
         parser.error(f"--bits 16: expected --ext {', '.join(e[1:] for e in DEEP_EXTENSIONS)} or auto; got {args.ext}")
     return args
@@ -133,7 +134,7 @@ def _extension(text: str) -> str:
 
 
 def _strength(text: str) -> float:
-    return exposure_cli.number(text, 1.0)
+    return number_from_zero(text, 1.0)
 
 
 def _count(text: str) -> int:

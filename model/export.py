@@ -21,14 +21,12 @@ from torch import Tensor
 
 import sci_kernels
 
-from . import exposure_cli
-from .command_line import Parser
-from .console import own_streams
+from .command_line import Parser, add_exposure_options, settle_exposure
 from .export_graph import Exposed, Published, graph
-from .files import write_atomically
+from .files import ImageError, write_atomically
 from .images import read_image
-from .picture import ImageError
-from .weights import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
+from .network import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
+from .streams import own_streams
 
 BOUND = 1e-5  # on the difference of any value, between the file and the network here
 EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt"}
@@ -255,11 +253,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("-n", "--weights", default=DEFAULT_WEIGHTS, type=Path, metavar="FILE", help="as for model.enhance")
     add("--image", default=PICTURE, type=Path, metavar="FILE", help="to compare on (the README's); not for official")
     add("--overwrite", action="store_true", help="replace an existing file")
-    exposure_cli.add_options(parser)
+    add_exposure_options(parser)
     args = parser.parse_args(argv)
     if args.format == "official" and (args.exposure != "auto" or args.denoise is not None):
         parser.error("--format official writes the weights alone; leave out --exposure, --published and --denoise")
-    exposure_cli.settle(parser, args)
+    settle_exposure(parser, args)
     return args
 
 

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 import sci_kernels
 from sci_kernels import reference
 from sci_kernels.constants import OFFSETS, RADIUS, REACH, SAMPLES, TARGET
-from sci_kernels.enhance_weights import constants_of
 
-from .brighten import check_rule
-from .fold import fold
-from .networks import EnhanceNetwork
-from .weights import DEFAULT_WEIGHTS, load_weights
+from .enhancement import check_rule
+from .network import DEFAULT_WEIGHTS, EnhanceNetwork, fold, load_weights
 
 _FAR = 1e3  # from every color: exp(-d^2 / (2 sigma^2)) is 0 for every sigma there is, 1.64 at most
 
@@ -75,7 +72,7 @@ class Exposed(nn.Module):
         self.eval().requires_grad_(False)
         self.exposure, self.denoise = exposure, denoise
         self.weights = fold(self.enhance)
-        self.black = constants_of(self.weights.packed)[1]
+        self.black = self.weights.illumination_of_black()
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -40,6 +40,10 @@ class EnhanceWeights(NamedTuple):
         rows = [torch.cat((weight.reshape(CHANNELS, TAPS), bias[:, None]), dim=1) for weight, bias in convolutions]
         return cls(torch.stack(rows).detach().to("cpu", torch.float64))
 
+    def illumination_of_black(self) -> float:
+        """What the network makes of black, away from the borders: the mean over the channels, at least 1e-3."""
+        return constants_of(self.packed)[1]
+
 
 @functools.lru_cache(16)
 def constants_of(packed: Tensor) -> tuple[tuple[float, ...], float]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import picture_ops, reference
+from . import ops, reference
 from .arguments import FLOATS, check_device, check_number, check_tensor, resolve_impl
 from .constants import MAX_DENOISING, MAX_EXPOSURE, TARGET
 from .enhance_weights import CHANNELS, LAYERS, TAPS, EnhanceWeights, constants_of
@@ -77,9 +77,7 @@ def enhance(
         result, light, gain = reference.enhance(image, weights.packed, exposure, black)
     else:
         _refuse_gradient("enhance", image=image, exposure=exposure)
-        result, light, gain = picture_ops.enhance(
-            image, weights.packed, return_illumination, impl, exposure, return_gain
-        )
+        result, light, gain = ops.enhance(image, weights.packed, return_illumination, impl, exposure, return_gain)
     more = (*([light] if return_illumination else []), *([gain] if return_gain else []))
     return (result, *more) if more else result
 
@@ -117,7 +115,7 @@ def exposure(image: Tensor, weights: EnhanceWeights, target: float = TARGET, *, 
         if impl == "reference":
             _, light, _ = reference.enhance(points, weights.packed)
             return reference.find_exposure(points, light, float(target), constants_of(weights.packed)[1])
-        return picture_ops.find_exposure(points, weights.packed, float(target), impl)
+        return ops.find_exposure(points, weights.packed, float(target), impl)
 
 
 def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "auto") -> Tensor:
@@ -158,7 +156,7 @@ def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "
             return image.clone()
         if impl == "reference":
             return reference.denoise(image, gain, float(strength))
-        return picture_ops.denoise(image, gain, float(strength), impl)
+        return ops.denoise(image, gain, float(strength), impl)
 
 
 def _check_image(image: Tensor) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from model import ImageError, Picture, read_image
-from model.images import pixel_count
+from model.images.readers.choose_reader import pixel_count
 
 
 def refusal(path) -> str:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-import sci_kernels.ops
-from model.networks import FinetuneNetwork, Network
+from model.network.architecture import FinetuneNetwork, Network
 from sci_kernels import LossFunction
-from train.step import make_optimizer
+from sci_kernels.ops import loss_op
+from train.step.update import make_optimizer
 
 
 class Tape(TorchDispatchMode):
@@ -83,7 +83,7 @@ class TapeRecorder:
     def record(self, call):
         tape = Tape()
         # On a CPU backward looks at the gradient of the loss, which a graph could not; on a GPU it does not look.
-        unasked = patch.object(sci_kernels.ops, "_may_be_given_away", lambda grad: False)
+        unasked = patch.object(loss_op, "_may_be_given_away", lambda grad: False)
         try:
             with tape, unasked:
                 values = call()

@@ -77,7 +77,7 @@ def test_wheel_is_pure_and_holds_the_library_alone(wheel):
     code = {name for name in names if name.startswith("sci_kernels/")}
     there = [path for suffix in ("py", "c", "h", "typed") for path in (ROOT / "sci_kernels").rglob(f"*.{suffix}")]
     assert code == {path.relative_to(ROOT).as_posix() for path in there}
-    assert {"sci_kernels/py.typed", "sci_kernels/native/smooth_loss.c"} <= code
+    assert {"sci_kernels/py.typed", "sci_kernels/native/csrc/smooth_loss.c"} <= code
 
 
 def test_metadata(wheel):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model import EnhanceNetwork, enhance_image, load_weights, quantize
-from model.video_colours import rgb_of
+from model.video.color_spaces import rgb_of
 
 TICK = Fraction(1, 12800)
 

@@ -1,4 +1,4 @@
-"""`python -m train --data DIR --out DIR`, and `python -m train plan --memory 24GB`."""
+"""`python -m train --data DIR --out DIR`, and `python -m train plan --memory 24GiB`."""
 
 import os
 import sys
@@ -8,16 +8,17 @@ from pathlib import Path
 # 100 MB, and giving them out in pages of 4 kB took a fifth of a step on a CPU.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from model.console import own_streams
-from model.picture import ImageError
-from model.weights import WeightsError
+from model.files import ImageError
+from model.network import WeightsError
+from model.streams import own_streams
 
+from .arguments import parse
 from .checkpoint import CONFIG
-from .config import new_settings, parse, read_json, resumed_settings
+from .config import new_settings, read_json, resumed_settings
 from .distributed import Elsewhere
 from .errors import TrainError, warn
 from .loop import train
-from .stop import Stopped
+from .signals import Stopped
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     own_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["plan"]:
-        from .plan import main as plan
+        from .memory_plan import main as plan
 
         return plan(argv[1:])
     given, resume, overwrite = parse(argv)

@@ -1,26 +1,21 @@
-"""Settings of a run: defaults, command line, the JSON kept beside the results.
+"""Settings of a run: defaults, what may change when it is resumed, the JSON kept beside the results.
 
 Defaults are those of the published method: Adam(lr 3e-4, betas (0.9, 0.999), weight decay 3e-4), gradients
 clipped at norm 5, full-size photographs one at a time, 3 stages, 1000 epochs, seed 2; fine-tuning takes 100
 steps at lr 5e-4.
 """
 
-import argparse
 import dataclasses
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.command_line import Parser
-from model.fused import CHECKPOINTS, CONVOLUTIONS
+from model.network import CHECKPOINTS, CONVOLUTIONS
 from sci_kernels.constants import COLORS, FIDELITY_WEIGHT, IMPLS, MIN_SIDE, MIN_SIGMA, SIGMA
 
 from .errors import TrainError
 
-BETAS = (0.9, 0.999)
-WEIGHT_DECAY = 3e-4
-CLIP_NORM = 5.0
 FINETUNE_LR = 5e-4
 FINETUNE_STEPS = 100
 
@@ -107,34 +102,6 @@ class Settings:
         return fixed
 
 
-def _named(text: str) -> str:
-    if not text:  # an unset shell variable; it would mean the current folder
-        raise argparse.ArgumentTypeError("expected a folder; got an empty name")
-    return text
-
-
-def _true_or_false(text: str) -> bool:
-    values = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"expected True or False; got {text!r}")
-    return values[text.lower()]
-
-
-def _steps(text: str) -> int:
-    """A whole number, which the official code takes as a float."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value.is_integer():
-        raise argparse.ArgumentTypeError(f"expected a whole number; got {text!r}")
-    return int(value)
-
-
 def _whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -209,117 +176,3 @@ def read_json(path: Path) -> Settings:
             f"{path}: expected the settings of a run; got {type(error).__name__}: {error}; "
             "restore the file, or start a new run in another --out"
         ) from None
-
-
-def parse(argv: list[str] | None = None) -> tuple[dict, bool, bool]:
-    """What the command line gave (nothing it did not give), and whether to resume or to overwrite."""
-    parser = Parser(
-        said_by="train: ",
-        prog="python -m train",
-        description="Train SCI on a folder of dark photographs; no bright counterparts are needed.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--data", "--data_path", metavar="DIR", help="folder of photographs, searched recursively")
-    add(
-        "--out",
-        "--save",
-        "--save_path",
-        metavar="DIR",
-        type=_named,
-        required=True,
-        help="folder for everything the run makes",
-    )
-    add("--finetune", "--model", metavar="FILE", help="start from these weights, training the enhance network alone")
-    add("--stage", type=int, metavar="N", help="stages of the network (3); not used when fine-tuning")
-    add("--epochs", type=int, metavar="N", help="passes over the photographs (1000)")
-    add(
-        "--steps",
-        type=_steps,
-        metavar="N",
-        help="optimisation steps in all; overrides --epochs (fine-tuning: 100). The official finetune.py counts "
-        "passes over the photographs: its --steps is --epochs here",
-    )
-    add("--lr", type=float, help="learning rate of Adam (3e-4; fine-tuning 5e-4)")
-    add(
-        "--batch-size",
-        "--batch_size",
-        type=int,
-        metavar="N",
-        help="photographs a step and process (1); more need --crop",
-    )
-    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="train on random crops of this size")
-    add("--seed", type=int, help="of the initial weights, the order and the crops (2)")
-    add("--device", help="auto, cpu, cuda or cuda:N (auto: a GPU if there is one)")
-    add("--gpu", type=int, metavar="N", help="GPU number; without a GPU, the CPU")
-    add(
-        "--cuda",
-        type=_true_or_false,
-        metavar="True|False",
-        help="True: a GPU, without one the CPU; False: the CPU, whatever --gpu",
-    )
-    add("--workers", type=int, metavar="N", help="processes that load photographs (0: this one)")
-    add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
-    add("--sync-bn", "--sync_bn", action="store_true", help="BatchNorm over all processes (torchrun, GPUs only)")
-    add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, native or blocked on a CPU)")
-    add(
-        "--exact",
-        action="store_true",
-        help="also compute the last stage's calibration, which moves nothing but "
-        "BatchNorm statistics of the calibrate network, as the official code does",
-    )
-    add(
-        "--checkpoint",
-        choices=CHECKPOINTS,
-        help="compute again in backward instead of keeping: nothing (off), a "
-        "stage, or block by block; the same numbers in less memory",
-    )
-    add(
-        "--convolutions",
-        choices=CONVOLUTIONS,
-        help="triton: tensor-core kernels of this project, on NVIDIA GPUs from sm_80 on, not yet measured; library: "
-        "PyTorch's (auto: these)",
-    )
-    add(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        help="have torch.compile make the step; the first takes minutes",
-    )
-    add(
-        "--graph",
-        action=argparse.BooleanOptionalAction,
-        help="on a GPU, record the step of a size that comes back as a CUDA graph, and replay it (on with --crop); "
-        "the same numbers",
-    )
-    add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
-    add("--sigma", type=float, help="colour scale of the smoothness loss (10)")
-    add("--color", choices=COLORS, help="colour transform of the smoothness loss (reference)")
-    add("--save-every", "--save_every", type=int, metavar="N", help="steps between checkpoints, besides each epoch's")
-    add("--sample-every", "--sample_every", type=int, metavar="N", help="epochs between sample pictures (20; 0: none)")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="continue the run in --out; its settings are kept")
-    existing.add_argument("--overwrite", action="store_true", help="delete the run in --out and start anew")
-    given = vars(parser.parse_args(argv))
-    _take_official_device(parser, given)
-    resume, overwrite = given.pop("resume", False), given.pop("overwrite", False)
-    if "crop" in given:
-        given["crop"] = tuple(given["crop"])
-    for name in ("data", "out", "finetune"):
-        if name in given:
-            given[name] = str(Path(given[name]).absolute())
-    return given, resume, overwrite
-
-
-def _take_official_device(parser: Parser, given: dict) -> None:
-    """Put what --cuda and --gpu say into the setting of --device, which excludes them."""
-    for name in ("cuda", "gpu"):
-        if name in given and "device" in given:
-            parser.error(f"--{name}: expected to be given without --device, which says the same; leave one of them out")
-    cuda, gpu = given.pop("cuda", None), given.pop("gpu", None)
-    if cuda is False:
-        given["device"] = "cpu"
-    elif gpu is not None:
-        given["device"] = f"gpu:{gpu}"
-    elif cuda:
-        given["device"] = "gpu"

@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from model.images import read_image
-from model.picture import ImageError, Picture
-from model.search import find_images
+from model.files import ImageError, find_images
+from model.images import Picture, read_image
 from sci_kernels.constants import MIN_SIDE
 
 from .errors import TrainError

@@ -18,8 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from model.picture import ImageError
-from model.weights import WeightsError
+from model.files import ImageError
+from model.network import WeightsError
 
 from .errors import TrainError
 

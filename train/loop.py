@@ -8,19 +8,17 @@ from pathlib import Path
 
 import torch
 
-from model.weights import save_weights
+from model.network import save_weights
 
 from . import checkpoint
 from .config import Settings
 from .data import Schedule, ahead, load, stack
 from .distributed import Lost, join, leave
 from .errors import TrainError
-from .graph import Graphs, graphs_of
-from .late import LateReport
-from .report import SAMPLE_COUNT, Report, preview
-from .run import Run, metadata, passes, prepare, resume_command
-from .step import StepResult, losses_function, training_step
-from .stop import Stopped, StopSignal
+from .prepare import Run, metadata, passes, prepare, resume_command
+from .reporting import SAMPLE_COUNT, LateReport, Report, preview
+from .signals import Stopped, StopSignal
+from .step import Graphs, StepResult, graphs_of, losses_function, training_step
 
 
 def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> Path:
@@ -143,7 +141,7 @@ def _step_or_error(
 
 def _planned(run: Run, batch: int, height: int, width: int) -> str:
     """The planner's word on a step that did not fit."""
-    from .plan import advice  # takes a while, and is needed on this day alone
+    from .memory_plan import advice  # takes a while, and is needed on this day alone
 
     memory = torch.cuda.get_device_properties(run.device).total_memory if run.device.type == "cuda" else None
     return advice(run.settings, height, width, batch, memory)

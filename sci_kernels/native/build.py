@@ -19,8 +19,8 @@ from pathlib import Path
 
 from . import cache
 
-_FOLDER = Path(__file__).parent
-_HEADERS = sorted(_FOLDER.glob("*.h"))
+_SOURCES = Path(__file__).parent / "csrc"
+_HEADERS = sorted(_SOURCES.glob("*.h"))
 _ARM = platform.machine().lower() in ("arm64", "aarch64")
 _FLAGS = ["-std=gnu11", "-O3", "-mcpu=native" if _ARM else "-march=native", "-fPIC", "-shared"]
 
@@ -37,14 +37,14 @@ def compiler_error() -> str | None:
 
 @functools.cache
 def library(source: str, **macros: int) -> ctypes.CDLL:
-    """The shared library of a source file beside this one; RuntimeError where it cannot be had."""
+    """The shared library of a source file in csrc; RuntimeError where it cannot be had."""
     try:
         command = [*_compiler(), *(f"-D{name}={value}" for name, value in macros.items())]
-        files = [path.read_bytes() for path in (*_HEADERS, _FOLDER / source)]
+        files = [path.read_bytes() for path in (*_HEADERS, _SOURCES / source)]
         texts = [" ".join(command).encode(), _target(), *files]
         key = hashlib.sha256(b"\0".join(texts)).hexdigest()[:24]
         name = f"{Path(source).stem}-{key}"
-        return cache.find(name) or _compile([*command, str(_FOLDER / source)], name)
+        return cache.find(name) or _compile([*command, str(_SOURCES / source)], name)
     except (OSError, ValueError) as error:
         raise RuntimeError(f"{source} cannot be compiled and loaded: {error}") from error
 

@@ -7,9 +7,9 @@ order, as compilers lay it out.
 
 import numpy as np
 
-from .instructions import WARP, Builder
-from .memory import Fault, GlobalMemory, SharedMemory
-from .parse import Kernel
+from tests.ptx.instructions import WARP, Builder
+from tests.ptx.memory import Fault, GlobalMemory, SharedMemory
+from tests.ptx.parse import Kernel
 
 LANES = 16384  # executed at once, in whole programs
 

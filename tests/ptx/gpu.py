@@ -21,9 +21,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import CUDABackend
 
-from .execute import run
-from .memory import Fault, GlobalMemory
-from .parse import Kernel, parse
+from tests.ptx.execute import run
+from tests.ptx.memory import Fault, GlobalMemory
+from tests.ptx.parse import Kernel, parse
 
 _PACKED = {"i1": "?", "u1": "?", "i8": "b", "i16": "h", "i32": "i", "i64": "q", "u8": "B", "u16": "H", "u32": "I",
            "u64": "Q", "fp32": "f", "fp64": "d"}  # fmt: skip

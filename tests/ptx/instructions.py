@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 
-from . import arithmetic
-from .arithmetic import UNSIGNED, bf16_to_f32, extreme, f32_to_bf16, halves, pack_halves, shift
-from .memory import Fault
-from .parse import BITS, DTYPES, REGISTER, Instruction, Kernel
+from tests.ptx import arithmetic
+from tests.ptx.arithmetic import UNSIGNED, bf16_to_f32, extreme, f32_to_bf16, halves, pack_halves, shift
+from tests.ptx.memory import Fault
+from tests.ptx.parse import BITS, DTYPES, REGISTER, Instruction, Kernel
 
 WARP = 32
 _SPACES = {"global", "shared", "param"}
@@ -332,7 +332,7 @@ class Builder:
         return lambda b: b.barrier()
 
     def op_mma(self, one: Instruction):
-        """A product of a warp's matrices in TF32; which thread has which numbers: `sci_kernels/triton/fragments.py`."""
+        """A product of a warp's matrices in TF32; `sci_kernels.triton` has which thread has which numbers."""
         k = {"m16n8k8": 8, "m16n8k4": 4}[one.modifiers[2]]
         if one.opcode != f"mma.sync.aligned.m16n8k{k}.row.col.f32.tf32.tf32.f32":
             raise Fault(f"unknown opcode {one.opcode}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .memory import Fault
+from tests.ptx.memory import Fault
 
 BITS = {"pred": 1}
 DTYPES = {"pred": np.dtype(bool)}

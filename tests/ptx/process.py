@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .memory import Fault
+from tests.ptx.memory import Fault
 
 
 class Executor:
@@ -79,7 +79,7 @@ def _serve(pipe, cache: str) -> None:
     os.environ.pop("TRITON_INTERPRET", None)
     os.environ["TRITON_CACHE_DIR"] = cache
     torch.set_num_threads(1)
-    from .gpu import Gpu  # imports Triton
+    from tests.ptx.gpu import Gpu  # imports Triton
 
     while True:
         try:

@@ -1,0 +1,111 @@
+"""Compiles every kernel in as many processes as there are processors, so that what is measured later finds it cached.
+
+    python -m bench.kernels.compile_ahead [--only REGEX] [--json FILE]
+
+On a GPU each launcher is called as it will be called; the seconds of that first call, compilation included, are
+written down. Without one, the same launches are compiled for sm_90 from their recorded arguments.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..measure import environment, write_json
+
+if TYPE_CHECKING:
+    from ..compare import Case
+
+_TARGET = "sm_90"
+
+
+def measured_cases() -> dict[str, "Case"]:
+    """By name, every launch worth compiling, and those besides that parity and speed are measured with."""
+    from ..compare import DTYPES, Case
+    from .recorded_launches import WIDTH, cases, loss_case
+
+    both, illumination = (True, True), (False, True)
+    found = list(cases())
+    found += [loss_case(torch.float32, color, 3, illumination, fidelity=0.0) for color in ("ycbcr", "reference")]
+    found += [loss_case(dtype, "ycbcr", 3, both, WIDTH - 1, 0.0) for dtype in DTYPES]
+    variants = itertools.product((torch.float32, torch.float64), (1, 3), (WIDTH, WIDTH - 1), (1.5, 0.0))
+    found += [loss_case(dtype, "reference", channels, both, *rest) for dtype, channels, *rest in variants]
+    forms = itertools.product((torch.uint8, torch.float32), (WIDTH, WIDTH - 1), (False, True))
+    found += [Case(f"enhance, default weights {form}", _default_enhance(*form)) for form in forms]
+    return {case.name: case for case in found}
+
+
+def _default_enhance(dtype: torch.dtype, width: int, illumination: bool) -> Callable[[], None]:
+    """A call of the enhance kernel with the weights that come with the project: they are part of its code."""
+
+    def call() -> None:
+        from model import EnhanceNetwork, fold, load_weights
+        from sci_kernels import triton as launchers
+
+        network = EnhanceNetwork()
+        load_weights(network)
+        weights = tuple(fold(network).packed.flatten().tolist())
+        launchers.launch_enhance(torch.empty(1, 3, 64, width, dtype=dtype, device="cuda"), weights, illumination)
+
+    return call
+
+
+def compile_case(name: str) -> dict[str, object]:
+    """One case's launches, compiled; a row with the seconds that took."""
+    case = measured_cases()[name]
+    torch.cuda.is_available() and torch.cuda.synchronize()  # the driver's own start is no compilation
+    start = time.perf_counter()
+    if torch.cuda.is_available():
+        case.call()
+        torch.cuda.synchronize()
+    else:
+        from .cli import compile_launch
+        from .recorded_launches import record
+
+        for launch in record(case, _TARGET):
+            compile_launch(launch, _TARGET)
+    return {"case": name, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.kernels.compile_ahead", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", metavar="REGEX", help="of the cases, those it is found in")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    args = parser.parse_args(argv)
+    if importlib.util.find_spec("triton") is None:
+        print("compile_ahead: Triton is not installed; nothing to compile", file=sys.stderr)
+        return 2
+    names = [name for name in measured_cases() if re.search(args.only, name)]
+    names.sort(key=_longest_first)
+    start = time.perf_counter()
+    # Fresh processes: neither CUDA nor LLVM outlives a fork.
+    with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        rows = list(pool.map(compile_case, names))
+    seconds = time.perf_counter() - start
+    if args.json:
+        content = {"kind": "compilation", "environment": environment(), "seconds": round(seconds, 1), "rows": rows}
+        content["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        write_json(args.json, content)
+    slowest = max(rows, key=lambda row: row["seconds"])
+    print(f"{len(rows)} cases in {seconds:.1f} s; the slowest, {slowest['case']}, took {slowest['seconds']:.1f} s")
+    return 0
+
+
+def _longest_first(name: str) -> int:
+    """So that no processor is left with a long compilation at the end."""
+    kinds = ("enhance", "both", "input", "illumination")
+    return next((index for index, kind in enumerate(kinds) if kind in name), len(kinds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The peak memory of a call: of a process of its own on a CPU, of PyTorch's allocations on a GPU."""
+
+import contextlib
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .provenance import ROOT
+
+PREFIX = "extra bytes: "
+
+
+def extra_memory(factory: str, *args) -> int:
+    """Bytes by which one call raises the peak resident memory of a process of its own.
+
+    factory: "module:function"; called with `args` (JSON values) in the new process, it prepares the data and
+        returns the call to measure. What is resident once it has returned does not count.
+
+    Raises RuntimeError with the last line of the process's errors if it fails.
+    """
+    command = [sys.executable, "-m", "bench.measure", factory, json.dumps(args)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    for line in done.stdout.splitlines():
+        if line.startswith(PREFIX):
+            return int(line.removeprefix(PREFIX))
+    reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    raise RuntimeError(f"{factory}: measuring its memory failed: {reason}")
+
+
+def measure_here(factory: str, args: list) -> int:
+    """What the process of `extra_memory` does."""
+    module, function = factory.split(":")
+    call = getattr(importlib.import_module(module), function)(*args)
+    before = _reset_peak()
+    call()
+    return _peak() - before
+
+
+def _reset_peak() -> int:
+    """Forget the peak so far where the system can (Linux); returns the peak from which the call starts."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> int:
+    """Peak resident memory in bytes."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        import resource  # not on Windows
+
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage if sys.platform == "darwin" else usage * 1024
+
+
+def peak_gpu_memory(call: Callable[[], object]) -> int:
+    """Bytes by which a call raises the peak of what PyTorch has allocated on the GPU."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

@@ -1,0 +1,11 @@
+"""NVIDIA's command-line tools."""
+
+import os
+import shutil
+
+
+def find_tool(name: str) -> str | None:
+    """A tool of NVIDIA's, on PATH or in the CUDA toolkit's folder."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    folders = [os.environ.get("PATH", ""), *(os.path.join(home, "bin") for home in homes if home)]
+    return shutil.which(name, path=os.pathsep.join(folders))

@@ -1,0 +1,82 @@
+"""What a figure depends on: the machine, the versions, the commit; and the files that figures are written to."""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from model.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` so that the file is whole at every moment. Raises OSError."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def environment() -> dict[str, object]:
+    """What a figure depends on: machine, versions, commit, date."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    facts = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpus": cpus,
+        "threads": torch.get_num_threads(),
+        **_gpu_facts(),
+        "python": platform.python_version(),
+    }
+    for package in ("torch", "triton", "numpy"):
+        try:
+            facts[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            facts[package] = None
+    return facts
+
+
+def _gpu_facts() -> dict[str, str | float | None]:
+    """Of the GPU its name, capability, multiprocessors and highest clock, runtime and driver; None where none is."""
+    facts = dict.fromkeys(("gpu", "capability", "multiprocessors", "clock_ghz", "runtime", "driver"))
+    if torch.cuda.is_available():
+        facts["multiprocessors"] = torch.cuda.get_device_properties().multi_processor_count
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+        facts["runtime"] = f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+        with contextlib.suppress(OSError):
+            query = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm", "--format=csv,noheader,nounits"]
+            done = subprocess.run(query, capture_output=True, text=True)
+            if done.returncode == 0 and done.stdout.count(",") >= 1:
+                facts["driver"], clock = (text.strip() for text in done.stdout.splitlines()[0].split(",")[:2])
+                facts["clock_ghz"] = int(clock) / 1e3 if clock.isdecimal() else None
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit measured, marked where the working tree differs from it; SCI_COMMIT where there is no repository."""
+    if told := os.environ.get("SCI_COMMIT"):
+        return told
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        changes = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return None
+    if head.returncode:
+        return None
+    return head.stdout.strip() + (" with changes" if changes.stdout.strip() else "")

@@ -1,0 +1,144 @@
+"""What exposing a picture costs beside the published division, and the filter beside OpenCV's: all in one run.
+
+    python -m bench exposing [--size 1080p] [--repeats 15] [--json FILE]
+
+One uint8 picture as it comes from a file, channels last. `division` is the published one; `exposure` the same pass
+with an exposure; `with gain` also writes the gain; `denoise` is the filter that takes it; `bilateralFilter` OpenCV's,
+5 pixels wide like it (pip install opencv-python-headless; a row without numbers where it is missing). `finding` is
+`sci_kernels.exposure` of 12 megapixels, on one thread. Before, each result is compared with the definition in float64;
+what differs by more than a gray level is not timed. Exits with status 1 if something is wrong or misses its bound.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import sci_kernels
+from model import EnhanceNetwork, fold, load_weights
+
+from ..measure import choose_device, environment, interleave, milliseconds
+from . import one_picture
+
+SIZE, LARGE = "1080p", (3000, 4000)
+EXPOSURE = 8.0
+SLOWER, FINDING_MS = 1.25, 10.0  # the exposure beside the division at most; finding it
+_CROP = 96  # rows that are compared: the definition in float64 is slow
+
+
+def picture(height: int, width: int, device: str) -> Tensor:
+    """A dark scene with noise, uint8 `(1, 3, H, W)`, channels last."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    planes = [25 + 20 * np.sin(x / (31 + 5 * c)) * np.cos(y / (23 + 3 * c)) for c in range(3)]
+    noise = generator.normal(0, 3, (height, width, 3))
+    pixels = np.clip(np.stack(planes, axis=-1) + noise, 0, 255).astype(np.uint8)
+    return torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None]
+
+
+def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict]:
+    """A row of each call."""
+    network = EnhanceNetwork()
+    load_weights(network)
+    weights, image = fold(network), picture(height, width, device)
+    bright, gain = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)
+    calls = {
+        "division": lambda: sci_kernels.enhance(image, weights),
+        "exposure": lambda: sci_kernels.enhance(image, weights, exposure=EXPOSURE),
+        "with gain": lambda: sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True),
+        "denoise": lambda: sci_kernels.denoise(bright, gain),
+    }
+    errors = _errors(image[:, :, :_CROP], weights)
+    wrong = {name for name, error in errors.items() if not error <= 1.0}
+    reason = "not measured: opencv-python-headless is not installed"
+    if (filter := _opencv(bright)) is not None:
+        calls["bilateralFilter"] = filter
+    times = interleave({name: call for name, call in calls.items() if name not in wrong}, repeats, 2, device)
+    for name in (*errors, "bilateralFilter"):
+        row = {"call": name, "width": width, "height": height, "status": "ok", "error": errors.get(name)}
+        if name in times:
+            row["ms"] = milliseconds(times[name])
+        elif name in wrong:
+            row["status"] = f"not measured: differs by {errors[name]:.1f} gray levels"
+        else:
+            row["status"] = reason
+        yield row | {"must": _must(name, times)}
+    yield _finding(weights, device, repeats)
+
+
+def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, float]:
+    """Largest differences from the definition, gray levels."""
+    exact = image.double() / 255
+    reference = {"exposure": EXPOSURE, "return_gain": True, "impl": "reference"}
+    wanted, gain = sci_kernels.enhance(exact, weights, **reference)
+    # Truncated as published: against the value itself a whole level would be no error, but for rounding.
+    division = (255 * sci_kernels.enhance(exact, weights, impl="reference")).floor() / 255
+    bright = sci_kernels.enhance(image, weights, exposure=EXPOSURE)
+    filtered = sci_kernels.denoise(bright.double() / 255, gain, impl="reference")
+    found = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)[0]
+    pairs = {
+        "division": (sci_kernels.enhance(image, weights), division),
+        "exposure": (bright, wanted),
+        "with gain": (found, wanted),
+        "denoise": (sci_kernels.denoise(bright, gain.float()), filtered),
+    }
+    return {name: float((got.double() - 255 * exact).abs().max()) for name, (got, exact) in pairs.items()}
+
+
+def _opencv(bright: Tensor) -> Callable[[], object] | None:
+    """OpenCV's filter of the same picture; None where it is not installed or the picture is on a GPU."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    if bright.device.type != "cpu":
+        return None
+    cv2.setNumThreads(torch.get_num_threads())
+    pixels = np.ascontiguousarray(bright[0].permute(1, 2, 0).numpy())
+    return lambda: cv2.bilateralFilter(pixels, 5, 30, 2)
+
+
+def _must(name: str, times: dict) -> float | None:
+    """Milliseconds that a call may take, by what was measured beside it."""
+    beside = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
+    other, factor = beside.get(name, (None, 0.0))
+    return 1e3 * factor * times[other].median if other in times else None
+
+
+def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> dict:
+    image, threads = picture(*LARGE, device), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, 2, device)
+    finally:
+        torch.set_num_threads(threads)
+    row = {"call": "finding", "width": LARGE[1], "height": LARGE[0], "status": "ok", "error": None}
+    return row | {"ms": milliseconds(times["finding"]), "must": FINDING_MS if device == "cpu" else None}
+
+
+def kept(row: dict) -> bool:
+    """Whether a call agrees, where it was measured, and keeps its bound, if it has one."""
+    if row["status"] != "ok":
+        return row["call"] == "bilateralFilter"
+    return row["must"] is None or row["ms"]["median"] <= row["must"]
+
+
+def text_of(row: dict) -> str:
+    """One line."""
+    start = f"{row['call']:16}{row['width']}x{row['height']}  "
+    if row["status"] != "ok":
+        return start + row["status"]
+    must = "" if row["must"] is None else f" (must: <= {row['must']:.1f} ms{'' if kept(row) else ', MISSED'})"
+    return f"{start}{row['ms']['median']:.1f} ms [{row['ms']['p20']:.1f}, {row['ms']['p80']:.1f}]{must}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
+    device, facts, rows = choose_device(args.device), environment(), []
+    for row in measure(*args.size, device, args.repeats):
+        rows.append(row)
+        print(text_of(row), flush=True)
+    if not one_picture.save(args, "exposing", SIZE, device, {"environment": facts, "rows": rows}):
+        return 2
+    return 0 if all(map(kept, rows)) else 1

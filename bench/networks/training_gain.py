@@ -1,0 +1,142 @@
+"""What a user of the official code, or of a fork, gains, change by change: four ways to a training step, in one run.
+
+    python -m bench gain [--size 600x400] [--repeats 5] [--json FILE]
+
+`official` is the official script; `accelerate` the same after `sci_kernels.accelerate(network)`; `network` the same
+loop with this project's network and loss in it; `trainer` the step of `python -m train`. All start from the same
+weights; one whose first loss or gradient differs from the official one's is not timed. Memory is the peak beyond
+network and picture, each in a process of its own. Last, the time that `accelerate` itself takes. Exits with status 1
+if a way is wrong or, at the default size on a CPU, misses its bound.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import sci_kernels
+from model import Network
+from train.step import make_optimizer, training_step
+
+from ..measure import choose_device, environment, extra_memory, interleave, loss_inputs, milliseconds, size_of
+from . import official_script, one_picture
+from .training_step import LR, SEED, STAGES
+
+SIZE = "600x400"
+# Of the official step's time, on a CPU at the default size.
+BOUNDS = {"official": None, "accelerate": 2.0, "network": 4.0, "trainer": 5.0}
+WAYS = tuple(BOUNDS)
+MODULES, SECONDS = 50, 1.0  # of a network, and what `accelerate` may take for it
+_PARITY = 1e-4  # relative
+
+Step = Callable[[], tuple[float, float]]
+
+
+def step_of(way: str, image: Tensor) -> Step:
+    """A call that makes one training step of an image and returns loss and norm of the gradient before it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        official = official_script.OfficialNetwork(STAGES).to(image).train()
+    if way == "accelerate":
+        sci_kernels.accelerate(official)
+    if way in ("official", "accelerate"):
+        optimizer = official_script.make_optimizer(official, LR)
+        return lambda: official_script.step(official._loss(image), official, optimizer)
+    network = Network(STAGES, exact=way == "network").to(image).train()
+    network.load_state_dict(official.state_dict())
+    criterion = sci_kernels.LossFunction()
+    if way == "network":
+        optimizer = official_script.make_optimizer(network, LR)
+        return lambda: official_script.step(_sum(network, criterion, image), network, optimizer)
+    optimizer = make_optimizer(network, LR)
+    return lambda: tuple(training_step(network, criterion, optimizer, image).read()[:2])
+
+
+def _sum(network: Network, criterion: nn.Module, image: Tensor) -> Tensor:
+    stages = network(image)
+    return sum(map(criterion, stages.inputs, stages.illuminations))
+
+
+def picture(height: int, width: int, device: str) -> Tensor:
+    """The dark one of the other comparisons."""
+    return loss_inputs(height, width)[0].detach().to(device)
+
+
+def memory_call(way: str, height: int, width: int) -> Callable[[], object]:
+    """A factory for `measure.extra_memory`; what PyTorch sets up once is set up here."""
+    step_of(way, picture(16, 18, "cpu"))()
+    return step_of(way, picture(height, width, "cpu"))
+
+
+def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
+    """A row of each way."""
+    image = picture(height, width, device)
+    steps = {way: step_of(way, image) for way in WAYS}
+    first = {way: step() for way, step in steps.items()}
+    errors = {
+        way: max(abs(a / b - 1) for a, b in zip(values, first["official"], strict=True))
+        for way, values in first.items()
+    }
+    wrong = [way for way, error in errors.items() if not error <= _PARITY]
+    times = interleave({way: step for way, step in steps.items() if way not in wrong}, repeats, 0, device)
+    rows = []
+    for way in WAYS:
+        row = {"way": way, "width": width, "height": height, "parity": errors[way], "status": "ok"}
+        if way in wrong:
+            rows.append(row | {"status": f"not measured: loss or gradient differs by {errors[way]:.1e}"})
+            continue
+        judged = device == "cpu" and (width, height) == size_of(SIZE)[::-1]
+        row["ms"] = milliseconds(times[way])
+        row["faster"] = times["official"].median / times[way].median
+        row["bound"] = BOUNDS[way] if judged else None
+        row["extra_bytes"] = (
+            extra_memory("bench.networks.training_gain:memory_call", way, height, width) if device == "cpu" else None
+        )
+        rows.append(row)
+    return rows
+
+
+def accelerate_seconds(losses: int) -> float:
+    """That `accelerate` takes for a network of 50 modules, so many losses among them, loaded and warm."""
+
+    def network() -> nn.Module:
+        parts = [official_script.SmoothLoss() for _ in range(losses)]
+        return nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(MODULES - 1 - losses)), *parts)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sci_kernels.accelerate(network())
+        made = network()
+        start = time.perf_counter()
+        sci_kernels.accelerate(made)
+        return time.perf_counter() - start
+
+
+def text_of(row: dict) -> str:
+    """One line."""
+    if row["status"] != "ok":
+        return f"{row['way']:12}{row['status']}"
+    memory = "" if row["extra_bytes"] is None else f", {row['extra_bytes'] / 1e6:.0f} MB"
+    must = "" if row["bound"] is None else f" (must: >= {row['bound']:g}x{'' if kept(row) else ', MISSED'})"
+    return f"{row['way']:12}{row['ms']['median']:.0f} ms{memory}, {row['faster']:.2f}x{must}"
+
+
+def kept(row: dict) -> bool:
+    """Whether a way agrees and keeps its bound, if it has one."""
+    return row["status"] == "ok" and (row["bound"] is None or row["faster"] >= row["bound"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = one_picture.parse("gain", __doc__.splitlines()[0], SIZE, 5, "steps", argv)
+    device, facts = choose_device(args.device), environment()
+    rows = measure(*args.size, device, args.repeats)
+    print("\n".join(map(text_of, rows)))
+    seconds = {losses: accelerate_seconds(losses) for losses in (1, MODULES - 1)}
+    for losses, value in seconds.items():
+        print(f"accelerate, {MODULES} modules, {losses} of them losses: {value:.2f} s (must: <= {SECONDS:g} s)")
+    content = {"environment": facts, "rows": rows, "accelerate_seconds": seconds}
+    if not one_picture.save(args, "gain", SIZE, device, content):
+        return 2
+    return 0 if all(map(kept, rows)) and max(seconds.values()) <= SECONDS else 1

@@ -1,0 +1,1 @@
+"""`python -m bench profile|convolutions`: where the time of a call goes."""

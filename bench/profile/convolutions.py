@@ -1,0 +1,124 @@
+"""The 16-to-16 convolutions of training by themselves: PyTorch's, which kernels it takes, and those of `sci_kernels`.
+
+    python -m bench convolutions [--device cpu|cuda] [--size 1080p] [--json FILE]
+
+Forward, the gradient of the input and that of the weights, with planes one after another (NCHW) and channels last, in
+float32 with and without TF32 and in bfloat16. What converts one layout into another is a kernel of its own in the list.
+The kernels of `sci_kernels.convolution` are timed beside them where they can run, on NCHW, and only if their errors
+against float64 are at most those of PyTorch's, twice, and a few roundings of what was added up.
+"""
+
+import argparse
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sci_kernels import convolution
+
+from ..measure import SIZES, Repeated, choose_device, dearest, environment, profiled, size_of, summary, write_json
+
+CHANNELS = 16
+PARTS = ("forward", "input gradient", "weight gradient")
+_REPEATS = 11
+
+
+def call_of(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
+    """One part of the convolution, as autograd calls it."""
+    if part == "forward":
+        return lambda: torch.nn.functional.conv2d(x, weight, padding=1)
+    mask = [part == "input gradient", part == "weight gradient", False]
+    backward = torch.ops.aten.convolution_backward
+    return lambda: backward(grad, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
+
+
+def ours(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], Tensor]:
+    """The same by `sci_kernels`."""
+    if part == "forward":
+        return lambda: convolution.forward(x, weight)
+    if part == "input gradient":
+        return lambda: convolution.input_gradient(grad, weight)
+    return lambda: convolution.weight_gradient(grad, x)
+
+
+def errors(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> tuple[float, float]:
+    """The largest error against float64 of ours and of PyTorch's, as shares of the terms' sum of magnitudes."""
+    double = [tensor.double() for tensor in (x, weight, grad)]
+    exact = _tensor(call_of(part, *double)())
+    magnitude = _tensor(call_of(part, *(tensor.abs() for tensor in double))()).clamp_min(1e-30)
+    results = (ours(part, x, weight, grad)(), _tensor(call_of(part, x, weight, grad)()))
+    mine, theirs = (((result.double() - exact).abs() / magnitude).max().item() for result in results)
+    return mine, theirs
+
+
+def _tensor(result: Tensor | tuple[Tensor | None, ...]) -> Tensor:
+    """The only one of what `call_of` gives."""
+    return result if isinstance(result, Tensor) else next(one for one in result if one is not None)
+
+
+def measure(
+    part: str, layout: str, precision: str, size: tuple[int, int], device: str, provider: str = "library"
+) -> dict[str, object] | None:
+    """A row: milliseconds, bytes a second, and the kernels of one call; None where the provider cannot run.
+
+    Raises RuntimeError where ours is further off than it may be.
+    """
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    form = torch.channels_last if layout == "channels last" else torch.contiguous_format
+    x, grad = (torch.rand(1, CHANNELS, *size, device=device).to(dtype, memory_format=form) for _ in range(2))
+    weight = (torch.rand(CHANNELS, CHANNELS, 3, 3, device=device) - 0.5).to(dtype, memory_format=form)
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = precision == "TF32"
+    try:
+        with torch.no_grad():
+            call = call_of(part, x, weight, grad)
+            if provider == "triton":
+                if not convolution.takes(x, weight):
+                    return None
+                mine, theirs = errors(part, x, weight, grad)
+                if not mine <= 2 * theirs + 4 * torch.finfo(torch.float32).eps:
+                    raise RuntimeError(f"{precision} {part}: error {mine:.1e}, where PyTorch's is {theirs:.1e}")
+                call = ours(part, x, weight, grad)
+            repeated = Repeated(lambda _: call(), 1, device)
+            time = summary([repeated.seconds(queued=True) for _ in range(_REPEATS)])
+            kernels = [cost._asdict() for cost in dearest(profiled(call, device), device)]
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    row = {
+        "provider": provider,
+        "part": part,
+        "layout": layout,
+        "precision": precision,
+        "width": size[1],
+        "height": size[0],
+    }
+    least = 2 * x.numel() * x.element_size()  # read once, written or read once
+    return row | {"ms": 1e3 * time.median, "gb_per_s": least / time.median / 1e9, "kernels": kernels}
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench convolutions", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
+    parser.add_argument("--size", type=size_of, help=f"one of {', '.join(SIZES)} or WIDTHxHEIGHT")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    args = parser.parse_args(argv)
+    device = choose_device(args.device)
+    size = args.size or SIZES["1080p" if device == "cuda" else "600x400"]
+    precisions = ("float32", "TF32", "bfloat16") if device == "cuda" else ("float32", "bfloat16")
+    rows = []
+    ways = (("library", "NCHW"), ("library", "channels last"), ("triton", "NCHW"))
+    for precision, (provider, layout), part in itertools.product(precisions, ways, PARTS):
+        row = measure(part, layout, precision, size, device, provider)
+        if row is None:
+            continue
+        rows.append(row)
+        name = f"{precision:9} {provider:8} {layout:14} {part:16}"
+        print(f"{name} {row['ms']:8.3f} ms {row['gb_per_s']:6.0f} GB/s", flush=True)
+        for kernel in row["kernels"]:
+            print(f"    {kernel['ms']:8.3f} ms {kernel['calls']:3}x  {kernel['name'][:100]}")
+    if args.json:
+        content = {"kind": "convolutions", "environment": environment(), "device": device, "rows": rows}
+        write_json(args.json, content)
+    return 0

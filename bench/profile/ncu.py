@@ -1,0 +1,146 @@
+"""NVIDIA's ncu on this library's kernels: of each, the time, how busy the chip was, and what its warps waited for.
+
+    python -m bench.profile.ncu [--json FILE]
+
+Every kernel runs once, on an image of 3840x2160, at the clock it finds (`--clock-control none`).
+"""
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from ..compare import DTYPES, Case, function_of, part_call
+from ..measure import ROOT, SIZES, environment, find_tool, write_json
+
+SECTIONS = (
+    "SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "WarpStateStats", "ComputeWorkloadAnalysis",
+    "MemoryWorkloadAnalysis",
+)  # fmt: skip
+_KERNELS = "^_(loss|color|retinex|enhance)"
+# What is read from ncu's raw page, by its own names.
+METRICS = {
+    "time_us": r"gpu__time_duration\.sum",
+    "clock_ghz": r"gpc__cycles_elapsed\.avg\.per_second",
+    "registers": r"launch__registers_per_thread",
+    "occupancy": r"sm__warps_active\.avg\.pct_of_peak_sustained_active",
+    "issue": r"(smsp|sm)__inst_issued\.avg\.pct_of_peak_sustained_active|smsp__issue_active\.avg\.pct\S*",
+    "issued_a_cycle": r"smsp__issue_active\.avg\.per_cycle_active",
+    "compute": r"sm__throughput\.avg\.pct_of_peak_sustained_elapsed",
+    "memory": r"gpu__compute_memory_throughput\.avg\.pct_of_peak_sustained_elapsed",
+    "dram": r"(gpu__dram_throughput|dram__throughput)\.avg\.pct_of_peak_sustained_elapsed",
+    "l1_hits": r"l1tex__t_sector_hit_rate\.pct",
+    "l2_hits": r"lts__t_sector_hit_rate\.pct",
+}
+_STALL = re.compile(r"smsp__average_warps?_issue_stalled_(\w+?)_per_issue_active\.ratio")
+_SCALES = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "hz": 1e-9, "khz": 1e-6, "mhz": 1e-3, "ghz": 1.0}
+_CASES = (
+    ("loss", "ycbcr", "forward+backward", "float32"),
+    ("loss", "ycbcr", "backward illumination", "float32"),
+    ("loss", "reference", "forward+backward", "float32"),
+    ("retinex", None, "forward+backward", "float32"),
+    ("enhance", None, "forward", "uint8"),
+    ("enhance", None, "forward", "float32"),
+)
+
+
+def command(ncu: str, program: list[str], kernels: str) -> list[str]:
+    """ncu on the kernels whose names match, of what a program does between the profiler's start and stop."""
+    sections = [word for section in SECTIONS for word in ("--section", section)]
+    options = ["--profile-from-start", "off", "--clock-control", "none", "--csv", "--page", "raw"]
+    return [ncu, *options, "--kernel-name", f"regex:{kernels}", *sections, *program]
+
+
+def parse(text: str) -> list[dict[str, object]]:
+    """A row for each kernel launch in ncu's raw page as CSV, which its messages precede; stalls, largest first.
+
+    A stall of 2.0 means that on average two warps of a scheduler wait for that reason whenever it issues.
+    """
+    lines = [line for line in text.splitlines() if line.startswith('"')]
+    launches = list(csv.DictReader(lines))
+    if not launches:
+        return []
+    units, *launches = launches  # the first row is the columns' units
+    rows = []
+    for launch in launches:
+        row: dict[str, object] = {"kernel": launch["Kernel Name"].strip("_").removesuffix("_kernel")}
+        for name, pattern in METRICS.items():
+            column = next((column for column in launch if column and re.fullmatch(pattern, column)), None)
+            row[name] = column and _number(launch[column], units[column])
+        stalls = {
+            found[1]: _number(launch[column], "")
+            for column in launch
+            if column and (found := _STALL.fullmatch(column)) and not found[1].endswith("not_issued")
+        }
+        row["stalls"] = dict(sorted(stalls.items(), key=lambda stall: -(stall[1] or 0.0)))
+        rows.append(row)
+    return rows
+
+
+def _number(text: str | None, unit: str | None) -> float | None:
+    try:
+        return round(float((text or "").replace(",", "")) * _SCALES.get((unit or "").lower(), 1.0), 4)
+    except ValueError:
+        return None
+
+
+def describe(row: dict[str, object]) -> str:
+    """One line of a kernel."""
+    figures = [f"{name} {row[name]:g}" for name in METRICS if row[name] is not None]
+    stalls = [f"{reason} {value:.2f}" for reason, value in list(row["stalls"].items())[:5] if value]
+    return f"  {row['kernel']:12} {', '.join(figures)}; waits for {', '.join(stalls) or 'nothing that it names'}"
+
+
+def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[dict[str, object]], str]:
+    """The rows of the kernels whose names match `kernels`, and where there are none, the reason."""
+    ncu = find_tool("ncu")
+    if ncu is None:
+        return [], "ncu is neither on PATH nor in CUDA_HOME; it comes with NVIDIA Nsight Compute"
+    try:
+        done = subprocess.run(command(ncu, program, kernels), cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return [], f"ncu did not end within {seconds:.0f} s"
+    rows = parse(done.stdout)
+    return rows, "" if rows else "ncu reported no figures:\n" + (done.stdout + done.stderr)[-2000:]
+
+
+def _launch_all() -> int:
+    """Every case warmed, then once under the profiler; run by ncu."""
+    height, width = SIZES["4k"]
+    calls = []
+    for op, color, part, dtype in _CASES:
+        case = Case(op, height, width, DTYPES[dtype], color)
+        provider = "ours" if op == "enhance" else "triton"
+        call = part_call(function_of(op, provider, color), part, [case.inputs("cuda")], case.cotangents("cuda"))
+        call(0)
+        calls.append(call)
+    torch.cuda.synchronize()
+    torch.cuda.profiler.start()
+    for call in calls:
+        call(0)
+    torch.cuda.synchronize()
+    torch.cuda.profiler.stop()
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.profile.ncu", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--seconds", type=float, default=150.0, help="for ncu (%(default)s)")
+    parser.add_argument("--under-ncu", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.under_ncu:
+        return _launch_all()
+    rows, reason = run([sys.executable, "-m", "bench.profile.ncu", "--under-ncu"], args.seconds)
+    print("\n".join(map(describe, rows)) or reason)
+    if rows and args.json:
+        write_json(args.json, {"kind": "ncu", "environment": environment(), "device": "cuda", "rows": rows})
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`python -m bench quality`: pictures of many kinds, enhanced by several methods and measured."""

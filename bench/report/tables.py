@@ -1,0 +1,254 @@
+"""Results as Markdown tables. What has no value is "not measured"; nothing is left blank."""
+
+from collections.abc import Callable, Iterable
+
+from ..measure import GPUS
+from .gpu_bounds import BOUNDS, verdict
+from .results import Source
+from .roofline import PIXELS, kernel_name, shown
+from .svg_card import memory_text, milliseconds_text
+
+NOT_MEASURED = "not measured"
+# Titles of what is measured, in the order of the report.
+OPERATIONS = {
+    "loss": "Smoothness loss",
+    "retinex": "Retinex step",
+    "step": "Training step, 3 stages",
+    "enhance": "Enhancing one picture",
+}
+_STEP_PARTS = ("network", "loss", "backward", "optimizer")
+
+
+def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A table; a cell's own bars and line breaks do not break it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines
+    )
+
+
+def figures_table(sources: list[Source], letters: list[str]) -> str:
+    """What is promised, a column for each machine; a missed bound says so."""
+    bounds: dict[str, str] = {}
+    for row in (row for source in sources for row in source.rows):
+        bounds.setdefault(row["what"], row["bound"])
+    found = [{row["what"]: row for row in source.rows} for source in sources]
+    lines = [[what, bound, *(_figure(rows.get(what), bound) for rows in found)] for what, bound in bounds.items()]
+    return markdown(["figure", "must", *letters], lines)
+
+
+def _figure(row: dict | None, bound: str) -> str:
+    if row is None or row["passed"] is None:
+        return NOT_MEASURED
+    other = "" if row["bound"] == bound else f" (was to be {row['bound']})"
+    return ("" if row["passed"] else "**missed:** ") + row["measured"] + other
+
+
+def sizes_table(rows: list[dict]) -> str:
+    """Providers against sizes: the median of the part that says most, and how many times faster than the reference."""
+    part, sizes = main_part(rows), _sizes(rows)
+    providers = _providers(rows)
+    lines = [[f"`{name}`", *(_size_cell(rows, name, part, size) for size in sizes)] for name in providers]
+    return markdown([part_name(part), *(f"{width}x{height}" for width, height in sizes)], lines)
+
+
+def details_table(rows: list[dict], size: tuple[int, int]) -> str:
+    """Everything that was measured at one size, a provider a line."""
+    part = main_part(rows)
+    columns: list[tuple[str, Callable[[dict[str | None, dict]], str]]] = [
+        (part_name(name), lambda parts, name=name: _timing(parts.get(name, parts.get(None))))
+        for name in dict.fromkeys(row["part"] for row in rows if row["part"])
+    ]
+
+    def column(title: str, key: str, text: Callable[[dict], str]) -> None:
+        # A line without the part, or with a part that failed, says why under its time.
+        columns.append((title, lambda parts: text(parts[part]) if _has(parts.get(part), key) else NOT_MEASURED))
+
+    def optional(title: str, key: str, text: Callable[[dict], str]) -> None:
+        if any(_has(row, key) for row in rows):
+            column(title, key, text)
+
+    optional("on the device", "device_ms", lambda row: milliseconds_text(_middle(row["device_ms"])))
+    optional("GB/s (of a copy)", "gb_per_s", _bandwidth)
+    column("peak memory", "extra_bytes", lambda row: memory_text(row["extra_bytes"]))
+    optional("launches", "launches", lambda row: f"{_middle(row['launches']):g}")
+    column("first call", "first_call_s", lambda row: milliseconds_text(1e3 * row["first_call_s"]))
+    optional("a new size", "new_size_ratio", lambda row: f"{row['new_size_ratio']:.1f}x")
+    optional("20 sizes", "stream_ms", lambda row: milliseconds_text(_middle(row["stream_ms"])))
+    optional("largest image, planned", "largest_planned", _largest)
+    lines = []
+    for name in _providers(rows):
+        parts = {row["part"]: row for row in reversed(rows) if row["provider"] == name and _size(row) == size}
+        lines.append([f"`{name}`", *(text(parts) for _, text in columns)])
+    return markdown(["provider", *(title for title, _ in columns)], lines)
+
+
+def breakdown_table(rows: list[dict], size: tuple[int, int]) -> str:
+    """The parts of a training step at one size."""
+    lines = []
+    for name in _providers(rows):
+        (row, *_) = [row for row in rows if row["provider"] == name and _size(row) == size] or [{}]
+        parts = row.get("breakdown_ms") or {}
+        cells = [milliseconds_text(parts[part]) if part in parts else NOT_MEASURED for part in _STEP_PARTS]
+        lines.append([f"`{name}`", *cells])
+    return markdown(["part of a step", *_STEP_PARTS], lines)
+
+
+def bounds_table(rows: list[dict], environment: dict) -> str:
+    """What a GPU must reach, and what came."""
+    lines = [verdict(bound, rows, environment, ("triton", "ours")) for bound in BOUNDS]
+    return markdown(["figure", "must", "measured", "of which"], [list(map(str, line)) for line in lines])
+
+
+_WAYS = {
+    "official": "the official code",
+    "accelerate": "`sci_kernels.accelerate(network)`, nothing else",
+    "network": "this project's `Network` and `LossFunction` in the same loop",
+    "trainer": "`python -m train`",
+}
+
+
+def gain_table(rows: list[dict]) -> str:
+    """A training step by each way from the official script to the trainer."""
+    lines = []
+    for row in rows:
+        name = _WAYS[row["way"]] + (f", {row['width']}x{row['height']}" if row["way"] == "official" else "")
+        cells = [_reason(row), NOT_MEASURED, NOT_MEASURED]
+        if row["status"] == "ok":
+            missed = "**missed:** " if row["bound"] and row["faster"] < row["bound"] else ""
+            peak = NOT_MEASURED if row["extra_bytes"] is None else memory_text(row["extra_bytes"])
+            cells = [_timing(row), f"{missed}{row['faster']:.1f}x", peak]
+        lines.append([name, *cells, f">= {row['bound']:g}x" if row.get("bound") else "no bound"])
+    return markdown(["a training step by", "time", "faster", "memory", "must"], lines)
+
+
+_CALLS = {
+    "division": "the published division",
+    "exposure": "with an exposure",
+    "with gain": "with an exposure, and the gain written",
+    "denoise": "`denoise`",
+    "bilateralFilter": "OpenCV's `bilateralFilter(5, ...)`",
+    "finding": "finding the exposure, one thread",
+}
+
+
+def exposing_table(rows: list[dict]) -> str:
+    """Each call beside what it may take."""
+    lines = []
+    for row in rows:
+        name, must = f"{_CALLS[row['call']]}, {row['width']}x{row['height']}", row["must"]
+        missed = "**missed:** " if must and row["status"] == "ok" and row["ms"]["median"] > must else ""
+        time = f"{missed}{_timing(row)}" if row["status"] == "ok" else _reason(row)
+        lines.append([name, time, f"<= {must:.1f} ms" if must else "no bound"])
+    return markdown(["call", "time", "must"], lines)
+
+
+def folder_table(rows: list[dict]) -> str:
+    """Pictures a second of the command, and of decoding and encoding alone."""
+    lines = []
+    for row in rows:
+        name = f"{row['pictures']} JPEGs of {row['width']}x{row['height']} to {row['part'].upper()}"
+        cells = [_reason(row)] * 2 + [NOT_MEASURED]
+        if row["status"] == "ok":
+            missed = "**missed:** " if row["must"] and row["share"] < row["must"] else ""
+            cells = [_rate(row["pictures_per_s"]), _rate(row["coding_per_s"]), f"{missed}{row['share']:.0%}"]
+        lines.append([name, *cells, f">= {row['must']:.0%}" if row.get("must") else "no bound"])
+    return markdown(["folder", "the command", "coding alone", "of coding alone", "must"], lines)
+
+
+def _rate(value: dict) -> str:
+    return f"{value['median']:.3g}/s [{value['p20']:.3g}, {value['p80']:.3g}]"
+
+
+def kernels_table(rows: list[dict], target: str) -> str:
+    """Static counts, and the least times that they allow on the target's GPU."""
+    gpu, lines = GPUS[target], []
+    for row in shown(rows, target):
+        issue, moved = gpu.issue_ms(row["instructions"], PIXELS), gpu.memory_ms(row["bytes"], PIXELS)
+        counts = [f"{row[key]:.0f}" for key in ("registers", "instructions", "bytes")]
+        lines.append([kernel_name(row), *counts, f"{issue:.3f}", f"{moved:.3f}"])
+    return markdown(["kernel", "registers", "instructions a pixel", "bytes a pixel", "issue, ms", "memory, ms"], lines)
+
+
+def is_measured(row: dict) -> bool:
+    """Whether the row has a time."""
+    return row["status"] == "ok" and bool(row.get("ms"))
+
+
+def main_part(rows: list[dict]) -> str | None:
+    """The part that says most."""
+    parts = list(dict.fromkeys(row["part"] for row in rows if row["part"]))
+    return "forward+backward" if "forward+backward" in parts else parts[0] if parts else None
+
+
+def part_name(part: str | None) -> str:
+    return (part or "time").replace("+", " and ").replace("backward illumination", "backward, illumination only")
+
+
+def fullest_size(rows: list[dict]) -> tuple[int, int]:
+    """The size with most measured rows, the largest of several."""
+    good = [_size(row) for row in rows if is_measured(row)] or [_size(row) for row in rows]
+    return max(set(good), key=lambda size: (good.count(size), size[0] * size[1]))
+
+
+def _size(row: dict) -> tuple[int, int]:
+    return row["width"], row["height"]
+
+
+def _sizes(rows: list[dict]) -> list[tuple[int, int]]:
+    return sorted({_size(row) for row in rows}, key=lambda size: size[0] * size[1])
+
+
+def _providers(rows: list[dict]) -> list[str]:
+    return list(dict.fromkeys(row["provider"] for row in rows if row["provider"]))
+
+
+def _size_cell(rows: list[dict], provider: str, part: str | None, size: tuple[int, int]) -> str:
+    # A row without provider or part speaks of all of them, as where parity failed.
+    here = [
+        row for row in rows
+        if _size(row) == size and row["provider"] in (provider, None) and row["part"] in (part, None)
+    ]  # fmt: skip
+    for row in here:
+        if is_measured(row):
+            ratio = (row.get("times_faster_than") or {}).get("reference")
+            return milliseconds_text(_middle(row["ms"])) + (f" ({_ratio(ratio)})" if ratio else "")
+    return _reason(here[0]) if here else NOT_MEASURED
+
+
+def _timing(row: dict | None) -> str:
+    if row is None:
+        return NOT_MEASURED
+    if not is_measured(row):
+        return _reason(row)
+    ms = row["ms"]
+    return f"{milliseconds_text(ms['median'])} [{', '.join(milliseconds_text(ms[key]) for key in ('p20', 'p80'))}]"
+
+
+def _reason(row: dict) -> str:
+    """Why there is no number."""
+    return NOT_MEASURED if row["status"].startswith(("ok", NOT_MEASURED)) else row["status"]
+
+
+def _bandwidth(row: dict) -> str:
+    percent = 100 * row["copy_share"] if _has(row, "copy_share") else None
+    share = "" if percent is None else f" ({percent:.0f}%)" if percent >= 10 else f" ({percent:.2g}%)"
+    rate = row["gb_per_s"]
+    return (f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}") + share
+
+
+def _largest(row: dict) -> str:
+    found = row["largest_planned"]
+    return f"{found['width']}x{found['height']} in {found['memory_bytes'] / 2**30:g} GiB"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.1f}x" if value >= 0.95 else f"{value:.1g}x"
+
+
+def _has(row: dict | None, key: str) -> bool:
+    return row is not None and row.get(key) is not None
+
+
+def _middle(value: float | dict) -> float:
+    return value["median"] if isinstance(value, dict) else value

@@ -1,0 +1,1 @@
+"""`python -m bench all|gpu`: the commands of the other rooms, one after another."""

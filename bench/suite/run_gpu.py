@@ -1,0 +1,209 @@
+"""What only a machine with a GPU can show, in stages that fit a stay of a few minutes, most telling first.
+
+    python -m bench gpu [--stages compile,parity,...] [--seconds N] [--out DIR] [--rehearse]       also `make gpu`
+
+    compile    every kernel, in as many processes as there are processors
+    parity     every kernel against float64, on small images
+    speed      loss, Retinex, enhancing and training beside the reference at 3840x2160 and 1920x1080
+    tests      all tests marked `gpu`
+    compiled   the same beside torch.compile of the reference
+    sanitizer  small cases under compute-sanitizer's memcheck and racecheck
+    ncu        what the kernels wait for, by NVIDIA's profiler
+
+Each stage writes its results to bench/results/<device> the moment it ends, and a copy to --out (default: $OUT); what it
+said is in checks.json, with the end of its log where it failed. The first three take about four minutes on 16 cores;
+after seven, what still runs is stopped.
+--rehearse runs the same stages on a CPU, on tiny images, into a folder that is thrown away unless --out names one.
+Exits with status 1 if anything but a bound failed.
+"""
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..measure import ROOT, Result, Step, environment, find_tool, one_of, run_together, status_text, write_json
+from . import run_all
+from .smoke import SMALL
+
+TOTAL_SECONDS = 420
+_TOOLS = ("memcheck", "racecheck")
+_RUN_CASES = "import sys; from bench.compare import main; sys.exit(max(main(case.split()) for case in sys.argv[1:]))"
+_TINY = "--size 48x32 --repeats 1"  # of a rehearsal
+
+
+@dataclass
+class Stay:
+    """One run of the command: where things go, and what became of its steps."""
+
+    device: str
+    results: Path
+    logs: Path
+    out: Path | None
+    checks: list[dict] = field(default_factory=list)
+    failed: bool = False
+
+    @property
+    def rehearsed(self) -> bool:
+        return self.device == "cpu"
+
+    def finish(self, stage: str, ended: list[Result]) -> None:
+        """Prints and writes what the steps of a stage came to."""
+        for result in ended:
+            lines = last_lines(result, self.logs / f"{result.name}.log")
+            print("\n".join(lines), flush=True)
+            self.failed |= result.status not in (0, None)
+            self.checks.append({"stage": stage, "step": result.name, "status": result.status})
+            self.checks[-1] |= {"seconds": round(result.seconds, 1), "lines": lines[1:]}
+        merge_compiled(self.logs, self.results / "compiled.json")
+        content = {"kind": "checks", "environment": environment(), "device": self.device, "rows": self.checks}
+        write_json(self.results / "checks.json", content)
+        if self.out:
+            self.out.mkdir(parents=True, exist_ok=True)
+            for path in sorted(self.results.glob("*.json")):
+                shutil.copy(path, self.out)
+
+
+def compile_stage(stay: Stay) -> list[list[Step]]:
+    only = ["--only", "^fp32 retinex$"] if stay.rehearsed else []
+    command = [sys.executable, "-m", "bench.kernels.compile_ahead", *only, "--json", str(stay.results / "compile.json")]
+    return [[_logged(stay, "compile", command, 120)]]
+
+
+def parity_stage(stay: Stay) -> list[list[Step]]:
+    return [[_logged(stay, "parity", [sys.executable, "-m", "bench.suite.smoke", "--device", stay.device], 60)]]
+
+
+def speed_stage(stay: Stay) -> list[list[Step]]:
+    if stay.rehearsed:
+        plans = [(op, 60, f"{op} {_TINY} --providers {names}") for op, names in _REHEARSED.items()]
+    else:
+        plans = run_all.speeds(stay.device)
+    return [[step] for step in run_all.as_steps(plans, stay.device, stay.results, "--keep-cache")]
+
+
+_REHEARSED = {"loss": "reference,blocked", "retinex": "reference,blocked", "enhance": "reference,ours"}
+
+
+def tests_stage(stay: Stay) -> list[list[Step]]:
+    files = [str(ROOT / "tests" / "library" / "test_ops_gpu.py")] if stay.rehearsed else gpu_tests()
+    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x" if stay.rehearsed else "--maxfail=20", *files]
+    if importlib.util.find_spec("xdist") and not stay.rehearsed:
+        # Grouped, so that tests that fill the memory take turns.
+        tests += ["-n", str(max(1, min(12, (os.cpu_count() or 1) - 2))), "--dist", "loadgroup"]
+    return [[_logged(stay, "tests", tests, 170)]]
+
+
+def compiled_stage(stay: Stay) -> list[list[Step]]:
+    plans = [("loss-compiled", 60, f"loss {_TINY} --color ycbcr --providers reference,pairs")]
+    plans = plans if stay.rehearsed else run_all.compilations(stay.device)
+    return [[step] for step in run_all.as_steps(plans, stay.device, stay.logs, "--keep-cache")]
+
+
+def sanitizer_stage(stay: Stay) -> list[list[Step]]:
+    sanitizer = find_tool("compute-sanitizer")
+    if sanitizer is None or stay.rehearsed:
+        print("memcheck, racecheck: skipped, " + ("no GPU" if sanitizer else "compute-sanitizer is not on PATH"))
+        return []
+    # Without PyTorch's cache every tensor is an allocation of its own, and reads beyond it show.
+    memory = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    cases = [f"{case.format(fused='triton')} --check --keep-cache --device cuda" for case in SMALL]
+    steps = []
+    for tool in _TOOLS:
+        # PyTorch and Triton ask the driver for what it may not have: no error of ours.
+        options = ["--report-api-errors", "no"] if tool == "memcheck" else []
+        program = [sys.executable, "-c", _RUN_CASES, *cases]
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *options, *program]
+        steps.append(_logged(stay, tool, command, 120, memory))
+    return [steps]
+
+
+def ncu_stage(stay: Stay) -> list[list[Step]]:
+    if find_tool("ncu") is None or stay.rehearsed:
+        print("ncu: skipped, " + ("no GPU" if stay.rehearsed else "it is not on PATH"))
+        return []
+    command = [sys.executable, "-m", "bench.profile.ncu", "--json", str(stay.results / "ncu.json"), "--seconds", "90"]
+    return [[_logged(stay, "ncu", command, 100)]]
+
+
+STAGES: dict[str, Callable[[Stay], list[list[Step]]]] = {
+    "compile": compile_stage,
+    "parity": parity_stage,
+    "speed": speed_stage,
+    "tests": tests_stage,
+    "compiled": compiled_stage,
+    "sanitizer": sanitizer_stage,
+    "ncu": ncu_stage,
+}
+
+
+def _logged(stay: Stay, name: str, command: list[str], seconds: float, environment: dict | None = None) -> Step:
+    return Step(name, command, seconds, stay.logs / f"{name}.log", environment)
+
+
+def gpu_tests() -> list[str]:
+    """The test files with tests for a GPU; the others may import what is not installed there."""
+    marks = re.compile(r"\bfused\b|\bmark\.gpu\b")
+    return [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if marks.search(path.read_text("utf-8"))]
+
+
+def merge_compiled(folder: Path, target: Path) -> None:
+    """One file of all that torch.compile was measured beside, since together they are one comparison."""
+    contents = run_all.read_contents(folder, [path.stem for path in sorted(folder.glob("*.json"))])
+    if contents:
+        rows = [row for content in contents for row in content["rows"]]
+        complete = all(content["complete"] for content in contents)
+        write_json(target, contents[0] | {"rows": rows, "complete": complete, "command": "python -m bench gpu"})
+
+
+def last_lines(result: Result, log: Path) -> list[str]:
+    """The result's line, and from its log the summary, or the end if it failed."""
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    passed = result.status == 0
+    summary = [line for line in lines if re.search(r"SUMMARY:|\d+ (passed|failed)|^parity:|cases in|waits for", line)]
+    return [status_text(result), *(f"      {line}" for line in (summary if passed else lines[-30:]))]
+
+
+def main(argv: list[str]) -> int:
+    args = _parse(argv)
+    if not args.rehearse and not torch.cuda.is_available():
+        print("bench gpu: PyTorch finds no GPU here; run it on a machine with one, or with --rehearse", file=sys.stderr)
+        return 2
+    start, device = time.monotonic(), "cpu" if args.rehearse else "cuda"
+    with tempfile.TemporaryDirectory(prefix="sci-gpu-") as folder:
+        logs = Path(folder)
+        name = run_all.device_name(device)
+        results = logs / "results" if args.rehearse else ROOT / "bench" / "results" / name
+        results.mkdir(parents=True, exist_ok=True)
+        if "compile" in args.stages:  # in a cache of its own, so that it compiles; the other stages find what it left
+            os.environ.setdefault("TRITON_CACHE_DIR", str(logs / "triton"))
+        stay = Stay(device, results, logs, args.out)
+        for stage in args.stages:
+            for group in STAGES[stage](stay):
+                left = args.seconds - (time.monotonic() - start)
+                stay.finish(stage, run_together([step._replace(seconds=min(step.seconds, left)) for step in group]))
+        names = [path.stem for path in sorted(results.glob("*.json"))]
+        contents = [content for content in run_all.read_contents(results, names) if "kind" not in content]
+        print("\n" + "\n".join(run_all.table(contents, device, name)))
+        print(f"  {'everything':16} {time.monotonic() - start:6.1f} s")
+    return 1 if stay.failed else 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench gpu", description=__doc__.splitlines()[0])
+    stages = lambda text: [one_of(list(STAGES))(word.strip()) for word in text.split(",")]  # noqa: E731
+    parser.add_argument("--stages", type=stages, default=list(STAGES), help=f"of {', '.join(STAGES)}; all, in order")
+    parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="stop what still runs then (%(default)s)")
+    out = os.environ.get("OUT") or None
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="for copies ($OUT)")
+    parser.add_argument("--rehearse", action="store_true", help="on a CPU, with tiny images")
+    return parser.parse_args(argv)

@@ -1,0 +1,6 @@
+"""`--gallery`: one self-contained page of pictures before and after; also the contact sheet of a demo."""
+
+from .build import Pair, write_contact_sheet, write_gallery
+from .cli import Gallery, add_gallery_options, check_gallery
+
+__all__ = ["Gallery", "Pair", "add_gallery_options", "check_gallery", "write_contact_sheet", "write_gallery"]

@@ -1,0 +1,23 @@
+"""Pictures in memory, from files and back: the formats that are read are in `readers`, those written in `writers`."""
+
+from .picture import NO_METADATA, Metadata, Picture
+from .readers import allow_pixels, from_pil, pixel_count, read_image
+from .samples import to_bits
+from .writers import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS, grey_of, quantize, to_pil, write_image
+
+__all__ = [
+    "DEEP_EXTENSIONS",
+    "NO_METADATA",
+    "OUTPUT_EXTENSIONS",
+    "Metadata",
+    "Picture",
+    "allow_pixels",
+    "from_pil",
+    "grey_of",
+    "pixel_count",
+    "quantize",
+    "read_image",
+    "to_bits",
+    "to_pil",
+    "write_image",
+]

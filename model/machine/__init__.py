@@ -1,0 +1,6 @@
+"""What this machine has: its devices, and how much of their memory is free."""
+
+from .devices import DeviceError, device_named
+from .memory import free_memory, memory_size
+
+__all__ = ["DeviceError", "device_named", "free_memory", "memory_size"]

@@ -1,0 +1,276 @@
+"""The networks of self-calibrated illumination, with the official state-dict keys.
+
+    enhance:    residual = sigmoid(conv(B(relu(conv(x))))),  B(f) = f + relu(bn(conv(f))), the same block each time
+    retinex:    illumination = clamp(residual + x, 1e-4, 1),  reflectance = clamp(image / illumination, 0, 1)
+    calibrate:  x - sigmoid(conv(B'(relu(bn(conv(x)))))),     B'(f) = f + (conv, bn, relu twice)(f), likewise shared
+    stages:     x_1 = image,  x_{k+1} = image + calibrate(reflectance_k)
+
+A shared block is registered under two names (`conv` and `blocks.0`, or `convs` and `blocks.{0,1,2}`) because the
+official checkpoints hold it under both.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sci_kernels import enhance as fused_enhance
+from sci_kernels import retinex
+
+from .conv3x3 import Conv3x3
+from .fold_batch_norm import fold, unfused_reason
+from .fused_training import CHECKPOINTS, CONVOLUTIONS, can_fuse, fused_network
+
+_STD = 0.02
+
+
+class Stages(NamedTuple):
+    """What each stage of `Network` saw and made; one `(N, 3, H, W)` tensor a stage in every list."""
+
+    illuminations: list[Tensor]  # in [1e-4, 1]
+    reflectances: list[Tensor]  # in [0, 1]
+    inputs: list[Tensor]  # image, then image + calibration
+    calibrations: list[Tensor]  # absolute values; none without `exact`
+
+
+class EnhanceNetwork(nn.Module):
+    """Illumination and reflectance of an image: 258 parameters as published.
+
+    Args:
+        layers: how many times the shared block is applied.
+        channels: width between the first and the last convolution.
+        impl: of `sci_kernels.retinex`. Except for "reference", training
+            goes through one function for all the convolutions, which keeps less for backward (see `fused`).
+        checkpoint: "off", "stage" or "block": keep still less and compute it again in backward.
+        convolutions: in training, "auto", "library" or "triton", see `fused.fused_network`.
+    """
+
+    def __init__(
+        self,
+        layers: int = 1,
+        channels: int = 3,
+        impl: str = "auto",
+        checkpoint: str = "off",
+        convolutions: str = "auto",
+    ):
+        super().__init__()
+        _check_counts(layers=layers, channels=channels)
+        _check_options(impl, checkpoint, convolutions)
+        self.impl, self.checkpoint, self.convolutions = impl, checkpoint, convolutions
+        self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.ReLU())
+        self.conv = nn.Sequential(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.blocks = nn.ModuleList([self.conv] * layers)
+        self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
+        _initialise(self.in_conv, self.conv, self.out_conv)
+
+    def residual(self, stage_input: Tensor) -> Tensor:
+        """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
+        return self._before_sigmoid(stage_input).sigmoid()
+
+    def _before_sigmoid(self, stage_input: Tensor) -> Tensor:
+        return _output(self, self.in_conv, self.conv, stage_input)
+
+    def forward(self, stage_input: Tensor, image: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`(illumination, reflectance)` of `image` `(N, 3, H, W)`, by default the stage input itself."""
+        _check_image("stage_input", stage_input)
+        image = stage_input if image is None else image
+        return retinex(self._before_sigmoid(stage_input), stage_input, image, impl=self.impl, sigmoid=True)
+
+
+class CalibrateNetwork(nn.Module):
+    """What to add to the image for the next stage, from this stage's reflectance: 5,619 parameters as published.
+
+    `impl`, `checkpoint` and `convolutions` as for `EnhanceNetwork`.
+    """
+
+    def __init__(
+        self,
+        layers: int = 3,
+        channels: int = 16,
+        impl: str = "auto",
+        checkpoint: str = "off",
+        convolutions: str = "auto",
+    ):
+        super().__init__()
+        _check_counts(layers=layers, channels=channels)
+        _check_options(impl, checkpoint, convolutions)
+        self.impl, self.checkpoint, self.convolutions = impl, checkpoint, convolutions
+        self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.BatchNorm2d(channels), nn.ReLU())
+        self.convs = nn.Sequential(
+            *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+            *(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU()),
+        )
+        self.blocks = nn.ModuleList([self.convs] * layers)
+        self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
+        _initialise(self.in_conv, self.convs, self.out_conv)
+
+    def forward(self, reflectance: Tensor) -> Tensor:
+        """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
+        _check_image("reflectance", reflectance)
+        return _output(self, self.in_conv, self.convs, reflectance, subtract=True)
+
+
+class Network(nn.Module):
+    """The training cascade: the same enhance and calibrate networks in every stage.
+
+    Args:
+        stage: how many.
+        impl: of the operators, see `EnhanceNetwork`.
+        exact: also compute what training does not need: the list of calibrations, and the last stage's. That feeds
+            no stage and moves nothing but BatchNorm statistics of the calibrate network, which training never uses.
+        checkpoint, convolutions: of the two networks, see `EnhanceNetwork`.
+    """
+
+    def __init__(
+        self,
+        stage: int = 3,
+        impl: str = "auto",
+        exact: bool = True,
+        checkpoint: str = "off",
+        convolutions: str = "auto",
+    ):
+        super().__init__()
+        _check_counts(stage=stage)
+        self.stage, self.exact = stage, exact
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint, convolutions=convolutions)
+        self.calibrate = CalibrateNetwork(
+            layers=3, channels=16, impl=impl, checkpoint=checkpoint, convolutions=convolutions
+        )
+
+    def forward(self, image: Tensor) -> Stages:
+        """All stages of `image`, `(N, 3, H, W)` in [0, 1]."""
+        stages = Stages([], [], [], [])
+        stage_input = image
+        for number in range(1, self.stage + 1):
+            illumination, reflectance = self.enhance(stage_input, image)
+            stages.illuminations.append(illumination)
+            stages.reflectances.append(reflectance)
+            stages.inputs.append(stage_input)
+            if number < self.stage or self.exact:
+                calibration = self.calibrate(reflectance)
+                if self.exact:
+                    stages.calibrations.append(calibration.abs())
+                stage_input = image + calibration
+        return stages
+
+
+class FinetuneNetwork(nn.Module):
+    """The enhance network alone, as it is fine-tuned and used."""
+
+    def __init__(self, impl: str = "auto", checkpoint: str = "off", convolutions: str = "auto"):
+        super().__init__()
+        self.enhance = EnhanceNetwork(layers=1, channels=3, impl=impl, checkpoint=checkpoint, convolutions=convolutions)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`(illumination, reflectance)` of `image`, `(N, 3, H, W)` in [0, 1]."""
+        return self.enhance(image)
+
+
+@torch.no_grad()
+def enhance_image(network: nn.Module, image: Tensor, impl: str = "auto") -> tuple[Tensor, Tensor]:
+    """One enhance pass in eval mode, without gradients: `(illumination, reflectance)`.
+
+    Args:
+        network: `Network`, `FinetuneNetwork` or `EnhanceNetwork`; left in the mode it was in.
+        image: `(N, 3, H, W)`, any size, on the network's device: of the network's dtype in [0, 1], or uint8.
+        impl: "auto": the fused operator, by the network's own `impl`, where it has the published shape, and otherwise
+            the network; "plain": the network, layer by layer; or an implementation of `sci_kernels.enhance`. On a
+            GPU the fused operator is compiled for each set of weights: "plain" for those of a network in training.
+
+    Raises:
+        TypeError: `network` is another module, or `image` no tensor of these dtypes.
+        ValueError: `image` has another shape, or the implementation asked for cannot stand for the network.
+    """
+    enhance = getattr(network, "enhance", network)
+    if not isinstance(enhance, EnhanceNetwork):
+        raise TypeError(f"network: expected Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}")
+    reason = unfused_reason(enhance)
+    if impl == "plain" or (impl == "auto" and reason):
+        return _enhance_plain(enhance, image)
+    if reason:
+        raise ValueError(f"impl: {impl!r} cannot be used, {reason}; use impl='plain'")
+    impl = enhance.impl if impl == "auto" else impl
+    reflectance, illumination = fused_enhance(image, fold(enhance), return_illumination=True, impl=impl)
+    return illumination, reflectance
+
+
+def _enhance_plain(enhance: EnhanceNetwork, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The network itself, in eval mode; uint8 by way of its own dtype."""
+    modes = [(module, module.training) for module in enhance.modules()]
+    enhance.eval()
+    try:
+        if image.dtype != torch.uint8:
+            return enhance(image)
+        dtype = enhance.in_conv[0].weight.dtype
+        illumination, reflectance = ((255 * x).to(torch.uint8) for x in enhance(image.to(dtype) / 255))
+        return illumination, reflectance
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor, subtract: bool = False) -> Tensor:
+    """What the last convolution makes of x, or x less the sigmoid of that: by one function where training can.
+
+    A compiler is given the modules: what to keep and what to compute again is its own choice.
+    """
+    compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
+    if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
+        last, layers = network.out_conv[0], len(network.blocks)
+        options = (network.checkpoint, subtract, network.impl, network.convolutions)
+        return fused_network(x, head, block, layers, last, *options)
+    if network.training and network.convolutions == "triton":
+        raise ValueError(
+            "convolutions: expected 'auto' with torch.compile, or with BatchNorm that is frozen, "
+            "synchronized or otherwise changed; got 'triton'"
+        )
+    if network.training and network.checkpoint != "off":
+        raise ValueError(
+            f"checkpoint: expected 'off' with BatchNorm that is frozen, synchronized or otherwise changed; "
+            f"got {network.checkpoint!r}; leave it off"
+        )
+    features = head(x)
+    for block in network.blocks:
+        features = features + block(features)
+    features = network.out_conv[0](features)
+    return x - features.sigmoid() if subtract else features
+
+
+def _check_options(impl: str, checkpoint: str, convolutions: str) -> None:
+    for name, value, known in (
+        ("checkpoint", checkpoint, CHECKPOINTS),
+        ("convolutions", convolutions, CONVOLUTIONS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
+    if checkpoint != "off" and impl == "reference":
+        raise ValueError(f"checkpoint: expected 'off' with impl='reference'; got {checkpoint!r}; use impl='auto'")
+    if convolutions == "triton" and impl == "reference":
+        raise ValueError("convolutions: expected 'auto' with impl='reference'; got 'triton'; use impl='auto'")
+
+
+def _initialise(*parts: nn.Module) -> None:
+    """The official start: convolutions N(0, 0.02) without bias, BatchNorm scales N(1, 0.02)."""
+    for part in parts:
+        for module in part:
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, _STD)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, _STD)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"{name}: expected an integer; got {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1; got {count}")
+
+
+def _check_image(name: str, image: Tensor) -> None:
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        found = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"{name}: expected a floating point tensor, values in [0, 1]; got {found}")
+    if image.dim() != 4 or image.shape[1] != 3:
+        raise ValueError(f"{name}: expected shape (N, 3, H, W); got {tuple(image.shape)}")

@@ -1,0 +1,175 @@
+"""Convolution, BatchNorm, ReLU and residuals of a whole network as one differentiable function that keeps little.
+
+A network is a head, a block applied `layers` times to a trunk, and a last convolution:
+
+    h_0 = relu([bn](conv(x))),   h_k = h_{k-1} + block(h_{k-1}),   block = relu(bn(conv(.))) ...
+    out = conv(h_layers), or x - sigmoid(conv(h_layers))
+
+PyTorch keeps three tensors a convolution for the backward pass: what it made, what BatchNorm and ReLU made of that, and
+the sum. Here what a convolution made, z, is kept once; the rest is one scale, shift and clamp away from it, and
+is computed again when backward comes to it. A z that backward is through with gives its memory back at once, not, as
+autograd would have it, after the whole network; a second backward through the same graph makes it again. With
+`checkpoint`, not even z is kept:
+
+    off      every z but, on a GPU, the head's: 16 channels, 6 convolutions, 384 bytes a pixel in float32
+    stage    x; backward begins by making every z again
+    block    x; backward makes the trunk up to each block again, and keeps the z of that block alone
+
+What is made again is made by the same calls from the same numbers, the means and variances of the batch among
+them: the same bits, and statistics that are updated once. On a CPU features are channels_last, which its convolutions
+want.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from sci_kernels import batch_norm, convolution
+
+from .batch_statistics import planning
+from .recompute import Backward, Pass, Plan, in_dtype
+
+CHECKPOINTS = ("off", "stage", "block")
+# "auto" is for whichever is faster where that has been measured: so far the library's everywhere.
+CONVOLUTIONS = ("auto", "library", "triton")
+
+
+def can_fuse(*parts: nn.Sequential) -> bool:
+    """Whether these are what the function computes: train mode, and BatchNorm as it is by default."""
+    norms = [module for part in parts for module in part if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return all(
+        type(norm) is nn.BatchNorm2d
+        and norm.training
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        for norm in norms
+    )
+
+
+def fused_network(
+    x: Tensor,
+    head: nn.Sequential,
+    block: nn.Sequential,
+    layers: int,
+    last: nn.Conv2d,
+    checkpoint: str = "off",
+    subtract: bool = False,
+    impl: str = "auto",
+    convolutions: str = "auto",
+) -> Tensor:
+    """`last(h_layers)` in train mode, with the BatchNorm statistics moved as the modules would move them.
+
+    Args:
+        x: `(N, C, H, W)`, any floating dtype; under autocast the convolutions run in its dtype.
+        head: convolution, BatchNorm or none, ReLU.
+        block: once or more convolution, BatchNorm, ReLU.
+        layers: how often the block is applied.
+        last: the convolution at the end.
+        checkpoint: "off", "stage" or "block": what is kept for backward, see above.
+        subtract: give x less the sigmoid of that, where C' = C.
+        impl: of the operators: "blocked" leaves BatchNorm to PyTorch, others to `sci_kernels.batch_norm` where it can.
+        convolutions: "library": PyTorch's; "triton": `sci_kernels.convolution`, on NVIDIA GPUs from sm_80 on, of
+            features that are not float64; "auto": see `CONVOLUTIONS`.
+
+    Returns:
+        `(N, C', H, W)`; differentiable once in x and in every parameter. On a CPU it is channels_last, but with
+        `subtract` in the memory format of x.
+    """
+    groups = _groups(head) + _groups(block)
+    running = tuple(norm and _running(norm) for _, norm in groups)
+    pixels = x.numel() // x.shape[1]
+    if pixels < 2 and any(running):
+        raise ValueError(f"x: expected two pixels or more, of which BatchNorm takes a variance; got {tuple(x.shape)}")
+    autocast = torch.is_autocast_enabled(x.device.type)
+    dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+    eps = tuple(norm and norm.eps for _, norm in groups)
+    if convolutions == "triton":
+        _check_triton(x, dtype, [conv.weight for conv, _ in (*groups, (last, None))])
+    else:
+        convolutions = "library"
+    plan = Plan(layers, len(groups) - 1, eps, running, checkpoint, subtract, dtype, impl, convolutions)
+    parameters = []
+    for conv, norm in (*groups, (last, None)):
+        parameters += [conv.weight, conv.bias, norm and norm.weight, norm and norm.bias]
+    return _Network.apply(x, plan, *parameters)
+
+
+def _check_triton(x: Tensor, dtype: torch.dtype, weights: list[Tensor]) -> None:
+    """Raise RuntimeError where the kernels asked for cannot make each of the convolutions."""
+    for weight in weights:
+        features = x.new_empty((1, weight.shape[1], 1, 1), dtype=dtype)
+        if not (planning() or convolution.takes(features, weight.to(dtype).contiguous())):
+            raise RuntimeError(
+                "convolutions: 'triton' needs an NVIDIA GPU from sm_80 on, float32 or half precision and at most "
+                f"{convolution.MOST_CHANNELS} channels; got {dtype} on {x.device}, weights {tuple(weight.shape)}; "
+                "use 'library'"
+            )
+
+
+def _running(norm: nn.BatchNorm2d) -> batch_norm.Running:
+    """What BatchNorm keeps besides normalizing; a shared one is moved once an application, in order."""
+    return batch_norm.Running(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+
+
+def _groups(part: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
+    """Each convolution with the BatchNorm that follows it, if one does."""
+    groups = []
+    for module in part:
+        if isinstance(module, nn.Conv2d):
+            groups.append((module, None))
+        elif isinstance(module, nn.BatchNorm2d):
+            groups[-1] = (groups[-1][0], module)
+    return groups
+
+
+class _Network(torch.autograd.Function):
+    """The network as a function of x and its parameters; see the module."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, plan: Plan, *parameters: Tensor | None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            walk = Pass(x, plan, parameters)
+            features = walk.trunk(plan.layers, keep=plan.checkpoint == "off")
+            weight, bias, *_ = walk.parameters[-1]
+            out, sigmoid = walk.convolved(features, weight, bias), None
+            if plan.subtract:
+                sigmoid = out.sigmoid_()
+                out = x - sigmoid
+        ctx.plan, ctx.dtype, ctx.normed, ctx.kept = plan, x.dtype, tuple(walk.tables), tuple(walk.z)
+        ctx.save_for_backward(walk.x, sigmoid, *parameters, *walk.tables.values(), *walk.z.values())
+        ctx.set_materialize_grads(False)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor | None):
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
+        plan, count = ctx.plan, len(ctx.needs_input_grad) - 2
+        x, sigmoid, *rest = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            parameters, tables, z = rest[:count], rest[count : count + len(ctx.normed)], rest[count + len(ctx.normed) :]
+            walk = Pass(x, plan, parameters)
+            walk.tables = dict(zip(ctx.normed, tables, strict=True))
+            walk.z = {a: z for a, z in zip(ctx.kept, z, strict=True) if z.untyped_storage().nbytes()}
+            del rest, z
+            if plan.checkpoint == "stage" or len(walk.z) < len(ctx.kept):
+                walk.trunk(plan.layers, keep=True)
+            grad_x, grads = Backward(walk, ctx.needs_input_grad[0]).run(_output_gradient(grad, sigmoid, walk))
+        if grad_x is not None:
+            grad_x = grad_x.to(ctx.dtype).contiguous()
+            grad_x = grad_x.add_(grad) if plan.subtract else grad_x
+        grads = (
+            grad if grad is None else in_dtype(like.dtype, grad) for grad, like in zip(grads, parameters, strict=True)
+        )
+        wanted = (g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[2:], strict=True))
+        return grad_x, None, *wanted
+
+
+def _output_gradient(grad: Tensor, sigmoid: Tensor | None, walk: Pass) -> Tensor:
+    """The gradient of what the last convolution makes, from that of what the function gives."""
+    grad = grad.to(walk.plan.dtype)
+    if sigmoid is not None:
+        grad = torch.ops.aten.sigmoid_backward(grad, sigmoid).neg_()
+    return walk.laid_out(grad)

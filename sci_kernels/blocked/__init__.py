@@ -1,0 +1,9 @@
+"""The implementation for devices without Triton: plain torch calls, the functions that `native` has, too."""
+
+from ..reference import find_exposure
+from .denoise_filter import denoise
+from .enhance_network import enhance
+from .retinex_step import retinex, retinex_gradient
+from .smooth_loss import loss
+
+__all__ = ["denoise", "enhance", "find_exposure", "loss", "retinex", "retinex_gradient"]

@@ -1,0 +1,8 @@
+"""The operators as torch.library sees them, a contract a file; `dispatch` is what they share."""
+
+from .dispatch import triton_launchers, unwatched
+from .loss_op import loss
+from .picture_ops import denoise, enhance, find_exposure
+from .retinex_op import retinex
+
+__all__ = ["denoise", "enhance", "find_exposure", "loss", "retinex", "triton_launchers", "unwatched"]

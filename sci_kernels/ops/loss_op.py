@@ -1,0 +1,196 @@
+"""The loss as torch.library sees it: schemas, fakes, autograd; launchers are imported when executed.
+
+`native` and `blocked` find the gradients on their way to the loss, so their forward returns them, where it sees that
+they will be wanted, and their backward only scales them. `triton` moves fewer bytes by computing them in a backward of
+its own; its forward returns empty tensors in their place.
+"""
+
+import torch
+from torch import Tensor
+
+from ..reference import compute_dtype
+from .dispatch import (
+    direct,
+    final,
+    host_code,
+    refuse_other_derivatives,
+    refuse_second_derivatives,
+    triton_launchers,
+    unwatched,
+)
+
+
+def loss(
+    input: Tensor,
+    illumination: Tensor,
+    sigma: float,
+    color: str,
+    fidelity_weight: float,
+    smooth_weight: float,
+    impl: str,
+) -> Tensor:
+    """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
+    refuse_other_derivatives(input, illumination)
+    # A trace keeps what it sees, and is checked against one without gradients: it finds them in its backward pass.
+    grad = torch.is_grad_enabled() and not torch._C._get_tracing_state()
+    wanted = (grad and input.requires_grad, grad and illumination.requires_grad)
+    call = direct(_Loss, _loss_forward, any(wanted)) if unwatched(input, illumination) else _illumination_loss_fwd
+    return call(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, *wanted)[0]
+
+
+def _loss_forward(
+    input: Tensor,
+    illumination: Tensor,
+    sigma: float,
+    color: str,
+    fidelity_weight: float,
+    smooth_weight: float,
+    impl: str,
+    input_grad: bool,
+    illumination_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    options = (sigma, color, fidelity_weight, smooth_weight)
+    if impl == "triton":
+        value = triton_launchers(input.device).launch_loss_forward(input, illumination, *options)
+        return value, value.new_empty(0), value.new_empty(0)
+    value, *grads = host_code(impl, input.device).loss(input, illumination, *options, input_grad, illumination_grad)
+    return value, *(value.new_empty(0) if grad is None else grad for grad in grads)
+
+
+_illumination_loss_fwd = torch.library.custom_op("sci::illumination_loss_fwd", _loss_forward, mutates_args=())
+
+
+@_illumination_loss_fwd.register_fake
+def _(input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, input_grad, illumination_grad):
+    dtype = compute_dtype(input, illumination)
+    stored = impl != "triton"
+    return (
+        input.new_empty((), dtype=dtype),
+        input.new_empty(input.shape if stored and input_grad else 0, dtype=dtype),
+        input.new_empty(illumination.shape if stored and illumination_grad else 0, dtype=dtype),
+    )
+
+
+def _loss_gradients(
+    grad_loss: Tensor,
+    input: Tensor,
+    illumination: Tensor,
+    sigma: float,
+    color: str,
+    fidelity_weight: float,
+    smooth_weight: float,
+    impl: str,
+    input_grad: bool,
+    illumination_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    arguments = (input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad)
+    if impl == "triton":
+        return triton_launchers(input.device).launch_loss_backward(grad_loss, *arguments)
+    _, *grads = host_code(impl, input.device).loss(*arguments)
+    return tuple(
+        tensor.new_empty(0) if grad is None else (grad * grad_loss).to(tensor.dtype)
+        for grad, tensor in zip(grads, (input, illumination), strict=True)
+    )
+
+
+_illumination_loss_bwd = torch.library.custom_op("sci::illumination_loss_bwd", _loss_gradients, mutates_args=())
+
+
+@_illumination_loss_bwd.register_fake
+def _(
+    grad_loss, input, illumination, sigma, color, fidelity_weight, smooth_weight, impl, input_grad, illumination_grad
+):
+    return (
+        input.new_empty(input.shape if input_grad else 0),
+        illumination.new_empty(illumination.shape if illumination_grad else 0),
+    )
+
+
+# Opaque, rather than two multiplications, so that a second derivative is refused instead of taking the stored gradients
+# for constants.
+@torch.library.custom_op("sci::scale_gradients", mutates_args=())
+def _scale_gradients(
+    grad_loss: Tensor,
+    grad_input: Tensor,
+    grad_illumination: Tensor,
+    input_dtype: torch.dtype,
+    illumination_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    return (grad_input * grad_loss).to(input_dtype), (grad_illumination * grad_loss).to(illumination_dtype)
+
+
+@_scale_gradients.register_fake
+def _(grad_loss, grad_input, grad_illumination, input_dtype, illumination_dtype):
+    return (
+        grad_input.new_empty(grad_input.shape, dtype=input_dtype),
+        grad_illumination.new_empty(grad_illumination.shape, dtype=illumination_dtype),
+    )
+
+
+def _loss_setup(ctx, inputs, output) -> None:
+    ctx.set_materialize_grads(False)  # or zeros would be made for the stored gradients, which are outputs as well
+    input, illumination, *options, input_grad, illumination_grad = inputs
+    ctx.options = options
+    input_needed, illumination_needed, *_ = ctx.needs_input_grad
+    # vmap hides that a gradient is wanted, and so does a program exported without one.
+    foreseen = input_grad >= input_needed and illumination_grad >= illumination_needed
+    ctx.stored = options[-1] != "triton" and foreseen
+    if ctx.stored:
+        ctx.dtypes = (input.dtype, illumination.dtype)
+        needed = (input_needed, illumination_needed)
+        ctx.save_for_backward(*(grad if need else None for grad, need in zip(output[1:], needed, strict=True)))
+    else:
+        ctx.save_for_backward(input, illumination)
+
+
+def _may_be_given_away(grad_loss: Tensor) -> bool:
+    """Whether the stored gradients are the answer as they are, and nobody will ask for them again.
+
+    Scaling by 1 would take two copies the size of the image. Where looking costs something, no.
+    """
+    return (
+        type(grad_loss) is Tensor
+        and grad_loss.device.type == "cpu"
+        and not torch.is_grad_enabled()  # else a second derivative may be asked for, to be refused
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._autograd._get_current_graph_task_keep_graph()
+        and grad_loss.item() == 1.0
+    )
+
+
+def _loss_backward(ctx, grad_loss, *_):
+    if grad_loss is None:
+        return (None,) * len(ctx.needs_input_grad)
+    needed = ctx.needs_input_grad[:2]
+    if ctx.stored:
+        stored = ctx.saved_tensors
+        found = [(tensor, dtype) for tensor, dtype in zip(stored, ctx.dtypes, strict=True) if tensor is not None]
+        if all(tensor.dtype == dtype for tensor, dtype in found) and _may_be_given_away(grad_loss):
+            # No longer outputs of this node.
+            grads = tuple(None if tensor is None else tensor.data for tensor in stored)
+        else:
+            stored = (grad_loss.new_empty(0) if tensor is None else tensor for tensor in stored)
+            grads = _scale_gradients(grad_loss, *stored, *ctx.dtypes)
+    else:
+        call = _loss_gradients if final(grad_loss, *ctx.saved_tensors) else _illumination_loss_bwd
+        grads = call(grad_loss, *ctx.saved_tensors, *ctx.options, *needed)
+    wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
+    return *wanted, *[None] * (len(ctx.needs_input_grad) - 2)
+
+
+class _Loss(torch.autograd.Function):
+    """The operator and its rule as one node of autograd."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = _loss_forward(*inputs)
+        _loss_setup(ctx, inputs, output)
+        return output
+
+    backward = staticmethod(_loss_backward)
+
+
+torch.library.register_autograd("sci::illumination_loss_fwd", _loss_backward, setup_context=_loss_setup)
+for _name in ("illumination_loss_bwd", "scale_gradients"):
+    torch.library.register_autograd(f"sci::{_name}", refuse_second_derivatives)

@@ -1,0 +1,7 @@
+"""The kernels of enhancing: exposure, the whole network with its gain, the filter of brightened noise."""
+
+from .denoise import launch_denoise
+from .enhance import launch_enhance
+from .exposure import launch_exposure
+
+__all__ = ["launch_denoise", "launch_enhance", "launch_exposure"]
