@@ -14,13 +14,13 @@ READY := $(VENV)/.installed
 endif
 
 # Threads that wait without spinning: on cores shared with other programs, spinning can cost a factor of thirty.
-demo test matrix bench: export OMP_WAIT_POLICY ?= passive
+demo test test-slow matrix bench: export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test compile matrix figures bench report gpu lint wheel clean
+.PHONY: help demo test test-slow compile matrix figures bench report gpu lint wheel clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
 	@echo '  PYTHON=python3.12  the interpreter .venv is made with; to change it later, remove .venv first'
 	@echo '  VENV=              use the active environment as it is, install nothing'
@@ -29,8 +29,13 @@ demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR take
 	@$(RUN) -m bench.demo --out '$(or $(OUT),demo)' $(if $(DATA),--data '$(DATA)')
 
 # On all processors where pytest-xdist is installed; an environment given by VENV= may lack it.
-test: $(READY) ## all tests; those marked gpu skip where there is none
-	$(RUN) -m pytest $$($(RUN) -c 'import importlib.util as i; print("-n auto --dist loadgroup" * bool(i.find_spec("xdist")))')
+PYTEST = $(RUN) -m pytest $$($(RUN) -c 'import importlib.util as i; print("-n auto --dist loadgroup" * bool(i.find_spec("xdist")))')
+
+test: $(READY) ## the tests (under 6 minutes on 2 cores); test-slow has the rest
+	$(PYTEST) -m "not slow"
+
+test-slow: $(READY) ## the exhaustive half: every combination, long processes (under 10 minutes)
+	$(PYTEST) -m slow
 
 compile: $(READY) ## the kernels by the oldest Triton supported, 3.6 and the newest (4 minutes; fetches them once, 1 GB)
 	@$(RUN) -m bench tritons
@@ -45,22 +50,23 @@ bench: $(READY) ## pytest-benchmark of loss, Retinex and enhancing, saved in .be
 	$(RUN) -m pytest bench/test_speed.py --benchmark-autosave --benchmark-columns=min,median,iqr
 	@echo 'what changed between runs: $(RUN) -m pytest_benchmark compare --group-by=name --columns=min,median,iqr'
 
-report: $(READY) ## write the README's performance section and its pictures from bench/results
+report: $(READY) ## write docs/performance.md, its pictures and the README's chart from bench/results
 	@$(RUN) -m bench report
 
 gpu: $(READY) ## on a GPU: parity, speeds, tests, memory checks, ncu, in stages (under 7 minutes); OUT=DIR takes copies
 	@$(RUN) -m bench gpu $(if $(OUT),--out '$(OUT)')
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff, and mypy over all but the tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 wheel: $(READY) ## the pure-Python wheel, in dist/
 	rm -rf build
 	$(RUN) -m pip wheel . --no-deps --no-build-isolation --wheel-dir dist
 
 clean: ## remove build products and caches; keeps .venv, demo/ and runs/
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .benchmarks .tried
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks .tried
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # The stamp comes last, so that an interrupted installation is taken up again. Build isolation is off so that the

@@ -26,7 +26,7 @@ FORMATS = [*MODEL, "imagecodecs>=2025.3", "pillow-heif>=1.0", "rawpy>=0.25", "pi
 ONNX = [*MODEL, "onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
 NIQE = ["pyiqa==0.1.16"]  # large, for one optional figure: no other extra asks for it
 TESTS = ["tifffile>=2025.1", "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
-DEV = [*BENCH, *VIDEO, *FORMATS, *ONNX, *TESTS, "ruff>=0.12"]
+DEV = [*BENCH, *VIDEO, *FORMATS, *ONNX, *TESTS, "ruff>=0.12", "mypy>=1.19"]
 
 setup(
     name="sci-kernels",

@@ -8,7 +8,7 @@ from .functional import illumination_loss, retinex, smooth_loss
 from .modules import LossFunction, Retinex, SmoothLoss
 from .pictures import denoise, enhance, exposure
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "EnhanceWeights",
     "LossFunction",
