@@ -21,6 +21,7 @@ NAMES = {
     "Network Picture Stages WeightsError enhance_image find_images fold load_weights quantize read_image save_weights "
     "write_image",
     "model.enhance": "main",
+    "model.video": "Report VideoError enhance_video",
     "model.export": "main",
     "train.evaluate": "loe psnr ssim",
     "train.step": "StepResult make_optimizer training_step",

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 
-from .quiet import own_stderr
+from .silence import own_stderr
 
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 

@@ -17,7 +17,7 @@ from ..files import Found, ImageError, Names, make_output_folder
 from ..streams import one_line_of
 
 if TYPE_CHECKING:
-    from .enhance_video import Report
+    from .enhance_frames import Report
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
@@ -72,7 +72,7 @@ def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[Vid
     if not found:
         return []
     try:
-        from .enhance_video import OUTPUT_EXTENSIONS
+        from .enhance_frames import OUTPUT_EXTENSIONS
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise
@@ -136,7 +136,7 @@ def _options(enhancer: Enhancer, device: torch.device, args: argparse.Namespace)
 
 def _enhance_video(job: VideoJob, enhance: Callable, options: dict[str, object], report: RunReport) -> "Report | None":
     """Enhance one video and say what became of it; None if there is no result."""
-    from .enhance_video import VideoError, enhance_video
+    from .enhance_frames import VideoError, enhance_video
 
     start = time.perf_counter()
     with tqdm(unit="frame", disable=None, desc=job.source.name) as bar:

@@ -8,7 +8,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 
 from model import Enhancer  # noqa: E402
 from model.video.deflicker import Steady  # noqa: E402
-from model.video.enhance_video import enhance_video  # noqa: E402
+from model.video.enhance_frames import enhance_video  # noqa: E402
 from tests.videos import enhance as enhance  # noqa: E402  its fixture
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 from tests.videos import pixels, scene, write  # noqa: E402

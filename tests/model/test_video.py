@@ -11,7 +11,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 from av.sidedata.sidedata import Type  # noqa: E402
 
 from model.video.color_spaces import rgb_of  # noqa: E402
-from model.video.enhance_video import enhance_video  # noqa: E402
+from model.video.enhance_frames import enhance_video  # noqa: E402
 from tests.videos import TICK, audio_packets, brighten, decode, files, image_path, pixels, scene, times, write  # noqa: E402
 from tests.videos import enhance as enhance  # noqa: E402  its fixture
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture

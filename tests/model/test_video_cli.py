@@ -19,7 +19,7 @@ from model.command_line.run_report import RunReport  # noqa: E402
 from model.enhance import main  # noqa: E402
 from model.enhancement.many_at_once import Outcome  # noqa: E402
 from model.video.cli import VideoJob, enhance_videos  # noqa: E402
-from model.video.enhance_video import Report  # noqa: E402
+from model.video.enhance_frames import Report  # noqa: E402
 from tests.model.test_enhance import summary_of  # noqa: E402
 from tests.videos import files, scene, tone, write  # noqa: E402
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
@@ -187,7 +187,7 @@ def test_an_interruption_ends_the_run(capsys, mixed, monkeypatch):
     def interrupted(source, result, *arguments, **options):
         return Report(result.with_stem("c.partial"), 1, "interrupted", (), True)
 
-    monkeypatch.setattr("model.video.enhance_video", interrupted)
+    monkeypatch.setattr("model.video.enhance_frames.enhance_video", interrupted)
     status, _, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1
     assert lines == ["error: in/c.mp4: interrupted; 1 frame is in out/c.partial.mp4", "1 video not tried"]

@@ -10,7 +10,7 @@ import pytest
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
 from model.video.clock import Clock  # noqa: E402
-from model.video.enhance_video import enhance_video  # noqa: E402
+from model.video.enhance_frames import enhance_video  # noqa: E402
 from model.video.reader import VideoReader  # noqa: E402
 from tests.videos import audio_packets, brighten, moved, scene, times, write  # noqa: E402
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture

@@ -11,7 +11,7 @@ import pytest
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
 from model.video.damage import broken_fragment, is_broken  # noqa: E402
-from model.video.enhance_video import enhance_video  # noqa: E402
+from model.video.enhance_frames import enhance_video  # noqa: E402
 from model.video.gaps import Gaps  # noqa: E402
 from model.video.length import promised_packets  # noqa: E402
 from tests.videos import brighten, decode, moved, scene, write  # noqa: E402

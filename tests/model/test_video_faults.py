@@ -16,7 +16,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'"
 from av.stream import Disposition  # noqa: E402
 
 from model.enhance import main  # noqa: E402
-from model.video.enhance_video import VideoError, enhance_video  # noqa: E402
+from model.video.enhance_frames import VideoError, enhance_video  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from tests.videos import audio_packets, brighten, decode, files, scene, times, write  # noqa: E402
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
@@ -65,7 +65,7 @@ def test_what_is_on_the_disk_can_be_played_at_any_moment(result, least):
 
 KILLED = """
 import os, signal
-from model.video import enhance_video
+from model.video.enhance_frames import enhance_video
 def kill(done, total):
     if done == 100:
         os.kill(os.getpid(), signal.SIGKILL)

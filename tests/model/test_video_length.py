@@ -12,7 +12,7 @@ import pytest
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
-from model.video.enhance_video import enhance_video  # noqa: E402
+from model.video.enhance_frames import enhance_video  # noqa: E402
 from model.video.length import missing_bytes  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from tests.videos import brighten, decode, scene, times, tone, write  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install '.[video]'")
 
-from model.video.enhance_video import enhance_video  # noqa: E402
+from model.video.enhance_frames import enhance_video  # noqa: E402
 from tests.videos import audio_packets, brighten, decode, scene, times, tone, write  # noqa: E402
 from tests.videos import in_tmp_path as in_tmp_path  # noqa: E402  its fixture
 
