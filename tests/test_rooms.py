@@ -1,6 +1,8 @@
 """The house: small folders with doors, no circles, files and functions that can be read in one sitting."""
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,38 +128,57 @@ def test_rooms_do_not_import_each_other_in_a_circle(folder):
         pytest.fail(f"{folder}: {' -> '.join(error.args[1])}")
 
 
-# What each of these would be slow to load, or may not be installed, and a door must not need.
-@pytest.mark.parametrize(
-    ("module", "heavy"),
-    [
-        ("sci_kernels", "triton numpy.testing PIL matplotlib"),
-        ("model", "torch PIL av tqdm safetensors"),
-        ("model.files", "PIL av tqdm safetensors torchvision"),
-        ("model.machine", "PIL av tqdm safetensors"),
-        ("model.streams", "torch PIL"),
-        ("model.network", "PIL av tqdm"),
-        ("model.images", "av tqdm imagecodecs pillow_heif rawpy onnx"),
-        ("model.video", "av"),
-        ("model.gallery", "av"),
-        ("model.enhance", "av matplotlib onnx skimage tensorboard"),
-        ("model.export", "av matplotlib onnx onnxruntime tensorboard"),
-        ("train", "torch PIL tensorboard"),
-        ("model.command_line", "PIL av tqdm"),
-        ("train.step", "PIL tensorboard tqdm"),
-        ("train.loop", "av tensorboard matplotlib skimage"),
-        ("train.evaluate", "skimage pyiqa"),
-        ("bench.measure", "PIL tqdm safetensors matplotlib triton"),
-        ("bench.compare", "PIL tqdm safetensors matplotlib"),
-        ("bench.report", "matplotlib PIL triton"),
-        ("bench.networks", "matplotlib skimage av triton"),
-        ("bench.kernels", "triton"),
-        ("bench.suite", "triton PIL"),
-    ],
-)
-def test_a_door_is_light(module, heavy):
-    first = "" if "torch" in heavy.split() else "import torch\n"  # it loads some of them itself
-    code = f"import sys\n{first}before = set(sys.modules)\nimport {module}\nprint(*sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+# What would be slow to load or may not be installed, and what a door therefore does not need.
+LIGHT = {
+    "model": "torch PIL av tqdm safetensors",
+    "train": "torch PIL tensorboard",
+    "model.streams": "torch PIL",
+    "sci_kernels": "triton PIL matplotlib",
+    "model.files": "PIL av safetensors torchvision",
+    "model.machine": "PIL av safetensors",
+    "model.network": "PIL av",
+    "model.images": "av imagecodecs pillow_heif rawpy onnx",
+    "model.video": "av",
+    "model.gallery": "av",
+    "model.command_line": "PIL av",
+    "model.enhance": "av matplotlib onnx skimage tensorboard",
+    "model.export": "av matplotlib onnx onnxruntime tensorboard",
+    "train.step": "PIL tensorboard",
+    "train.loop": "av tensorboard matplotlib skimage",
+    "train.evaluate": "skimage pyiqa",
+    "bench.measure": "PIL safetensors matplotlib triton",
+    "bench.compare": "PIL safetensors matplotlib",
+    "bench.report": "matplotlib PIL triton",
+    "bench.networks": "matplotlib skimage av triton",
+    "bench.kernels": "triton",
+    "bench.suite": "triton PIL",
+}
+# Each module is imported by a process of its own, forked from one that has loaded PyTorch where that may be loaded.
+LOADING = """
+import json, os, sys
+for module, heavy in json.loads(sys.argv[1]).items():
+    if "torch" not in heavy.split():
+        import torch  # it loads some of them itself
+    before = set(sys.modules)
+    if os.fork() == 0:
+        __import__(module)
+        print(module, *{name.split(".")[0] for name in set(sys.modules) - before}, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What each module of LIGHT brings with it."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs os.fork")
+    command = [sys.executable, "-c", LOADING, json.dumps(LIGHT)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    loaded = {name.split(".")[0] for name in done.stdout.split()} | set(done.stdout.split())
-    assert not loaded & set(heavy.split())
+    return {line.split()[0]: set(line.split()[1:]) for line in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_a_door_is_light(loaded, module):
+    assert not loaded[module] & set(LIGHT[module].split())
