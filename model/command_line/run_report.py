@@ -2,14 +2,13 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _BEGINNING = b'{"file": '
 
@@ -93,7 +92,7 @@ class RunReport:
                 while data:
                     data = data[os.write(self._file, data) :]
             except OSError as error:
-                self.lost, self.reason = self.lost + 1, error.strerror
+                self.lost, self.reason = self.lost + 1, error.strerror or str(error)
                 with suppress(OSError):
                     os.ftruncate(self._file, end)  # of a part of the line
 
@@ -102,13 +101,13 @@ class RunReport:
 def _locked(file: int) -> Iterator[None]:
     """A lock among processes, where the system has one: a network folder needs it to append."""
     with suppress(OSError):
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.lockf(file, fcntl.LOCK_EX)
     try:
         yield
     finally:
         with suppress(OSError):
-            if fcntl is not None:
+            if sys.platform != "win32":
                 fcntl.lockf(file, fcntl.LOCK_UN)
 
 

@@ -116,7 +116,9 @@ class _ByName:
     """Sources, to be found by any spelling of their names, or by what they are."""
 
     def __init__(self, sources: Iterable[Path]):
-        self._exact, self._folded, self._files = {}, {}, {}
+        self._exact: dict[str, Path] = {}
+        self._folded: dict[str, Path] = {}
+        self._files: dict[int, Path] = {}
         for source in sources:
             real = _real(source)
             self._exact[real], self._folded[_folded(real)] = source, source
@@ -130,7 +132,8 @@ class _ByName:
             return self._exact[real]
         if _folded(real) in self._folded and _asked(_existing(os.path.dirname(real))):
             return self._folded[_folded(real)]
-        other = self._files.get(_identity(path))
+        identity = _identity(path)
+        other = None if identity is None else self._files.get(identity)
         return other if other is not None and os.path.samefile(other, path) else None
 
 

@@ -83,7 +83,8 @@ class Files:
         if not self.paths:
             raise ImageError(f"no {self._what}: expected at least one file or folder, got none")
         self._raw_beside, self._unread = 0, (0, "")
-        files, folders = set(), []  # what earlier paths stand for
+        files: set[str] = set()  # what earlier paths stand for
+        folders: list[str] = []
         for path in self.paths:
             # os.path, since the methods of Path raise where a parent may not be entered or a name is too long.
             if os.path.isdir(path):

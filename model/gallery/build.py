@@ -195,7 +195,7 @@ def _to_cell(image: Image.Image) -> Image.Image:
     return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, its beginning dropped where it would be too wide: the end of a path tells more."""
     text = text.encode("utf-8", "replace").decode()
     if font.getlength(text) <= width:

@@ -56,7 +56,8 @@ class Gallery:
     """
 
     def __init__(self, args: argparse.Namespace):
-        self._args, self._pairs, self._more = args, [], 0
+        self._args, self._more = args, 0
+        self._pairs: list[Pair] = []
         self._maps = None if args.gallery is None else TemporaryDirectory(prefix="sci-")
 
     def __enter__(self) -> "Gallery":

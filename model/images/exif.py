@@ -2,7 +2,8 @@
 
 import math
 import re
-from typing import BinaryIO
+from collections.abc import Iterable
+from typing import BinaryIO, SupportsFloat
 
 from PIL import Image
 
@@ -62,7 +63,7 @@ def orientation_of(exif: Image.Exif, xmp: bytes | None) -> int:
         value = None
     if value is None and xmp and (found := _XMP_ORIENTATION.search(xmp)):
         value = int(found.group(2))
-    return value if value in range(1, 9) else 1
+    return int(value) if value is not None and value in range(1, 9) else 1
 
 
 def motion_notes(xmp: bytes | None) -> list[str]:
@@ -76,7 +77,7 @@ def metadata_of(
     profile: bytes | None,
     exif: Image.Exif,
     xmp: bytes | str | None,
-    dpi: object,
+    dpi: Iterable[SupportsFloat] | None,
     size: tuple[int, int],
     notes: list[str],
     from_tiff: bool = False,
@@ -147,9 +148,9 @@ def _mend(directory: dict, exif: Image.Exif, size: tuple[int, int]) -> None:
             del directory[INTEROP]
 
 
-def _resolution(dpi: object) -> tuple[float, float] | None:
+def _resolution(dpi: Iterable[SupportsFloat] | None) -> tuple[float, float] | None:
     try:
-        x, y = (float(value) for value in dpi)
+        x, y = (float(value) for value in dpi or ())
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 and math.isfinite(x + y) else None

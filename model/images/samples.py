@@ -1,5 +1,6 @@
 """Arrays of samples, as decoders give them, to pictures: range, transparency, orientation."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def check_pixels(path: str | Path, width: int, height: int) -> None:
     """Raises ImageError where a header promises no pixels, or more than are allowed, see `allow_pixels`."""
     if width < 1 or height < 1:
         raise damaged(path, f"a size of {width} x {height}")
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > _limit():
+    if width * height > _limit():
         raise too_large(path)
 
 
@@ -26,8 +27,9 @@ def too_large(path: str | Path) -> ImageError:
     return ImageError(f"{path}: more than {_limit():,} pixels; {advice}")
 
 
-def _limit() -> int:
-    return int(2 * Image.MAX_IMAGE_PIXELS)  # above which Pillow refuses
+def _limit() -> float:
+    """The number of pixels above which Pillow refuses."""
+    return math.inf if Image.MAX_IMAGE_PIXELS is None else int(2 * Image.MAX_IMAGE_PIXELS)
 
 
 def scaled(samples: np.ndarray, maximum: int) -> np.ndarray:

@@ -102,7 +102,7 @@ class _Directory:
             raise DamagedError("its directory lies beyond the end of the file")
         following = file.read(word)
         self.next = self._numbers(following, self._word)[0] if len(following) == word else 0
-        self.entries = {}
+        self.entries: dict[int, tuple[int, int, bytes]] = {}
         for tag, kind, number, inline in struct.iter_unpack(f"{self._order}HH{self._word}{word}s", data):
             self.entries.setdefault(tag, (kind, number, inline))
 
@@ -156,7 +156,9 @@ def _pages(file: BinaryIO) -> tuple[list[_Directory], bool]:
     header = file.read(16)
     little, big = header[:1] == b"I", b"+" in header[2:4]
     following = int.from_bytes(header[8:16] if big else header[4:8], "little" if little else "big")
-    pages, seen, is_raw = [], set(), False
+    pages: list[_Directory] = []
+    seen: set[int] = set()
+    is_raw = False
     while following and following not in seen and len(pages) < _MOST_PAGES:
         seen.add(following)
         try:

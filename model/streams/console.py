@@ -5,8 +5,12 @@ import io
 import os
 import stat
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 from .quiet import own_stderr
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 
@@ -20,13 +24,9 @@ def own_streams() -> None:
     tests, are left alone; a stderr that is put there afterwards is as it was made.
     """
     own_stderr()
-    sys.stdout = _open(sys.stdout)
-    if _number(sys.stdout) == 1:
-        sys.stdout = _tolerant(sys.stdout)
+    sys.stdout = _tolerant(_open(sys.stdout), number=1)
     # Of stderr the number may be another: libraries write to number 2 themselves, and it may have been given to them.
-    sys.stderr = _open(sys.stderr)
-    if _number(sys.stderr) is not None:
-        sys.stderr = _tolerant(sys.stderr)
+    sys.stderr = _tolerant(_open(sys.stderr))
 
 
 def one_line_of(text: str) -> str:
@@ -34,33 +34,36 @@ def one_line_of(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
-def _open(stream: io.TextIOBase | None) -> io.TextIOBase:
+def _open(stream: TextIO | None) -> TextIO:
     """The stream; the null device for one closed by `>&-`, which is None and has no `flush` or `isatty`."""
     return open(os.devnull, "w", encoding="utf-8") if stream is None else stream
 
 
-def _number(stream: io.TextIOBase) -> int | None:
-    """The descriptor of a stream of Python's own; what else is put there is of a derived class, or has none."""
+def _tolerant(stream: TextIO, number: int | None = None) -> TextIO:
+    """The stream without the errors that `own_streams` names.
+
+    One that is not Python's own comes back as it is: of a derived class, without a descriptor, or with another one than
+    `number`.
+    """
     if type(stream) is not io.TextIOWrapper:
-        return None
+        return stream
     try:
-        return stream.fileno()
+        descriptor = stream.fileno()
     except (OSError, ValueError):  # in memory, or closed
-        return None
-
-
-def _tolerant(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+        return stream
+    if number not in (None, descriptor):
+        return stream
     stream.reconfigure(errors="backslashreplace")
-    unbuffered = isinstance(stream.buffer, io.RawIOBase)  # by `python -u`
-    mode = os.fstat(stream.fileno()).st_mode
-    done = isinstance(stream.buffer if unbuffered else stream.buffer.raw, _Dropping)
+    mode = os.fstat(descriptor).st_mode
+    buffer = stream.buffer
+    done = isinstance(buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer, _Dropping)
     if done or not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return stream
     with contextlib.suppress(OSError):
         stream.flush()
     raw = _Dropping(stream)
     return io.TextIOWrapper(
-        raw if unbuffered else io.BufferedWriter(raw),
+        raw if isinstance(buffer, io.RawIOBase) else io.BufferedWriter(raw),  # raw by `python -u`
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
@@ -75,8 +78,8 @@ class _Dropping(io.FileIO):
         super().__init__(stream.fileno(), "wb", closefd=False)
         self.stream = stream  # once forgotten, it would close the descriptor
 
-    def write(self, data) -> int | None:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
         except ConnectionError:  # of a pipe, or of a socket
-            return len(data)
+            return memoryview(data).nbytes

@@ -40,7 +40,7 @@ class _Quiet:
         with self._lock:
             self._within = max(0, self._within - 1)
             if not self._within:
-                self._filters.__exit__()
+                self._filters.__exit__(None, None, None)
                 self._restore()
 
     def _restore(self) -> None:
@@ -52,7 +52,7 @@ class _Quiet:
     def _after_fork(self) -> None:
         """The threads that were within are not in the child, which must not stay silent for them."""
         if self._within:
-            self._filters.__exit__()
+            self._filters.__exit__(None, None, None)
         self._lock, self._within = threading.Lock(), 0
         self._restore()
 

@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
 from tqdm import tqdm
 
 from ..command_line import RunReport
 from ..enhancement import Enhancer
-from ..files import Found, ImageError, Names, make_output_folder
+from ..files import ImageError, Names, make_output_folder
 from ..streams import one_line_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,20 @@ def add_video_options(add: Callable[..., object]) -> None:
     add("--lossless", action="store_true", help="of videos: store the results exactly; large files")
 
 
-def plan_videos(found: Found, others: int, args: argparse.Namespace) -> list[VideoJob]:
+Videos = Sequence[tuple[Path, Path]]  # each with the relative name of its result
+
+
+class _Options(TypedDict):
+    """What `enhance_video` is told of the command line."""
+
+    find_exposure: Callable[[torch.Tensor], float] | None
+    smooth: float | None
+    lossless: bool
+    overwrite: bool
+    device: torch.device
+
+
+def plan_videos(found: Videos, others: int, args: argparse.Namespace) -> list[VideoJob]:
     """What to read and write; an empty list if there is no video, or if PyAV is missing and none was asked for.
 
     Args:
@@ -125,16 +138,24 @@ def enhance_videos(
     return 1 if faults else 0
 
 
-def _options(enhancer: Enhancer, device: torch.device, args: argparse.Namespace) -> dict[str, object]:
-    """What `enhance_video` is told of the command line."""
+def _options(enhancer: Enhancer, device: torch.device, args: argparse.Namespace) -> _Options:
     exposed = args.exposure is not None
     smooth = (_SMOOTH if exposed else 0.0) if args.smooth is None else args.smooth
-    options = {"smooth": smooth or None, "lossless": args.lossless, "overwrite": args.overwrite, "device": device}
-    options["find_exposure"] = (lambda image: float(enhancer.exposures(image))) if exposed else None
-    return options
+
+    def find_exposure(image: torch.Tensor) -> float:
+        exposures = enhancer.exposures(image)
+        return 0.0 if exposures is None else float(exposures)
+
+    return {
+        "find_exposure": find_exposure if exposed else None,
+        "smooth": smooth or None,
+        "lossless": args.lossless,
+        "overwrite": args.overwrite,
+        "device": device,
+    }
 
 
-def _enhance_video(job: VideoJob, enhance: Callable, options: dict[str, object], report: RunReport) -> "Report | None":
+def _enhance_video(job: VideoJob, enhance: Callable, options: _Options, report: RunReport) -> "Report | None":
     """Enhance one video and say what became of it; None if there is no result."""
     from .enhance_video import VideoError, enhance_video
 
@@ -155,10 +176,18 @@ def _enhance_video(job: VideoJob, enhance: Callable, options: dict[str, object],
             report.add(job.source, job.result, "failed", seconds=time.perf_counter() - start, error=reason)
             return None
     _say(job, done)
-    means = {"before": done.before, "after": done.after, "exposure": done.exposure}
-    seconds, kind = time.perf_counter() - start, "failed" if done.interrupted else "enhanced"
-    rest = {"frames": done.frames, "seconds": seconds, "notes": done.notes, "error": done.fault}
-    report.add(job.source, done.result, kind, **means, **rest)
+    report.add(
+        job.source,
+        done.result,
+        "failed" if done.interrupted else "enhanced",
+        before=done.before,
+        after=done.after,
+        exposure=done.exposure,
+        frames=done.frames,
+        seconds=time.perf_counter() - start,
+        notes=done.notes,
+        error=done.fault,
+    )
     return done
 
 
@@ -176,7 +205,7 @@ def _number(count: int, name: str) -> str:
     return f"{count} {name}{'s' * (count != 1)}"
 
 
-def _output_file(found: Found, others: int, args: argparse.Namespace, extensions: Sequence[str]) -> Path | None:
+def _output_file(found: Videos, others: int, args: argparse.Namespace, extensions: Sequence[str]) -> Path | None:
     """The file that -o names; None where it names a folder."""
     output, count = args.output, len(found) + others
     known = output.suffix.lower() in extensions

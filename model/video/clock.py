@@ -25,7 +25,11 @@ class Clock:
     """
 
     def __init__(self, streams: Iterable[av.stream.Stream], format: str):
-        starts = [stream.start_time * stream.time_base for stream in streams if stream.start_time is not None]
+        starts = [
+            stream.start_time * stream.time_base
+            for stream in streams
+            if stream.start_time is not None and stream.time_base is not None
+        ]
         start = min(starts, default=Fraction(0))
         self.start = Fraction(0) if -_PRIMING <= start <= 0 else start
         self.jumps = 0
@@ -59,9 +63,10 @@ class Clock:
         if self._ends:
             used = self._fitting(index, used, time)
         self._used[index] = used
-        end, last = self._ends.get(index, (None, None))
-        if end is not None and packet.stream.type == "audio" and time + used <= end - last:
-            return None
+        if packet.stream.type == "audio" and index in self._ends:
+            end, last = self._ends[index]
+            if time + used <= end - last:
+                return None
         self._ends[index] = (time + used + duration, duration)
         return used
 

@@ -1,4 +1,4 @@
-"""The colours of video frames: from what a decoder gives to RGB, and back to what an encoder takes."""
+"""The colors of video frames: from what a decoder gives to RGB, and back to what an encoder takes."""
 
 import av
 import numpy as np
@@ -12,7 +12,7 @@ LIMITED, FULL = 1, 2
 def rgb_of(frame: av.VideoFrame) -> np.ndarray:
     """The pixels of a decoded frame, RGB `(H, W, 3)`: uint8, or uint16 from more than 8 bits a component."""
     deep = max(component.bits for component in frame.format.components) > 8
-    matrix, full = colours_of(frame)
+    matrix, full = colors_of(frame)
     rgb = frame.reformat(
         format="rgb48le" if deep else "rgb24",
         src_colorspace=None if frame.format.is_rgb else _for_scaler(matrix),
@@ -23,7 +23,7 @@ def rgb_of(frame: av.VideoFrame) -> np.ndarray:
     return rgb.to_ndarray()
 
 
-def colours_of(frame: av.VideoFrame) -> tuple[int, bool]:
+def colors_of(frame: av.VideoFrame) -> tuple[int, bool]:
     """FFmpeg's number of the YCbCr matrix, guessed as players do where it is not told; whether the range is full."""
     matrix = 9 if frame.colorspace == 10 else frame.colorspace  # BT.2020 with constant luminance, as without
     if matrix not in _MATRICES:
@@ -32,7 +32,7 @@ def colours_of(frame: av.VideoFrame) -> tuple[int, bool]:
 
 
 def frame_of(pixels: np.ndarray, format: str, matrix: int, full: bool) -> av.VideoFrame:
-    """RGB pixels, uint8 `(H, W, 3)`, in the format of an encoder, with the matrix and range of `colours_of`."""
+    """RGB pixels, uint8 `(H, W, 3)`, in the format of an encoder, with the matrix and range of `colors_of`."""
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
     if format == "rgb24":
         return frame

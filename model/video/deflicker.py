@@ -1,6 +1,7 @@
 """Steady brightness over time: an exposure, or a gain, for each frame of a video."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +10,15 @@ from torch.nn.functional import adaptive_avg_pool2d
 # A new scene: its coarse picture, exposure apart, differs by this share, or its brightness by this factor.
 _CUT, _JUMP = 0.3, math.log(1.6)
 _COARSE = 8  # cells a side of that coarse picture
+
+
+class _Frame(NamedTuple):
+    """What is remembered of the frame before."""
+
+    time: float  # seconds
+    level: float  # m_t
+    average: float  # s_t
+    coarse: Tensor  # the 8x8 block means, divided by their mean
 
 
 class Steady:
@@ -43,9 +53,7 @@ class Steady:
         if not seconds > 0:
             raise ValueError(f"seconds: expected more than 0; got {seconds}")
         self.seconds = seconds
-        self._average: float | None = None
-        self._level = 0.0
-        self._time, self._coarse = 0.0, None
+        self._before: _Frame | None = None
 
     def gain(self, reflectance: Tensor, time: float) -> float:
         """g_t of the next frame: `reflectance` `(1, 3, H, W)` in [0, 1], shown at `time` seconds."""
@@ -60,16 +68,15 @@ class Steady:
         """s_t of the next frame."""
         coarse = adaptive_avg_pool2d(image.mean(dim=1, keepdim=True), _COARSE).double().cpu()
         coarse = coarse / max(float(coarse.mean()), 1e-4)
-        if self._is_cut(coarse, level):
-            self._average = level
-        else:
-            keep = math.exp(-max(time - self._time, 0.0) / self.seconds)
-            average = keep * self._average + (1 - keep) * level
-            self._average = min(max(average, level - _JUMP), level + _JUMP)
-        self._time, self._coarse, self._level = time, coarse, level
-        return self._average
+        average, before = level, self._before
+        if before is not None and not _is_cut(before, coarse, level):
+            keep = math.exp(-max(time - before.time, 0.0) / self.seconds)
+            average = keep * before.average + (1 - keep) * level
+            average = min(max(average, level - _JUMP), level + _JUMP)
+        self._before = _Frame(time, level, average, coarse)
+        return average
 
-    def _is_cut(self, coarse: Tensor, level: float) -> bool:
-        if self._average is None or abs(level - self._level) > _JUMP:
-            return True
-        return float(torch.mean(torch.abs(coarse - self._coarse))) > _CUT
+
+def _is_cut(before: _Frame, coarse: Tensor, level: float) -> bool:
+    """Whether a frame begins a new scene."""
+    return abs(level - before.level) > _JUMP or float(torch.mean(torch.abs(coarse - before.coarse))) > _CUT

@@ -4,8 +4,10 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -89,7 +91,7 @@ def enhance_video(
         for item in reader.items():
             if interrupts.seen:
                 break
-            if isinstance(item, type(reader.first)):
+            if isinstance(item, av.VideoFrame):
                 writer.encode(worker.enhanced(item), item)
                 progress(writer.frames, reader.stream.frames or None)
             else:
@@ -106,7 +108,7 @@ class _Interrupts:
     seen = False
 
     def __enter__(self) -> "_Interrupts":
-        self._before = {}
+        self._before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before[number] = signal.signal(number, self._handle)
@@ -146,7 +148,7 @@ class _Worker:
         self._enhance, self._find_exposure, self._steady, self._device = enhance, find_exposure, steady, device
         self._frames, self._sums = 0, np.zeros(3)
 
-    def enhanced(self, frame: object) -> np.ndarray:
+    def enhanced(self, frame: av.VideoFrame) -> np.ndarray:
         """RGB, uint8 `(H, W, 3)`, of one decoded frame."""
         pixels = rgb_of(frame)
         planes = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1)

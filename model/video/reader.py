@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
+from av.codec.context import ThreadType
 from av.stream import Disposition
 
 from .clock import SENT, Clock
@@ -26,13 +27,13 @@ class VideoReader:
     def __init__(self, path: Path):
         self.path = path
         self.first = first_frame(path)  # it alone tells format, colors and rotation for certain
-        self.container = _open(path)
-        self.stream = self.container.streams.best("video")
-        self.stream.thread_type = "AUTO"
+        self.container, self.stream = _open(path)
+        self.stream.thread_type = ThreadType.AUTO
         self.faults: list[str] = []  # what of the source is missing or damaged, known at its end
         self.clock = Clock([self.stream], self.container.format.name)
         self._packets_seen, self._end, self._damaged, self._concealed = 0, 0.0, 0, 0
-        self._gaps, self._moved_by = Gaps(), None
+        self._gaps = Gaps()
+        self._moved_by: int | None = None
         self._last: int | None = None  # the time of the frame before
         self._shown, self._longest = 0.0, 0.0  # when the last frame ends, and the longest time between two, in seconds
 
@@ -44,12 +45,13 @@ class VideoReader:
 
     def keep(self, indexes: Iterable[int]) -> None:
         """Tell which streams besides the video's are kept: the first time of them all is the result's 0."""
-        streams = [self.stream, *(self.container.streams[index] for index in indexes)]
+        streams: list[av.stream.Stream] = [self.stream, *(self.container.streams[index] for index in indexes)]
         self.clock = Clock(streams, self.container.format.name)
 
     def items(self) -> Iterator[av.VideoFrame | av.Packet]:
         """Decoded frames of the video, each later than the one before; undecoded packets of all else."""
-        size, held = (self.first.width, self.first.height), None
+        size = (self.first.width, self.first.height)
+        held: av.VideoFrame | None = None
         for packet in self._packets():
             if packet.stream.index != self.stream.index:
                 yield packet
@@ -93,14 +95,14 @@ class VideoReader:
         except OverflowError:  # a damaged time, which no number holds
             packet.pts = packet.dts = None
             return True
-        if packet.stream.index == self.stream.index and before is not None:
+        if packet.stream.index == self.stream.index and before is not None and packet.dts is not None:
             by = packet.dts - before
             if by != self._moved_by and self._moved_by is not None:
                 self._gaps.jumped(float(packet.dts * packet.time_base))
             self._moved_by = by
         return kept
 
-    def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+    def _decode(self, packet: "av.Packet[av.VideoStream]") -> list[av.VideoFrame]:
         if not packet.size and packet.pts is not None:  # the picture before is shown on, as in Theora; no flush either
             return []
         if packet.is_corrupt and packet.dts is not None:
@@ -183,8 +185,8 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _open(path: Path) -> av.container.InputContainer:
-    """The file as a container with a video stream in it."""
+def _open(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """The file as a container, and the best video stream in it."""
     if not path.is_file():
         raise VideoError(f"{path}: {'not a file' if path.exists() else 'no such file'}; expected a video")
     if path.stat().st_size == 0:
@@ -197,18 +199,19 @@ def _open(path: Path) -> av.container.InputContainer:
         ) from None
     video = container.streams.best("video")
     cover = video is not None and bool(video.disposition & Disposition.attached_pic)  # as music has
-    if video is None or video.codec_context is None or cover:
+    if not isinstance(video, av.VideoStream) or video.codec_context is None or cover:
         held = ", ".join("cover picture" if s.type == "video" and cover else s.type for s in container.streams)
         held = held or "nothing"
         container.close()
         raise VideoError(f"{path}: no video stream that can be decoded (it holds: {held}); expected a video")
-    return container
+    return container, video
 
 
 def first_frame(path: Path) -> av.VideoFrame:
     """The first frame that can be decoded."""
-    with _open(path) as container:
-        for packet in container.demux(container.streams.best("video")):
+    container, video = _open(path)
+    with container:
+        for packet in container.demux(video):
             with contextlib.suppress(av.FFmpegError):
                 for frame in packet.decode():
                     return frame

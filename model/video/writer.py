@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import av
 import numpy as np
 from av.codec.context import Flags
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 
 from ..files import is_same, move
-from .color_spaces import FULL, LIMITED, colours_of, frame_of
+from .color_spaces import FULL, LIMITED, colors_of, frame_of
 from .reader import VideoError, VideoReader, first_frame, one_line
 from .sound import Copied, Encoded, plan
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 # What a kill leaves can be played but for the last seconds: the file grows by pieces, each playable without the rest.
 # In MP4 a fragment for each key frame, with an ordinary index at the end; in Matroska a cluster a second (else five).
@@ -30,9 +34,10 @@ _FORMATS = {
     ".webm": ("webm", _MATROSKA),
 }
 OUTPUT_EXTENSIONS = tuple(_FORMATS)
-_H264 = ("libx264", {"crf": "17", "preset": "medium"})
-_H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
-_VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+_Codec: TypeAlias = tuple[Literal["libx264", "libx264rgb", "libvpx-vp9"], dict[str, str]]
+_H264: _Codec = ("libx264", {"crf": "17", "preset": "medium"})
+_H264_LOSSLESS: _Codec = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
+_VP9: _Codec = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 _HDR = (16, 18)  # FFmpeg's numbers of the transfers PQ and HLG
 # Of Matroska's tags and fields, by their beginnings.
 _COUNTED = ("alpha_mode", "duration", "number_of_", "bps", "_statistics")
@@ -46,9 +51,11 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, reader: VideoReader, lossless: bool = False):
-        self.path, self.frames, self.notes = path, 0, []
+        self.path, self.frames = path, 0
+        self.notes: list[str] = []
         format, options = _FORMATS[path.suffix.lower()]
-        self._matrix, self._full = colours_of(reader.first)
+        self._matrix, self._full = colors_of(reader.first)
+        self._format = _pixel_format(reader.first, path, lossless)
         self._time_base, self._source = reader.stream.time_base, reader.path
         self._others: dict[int, Copied | Encoded] = {}
         self._damaged: Counter[str] = Counter()
@@ -95,7 +102,7 @@ class VideoWriter:
 
     def encode(self, pixels: np.ndarray, source: av.VideoFrame) -> None:
         """Add a frame, RGB uint8 `(H, W, 3)`, at the time of `source`."""
-        frame = frame_of(pixels, self._stream.pix_fmt, self._matrix, self._full)
+        frame = frame_of(pixels, self._format, self._matrix, self._full)
         frame.time_base, frame.duration, frame.pts = self._time_base, source.duration or 0, source.pts
         self._mux(self._stream.encode(frame))
         self.frames += 1
@@ -175,8 +182,7 @@ class VideoWriter:
             raise VideoError(f"{self.path}: .webm is not written lossless here; use .mkv")
         codec, options = _VP9 if webm else _H264_LOSSLESS if lossless else _H264
         self.notes += _losses(first, source.metadata)
-        odd = first.width % 2 or first.height % 2
-        if odd and not webm and not lossless:
+        if self._format == "yuv444p":
             self.notes.append(
                 f"{first.width}x{first.height} is odd, so color is stored at full size (yuv444p), "
                 "which not every player shows; .webm has no such limit"
@@ -188,7 +194,7 @@ class VideoWriter:
             options={**options, "g": str(min(max(round(_KEYFRAME_SECONDS * rate), 1), 600))},
             width=first.width,
             height=first.height,
-            pix_fmt="rgb24" if lossless else "yuv444p" if odd and not webm else "yuv420p",
+            pix_fmt=self._format,
             time_base=source.time_base,
         )
         context = stream.codec_context
@@ -200,8 +206,8 @@ class VideoWriter:
             context.sample_aspect_ratio = source.sample_aspect_ratio
         stream.metadata.update(source.metadata)
         _forget_counts(stream.metadata)
-        turned = first.side_data.get(Type.DISPLAYMATRIX)
-        if turned is not None:
+        turned = first.side_data.get("DISPLAYMATRIX")
+        if isinstance(turned, SideData):
             stream.set_display_matrix(struct.unpack("=9i", bytes(turned)))
         return stream
 
@@ -221,6 +227,14 @@ class VideoWriter:
 
     def _same_format(self, reader: VideoReader) -> bool:
         return self._container.format.name in reader.container.format.name.split(",")
+
+
+def _pixel_format(first: av.VideoFrame, path: Path, lossless: bool) -> str:
+    """How the encoder stores pixels: H.264 cannot halve the colors of an odd size."""
+    if lossless:
+        return "rgb24"
+    odd = first.width % 2 or first.height % 2
+    return "yuv444p" if odd and path.suffix.lower() != ".webm" else "yuv420p"
 
 
 def _losses(frame: av.VideoFrame, metadata: dict[str, str]) -> list[str]:
@@ -247,11 +261,14 @@ def _forget_counts(metadata: dict[str, str]) -> None:
         del metadata[key]
 
 
-def _moved(chapters: list[dict], start: Fraction) -> list[dict]:
+def _moved(chapters: "list[Chapter]", start: Fraction) -> "list[Chapter]":
     """Chapters by a clock that begins at `start`."""
-    return [
-        {**c, **{key: max(c[key] - round(start / c["time_base"]), 0) for key in ("start", "end")}} for c in chapters
-    ]
+    moved: list[Chapter] = []
+    for chapter in chapters:
+        unit = chapter["time_base"]
+        ticks = round(start / unit) if unit else 0
+        moved.append({**chapter, "start": max(chapter["start"] - ticks, 0), "end": max(chapter["end"] - ticks, 0)})
+    return moved
 
 
 def _new_partial(path: Path) -> Path:

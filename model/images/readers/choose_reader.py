@@ -71,7 +71,8 @@ def pixel_count(path: str | Path) -> int:
 
 def allow_pixels(limit: int) -> None:
     """Read pictures of up to `limit` pixels, in this process; Pillow refuses more than 178,956,970 by itself."""
-    Image.MAX_IMAGE_PIXELS = limit / 2  # it warns above this and refuses above twice as much
+    # Pillow warns above this and refuses above twice as much.
+    Image.MAX_IMAGE_PIXELS = limit / 2  # type: ignore[assignment]  # exact for an odd limit; it is only compared with
 
 
 def from_pil(image: Image.Image) -> Picture:

@@ -148,7 +148,7 @@ def _less(path: Path, layout: Layout, notes: list[str]) -> Picture:
 
 def _ranged(samples: np.ndarray, layout: Layout) -> np.ndarray:
     """Gray or RGB, and alpha, in the whole range of their dtype; white is bright."""
-    channels = [*range(tags.CHANNELS[layout.photometric])]
+    channels = [*range(layout.samples - len(layout.extra))]
     if layout.alpha is not None:
         channels.append(layout.alpha)
     if len(channels) != samples.shape[2]:

@@ -19,7 +19,7 @@ from .png import write_deep_png, xmp_text
 from .tiff import write_tiff
 
 # What can be written: Pillow's format, its options, and whether it keeps transparency.
-_OUTPUTS = {
+_OUTPUTS: dict[str, tuple[str, dict[str, object], bool]] = {
     ".png": ("PNG", {}, True),
     ".jpg": ("JPEG", {"quality": 95}, False),
     ".jpeg": ("JPEG", {"quality": 95}, False),
@@ -181,9 +181,10 @@ def _bands(pixels: np.ndarray, alpha: np.ndarray | None, grey: bool) -> Iterator
 
 def _saved(name: str, metadata: Metadata) -> dict[str, object]:
     """Metadata as Pillow takes them, but for the profile; none where there are none."""
-    parts = {"exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    parts: dict[str, object] = {"exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
     if name == "PNG" and metadata.xmp:
+        chunks = PngInfo()
+        chunks.add(b"iTXt", xmp_text(metadata.xmp))
         del parts["xmp"]
-        parts["pnginfo"] = PngInfo()
-        parts["pnginfo"].add(b"iTXt", xmp_text(metadata.xmp))
+        parts["pnginfo"] = chunks
     return {part: value for part, value in parts.items() if value}

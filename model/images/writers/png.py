@@ -60,7 +60,7 @@ def _compressed(bands: Iterable[np.ndarray]) -> Iterator[bytes]:
     for band in bands:
         rows = band.astype(">u2").view(np.uint8).reshape(band.shape[0], -1)
         above = np.zeros_like(rows[:1]) if above is None else above
-        yield packer.compress(_filtered(rows, above, 2 * band.shape[2]))
+        yield packer.compress(_filtered(rows, above, 2 * band.shape[2]).data)
         above = rows[-1:]
     yield packer.flush()
 

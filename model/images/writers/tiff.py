@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,8 @@ _SHORT, _LONG, _RATIONAL, _UNDEFINED, _BYTE = 3, 4, 5, 7, 1
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 # Directories within the first one of EXIF data, and within those.
-_WITHIN = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
+_Within: TypeAlias = "dict[int, _Within]"
+_WITHIN: _Within = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
 # Of a TIFF file the first directory of EXIF data is its own. Of that come along: names and descriptions, camera,
 # resolution, program, date, author, white point, rating, rights, IPTC, Windows' descriptions. All else is of how pixels
 # are stored, or makes the file one of another kind.
@@ -59,7 +60,7 @@ def write_tiff(
     file.write((b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8))
     file.write(_directory(entries + _layout(shape, bits, start, size, order), order, 8))
     for band in bands:
-        file.write(np.ascontiguousarray(band, dtype=band.dtype.newbyteorder(order)))
+        file.write(np.ascontiguousarray(band, dtype=band.dtype.newbyteorder(order)).data)
 
 
 def _layout(shape: tuple[int, int, int], bits: int, start: int, size: int, order: str) -> list[_Entry]:
@@ -102,17 +103,17 @@ def _directory(entries: list[_Entry], order: str, start: int) -> bytes:
     return struct.pack(order + "H", len(entries)) + b"".join(table) + b"\0\0\0\0" + behind
 
 
-def _exif_entries(exif: bytes) -> tuple[str, list[_Entry]]:
+def _exif_entries(exif: bytes) -> tuple[Literal["<", ">"], list[_Entry]]:
     """The byte order of EXIF data, and what comes along of its first directory with those within; damaged ones end."""
     data = exif_directories(exif)
-    order = ">" if data[:4] == b"MM\0*" else "<"
+    order: Literal["<", ">"] = ">" if data[:4] == b"MM\0*" else "<"
     if data[:4] not in (b"II*\0", b"MM\0*") or len(data) < 8:
         return order, []
     (start,) = struct.unpack_from(order + "I", data, 4)
     return order, [entry for entry in _read(data, order, start, _WITHIN) if entry.tag in _KEPT]
 
 
-def _read(data: bytes, order: str, start: int, within: dict[int, dict]) -> list[_Entry]:
+def _read(data: bytes, order: str, start: int, within: _Within) -> list[_Entry]:
     """The entries of a directory, each once, without those that lie outside the data."""
     entries: dict[int, _Entry] = {}
     room = len(data)  # of all values together, so that none can be repeated without end
