@@ -1,14 +1,14 @@
-"""Command lines whose mistakes are one line."""
+"""An argument parser that reports a mistake on one line."""
 
 import argparse
 from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says a mistake in one line, without the usage, and ends the program with status 2.
+    """A parser that reports a mistake on one line, without the usage, and ends the program with status 2.
 
     Args:
-        said_by: what the line begins with, before "error: ".
+        said_by: the beginning of that line, before "error: ".
         prog, description, epilog, argument_default, allow_abbrev: as for `argparse.ArgumentParser`.
     """
 

@@ -1,4 +1,4 @@
-"""What is said to a reader that has gone is dropped, and the work goes on: `python -m model.enhance ... | head -1`."""
+"""Let a command go on if nobody reads its output any more: `python -m model.enhance ... | head -1`."""
 
 import contextlib
 import io
@@ -16,34 +16,33 @@ _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 16
 
 
 def own_streams() -> None:
-    """From here on no line on stdout or stderr ends the program, whoever reads them; to be called first in a `main`.
+    """Make sure that writing to stdout or stderr never ends the program; to be called first in a `main`.
 
-    Lines of C libraries that read pictures are apart from stderr and dropped, see `quiet`.
-    Where the reader of a pipe has ended, or the stream was closed, what is written is dropped. What the encoding lacks,
-    as some names of files do, is written as `\\udce4`. Streams that stand in the place of the program's own, as in
-    tests, are left alone; a stderr that is put there afterwards is as it was made.
+    If the reader of a pipe has ended, or the stream was closed, the output is discarded. Characters that the encoding
+    lacks, as in some file names, are written as `\\udce4`. Messages of C libraries that read pictures are kept out of
+    stderr and discarded, see `quiet`. Streams that replace the program's own, as in tests, are left alone.
     """
     own_stderr()
     sys.stdout = _tolerant(_open(sys.stdout), number=1)
-    # Of stderr the number may be another: libraries write to number 2 themselves, and it may have been given to them.
+    # stderr may have another number than 2: `own_stderr` leaves 2 to the C libraries, which write to it themselves.
     sys.stderr = _tolerant(_open(sys.stderr))
 
 
-def one_line_of(text: str) -> str:
-    """The text in one line, and without what would steer a terminal: names of files may hold both."""
+def terminal_line(text: str) -> str:
+    """The text on one line, with control characters escaped: file names may hold line breaks and terminal commands."""
     return text.translate(_CONTROLS)
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """The stream; the null device for one closed by `>&-`, which is None and has no `flush` or `isatty`."""
+    """The stream, or the null device if it is None, which is what Python has for one closed by `>&-`."""
     return open(os.devnull, "w", encoding="utf-8") if stream is None else stream
 
 
 def _tolerant(stream: TextIO, number: int | None = None) -> TextIO:
     """The stream without the errors that `own_streams` names.
 
-    One that is not Python's own comes back as it is: of a derived class, without a descriptor, or with another one than
-    `number`.
+    A stream that is not Python's own is returned unchanged: one of a derived class, without a descriptor, or with a
+    descriptor other than `number`.
     """
     if type(stream) is not io.TextIOWrapper:
         return stream
@@ -63,7 +62,7 @@ def _tolerant(stream: TextIO, number: int | None = None) -> TextIO:
         stream.flush()
     raw = _Dropping(stream)
     return io.TextIOWrapper(
-        raw if isinstance(buffer, io.RawIOBase) else io.BufferedWriter(raw),  # raw by `python -u`
+        raw if isinstance(buffer, io.RawIOBase) else io.BufferedWriter(raw),  # unbuffered by `python -u`
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
@@ -72,14 +71,14 @@ def _tolerant(stream: TextIO, number: int | None = None) -> TextIO:
 
 
 class _Dropping(io.FileIO):
-    """The descriptor of a stream, without the error that nobody reads it, which would come even as Python exits."""
+    """The descriptor of a stream, without the error of a closed pipe, which would be raised even as Python exits."""
 
     def __init__(self, stream: io.TextIOWrapper):
         super().__init__(stream.fileno(), "wb", closefd=False)
-        self.stream = stream  # once forgotten, it would close the descriptor
+        self.stream = stream  # kept, as it would close the descriptor when collected
 
     def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
-        except ConnectionError:  # of a pipe, or of a socket
+        except ConnectionError:  # a closed pipe or socket
             return memoryview(data).nbytes

@@ -210,7 +210,7 @@ def test_without_pyav_the_extra_is_named(capsys, mixed, no_pyav):
         assert run(capsys, *arguments.split()) == (2, "", [f"error: {source}: {extra}"])
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert (status, out) == (0, "2 of 2 pictures enhanced, in out\n")
-    assert lines == [f"note: 2 videos passed over, in/c.mp4 the first: {extra}"]
+    assert lines == [f"note: 2 videos skipped, in/c.mp4 the first: {extra}"]
 
 
 def report_of(name: str) -> list[dict]:
