@@ -1,7 +1,7 @@
 """Robust stdout and stderr: closed pipes, unencodable names, control characters, and the output of C libraries."""
 
 from .console import own_streams, terminal_line
-from .quiet import own_stderr, quiet
+from .silence import own_stderr, quiet
 
 one_line_of = terminal_line
 

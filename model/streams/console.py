@@ -7,7 +7,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from .quiet import own_stderr
+from .silence import own_stderr
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -1,4 +1,4 @@
-"""Steady brightness over time: an exposure, or a gain, for each frame of a video."""
+"""Remove flicker from videos: a smoothed exposure, or a gain, for each frame."""
 
 import math
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-# A new scene: its coarse picture, exposure apart, differs by this share, or its brightness by this factor.
+# In a new scene the coarse picture, divided by its mean, differs by this share, or the brightness by this factor.
 _CUT, _JUMP = 0.3, math.log(1.6)
-_COARSE = 8  # cells a side of that coarse picture
+_COARSE = 8  # cells per side of the coarse picture
 
 
 class _Frame(NamedTuple):
@@ -22,28 +22,29 @@ class _Frame(NamedTuple):
 
 
 class Steady:
-    """What keeps the brightness of a video from flickering.
+    """Smooths the brightness of a video over time.
 
     With m_t a level of frame t and d seconds since the frame before:
 
         a    = exp(-d / seconds)
         s_t  = a s_{t-1} + (1 - a) m_t        exponential moving average; s_t = m_t in the first frame of a scene
 
-    Of exposures, m_t = log(1 + c_t), and exp(s_t) - 1 is used. They damp flicker by themselves, as the brighter of two
-    frames gets the smaller one; the average does the rest. Of the published division, with R_t the reflectance:
+    For exposures m_t = log(1 + c_t), and frame t gets the exposure exp(s_t) - 1. Exposures damp flicker by themselves,
+    as the brighter of two frames gets the smaller one; the average does the rest. For the published division, with R_t
+    the reflectance:
 
         m_t  = log(mean R_t)
         g_t  = exp(s_t - m_t)
         L'_t = L_t / g_t                      so that R'_t = clamp(image / L'_t, 0, 1) = clamp(g_t R_t, 0, 1)
 
-    The mean of R' follows the average instead of jumping with each frame, whether it is the illumination that flickers
-    or the exposure of the source. Averaging L itself would do worse: L follows the image, so that R = image / L hides
-    part of a change of exposure, which shows in full over an L that stands still; and what moves would leave ghosts.
-    One number for the whole frame leaves none, and no colour changes.
+    The mean of R' follows the average instead of jumping with each frame, whether the illumination flickers or the
+    exposure of the source does. Averaging L itself would be worse: L follows the image, so R = image / L hides part of
+    a change of exposure, which an averaged L would show in full; and moving objects would leave ghosts. One number for
+    the whole frame leaves no ghosts and changes no color.
 
-    A scene begins where the 8x8 block means of the frame, or of R, divided by their mean, differ from those of the
-    frame before by more than 0.3 on average, or where m_t lies more than log 1.6 from m_{t-1}: a light switched on is
-    no flicker. In a slow fade the average lags, by log 1.6 at most.
+    A scene begins at a frame whose 8x8 block means (of the image, or of R), divided by their mean, differ from those of
+    the frame before by more than 0.3 on average, or whose m_t differs from m_{t-1} by more than log 1.6: a light being
+    switched on is not flicker. In a slow fade the average lags behind by log 1.6 at most.
 
     Args:
         seconds: the time constant, above 0. A flicker of f hertz is damped by sqrt(1 + (2 pi f seconds)^2).
