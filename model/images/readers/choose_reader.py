@@ -76,17 +76,17 @@ def allow_pixels(limit: int) -> None:
 
 
 def from_pil(image: Image.Image) -> Picture:
-    """A PIL image of any mode as `read_image` would read it from a file, turned upright.
+    """Turn a PIL image of any mode into the picture that `read_image` would read from a file, upright.
 
     Raises:
-        ImageError: its range is not known: 32 bits a channel.
+        ImageError: the image has 32 bits per channel, whose range is not known.
     """
     with quiet:
         return picture_of_image("image", image, [])
 
 
 def _check_file(path: Path) -> None:
-    """Raises ImageError for what must not be opened: a pipe would wait for ever."""
+    """Raises ImageError for anything but a regular file: opening a pipe would wait forever."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ def _check_file(path: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """Which reader a file needs, by its first bytes, and where these leave it open by its extension."""
+    """The reader that a file needs, by its first bytes, and for some raw files by the extension."""
     with open(path, "rb") as file:
         head = file.read(256)
     if head.startswith(PNG_MAGIC):
@@ -142,7 +142,7 @@ def _read(path: Path, half: bool) -> Picture:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height by the header alone. Raises anything where it is damaged."""
+    """Width and height, from the header alone. Raises anything if it is damaged."""
     kind = _kind(path)
     if kind == "tiff":
         layout = tiff_layout(path)

@@ -19,7 +19,7 @@ from .tiff_pixels import can_decode, check_segments, decode, needs_codec
 
 _COMPRESSIONS = {6: "old JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 50002: "JPEG XL"}
 _OF_PILLOW = {tags.UNCOMPRESSED, *tags.FAX, tags.LZW, tags.JPEG, tags.ADOBE_DEFLATE, tags.DEFLATE, tags.PACKBITS}
-_ADVICE = "save it again as RGB or gray with 8 or 16 bits a channel"
+_ADVICE = "save it again as RGB or gray with 8 or 16 bits per channel"
 
 
 def tiff_layout(path: str | Path) -> Layout:
