@@ -1,4 +1,4 @@
-"""What the commands of `model` and `train` share: flags and reports."""
+"""What the commands of `model` and `train` share: the parser, the exposure options, and `--report`."""
 
 from .exposure_arguments import add_exposure_options, number_from_zero, settle_exposure
 from .parser import Parser

@@ -1,4 +1,4 @@
-"""The options of command lines that say how bright pictures become, and what is done against noise."""
+"""The options `--exposure`, `--published` and `--denoise`, which several commands share."""
 
 import argparse
 import sys
@@ -6,23 +6,23 @@ import sys
 from sci_kernels.constants import MAX_DENOISING, MAX_EXPOSURE
 
 PUBLISHED = "published"
-# Flags of a rule that is no more, and what took its place.
+# Flags of a rule that was removed, and what replaced it.
 _GUARDS = {
-    "--guard": "bright pictures are always left alone, by --exposure auto, the default",
-    "--no-guard": "taken for --published; --exposure takes a number for a picture that is bright already",
+    "--guard": "--exposure auto, the default, always leaves bright pictures alone",
+    "--no-guard": "treated as --published; to brighten a bright picture, give --exposure a number",
 }
 
 
 def add_exposure_options(parser: argparse.ArgumentParser, guards: bool = False) -> None:
-    """Add the options to a command line, and with `guards` the flags that are no more."""
+    """Add the options to a parser, and with `guards` the removed flags, which still work but print a note."""
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument(
         "--exposure",
         default="auto",
         type=_exposure,
         metavar="auto|C|published",
-        help="auto: dark pictures become as bright as well exposed ones, others are left as they are; C, from 0 to 20: "
-        "that much; published: the official division (default: auto)",
+        help="auto: dark pictures become as bright as well exposed ones, others stay as they are; C, from 0 to 20: "
+        "this exposure for all; published: the official division (default: auto)",
     )
     ways.add_argument(
         "--published", dest="exposure", action="store_const", const=PUBLISHED, help="the same as --exposure published"
@@ -34,14 +34,14 @@ def add_exposure_options(parser: argparse.ArgumentParser, guards: bool = False) 
         "--denoise",
         type=_denoise,
         metavar="S",
-        help=f"filter the noise that is brightened, from 0, off, to {MAX_DENOISING:g} (default: 1; published: off)",
+        help=f"strength of the noise filter, from 0 (off) to {MAX_DENOISING:g} (default: 1; with published: off)",
     )
 
 
 def settle_exposure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Set `args.exposure` to "auto", a number, or None for the published division."""
     if args.guard:
-        print(f"note: {args.guard}: this rule is no more; {_GUARDS[args.guard]}", file=sys.stderr)
+        print(f"note: {args.guard}: this rule was removed; {_GUARDS[args.guard]}", file=sys.stderr)
         args.exposure = PUBLISHED if args.guard == "--no-guard" else args.exposure
     if args.exposure == PUBLISHED:
         args.exposure = None
@@ -60,7 +60,7 @@ def _denoise(text: str) -> float:
 
 
 def number_from_zero(text: str, most: float, others: str = "") -> float:
-    """The number from 0 to `most` that an option was given; `others` is what else it takes."""
+    """The number from 0 to `most` that an option was given; `others` names what else it accepts, for the error."""
     try:
         value = float(text)
     except ValueError:

@@ -1,23 +1,22 @@
-"""What became of each file of a run, as lines of JSON: `--report FILE`."""
+"""`--report FILE`: what became of each file of a run, as lines of JSON."""
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _BEGINNING = b'{"file": '
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is what `RunReport` has written, or empty; a photograph is not to be replaced, nor added to.
+    """Whether a file was written by `RunReport`, or is empty: a photograph must be neither replaced nor appended to.
 
-    Raises OSError where it cannot be read.
+    Raises OSError if it cannot be read.
     """
     if not path.is_file():  # a pipe would wait for ever
         return False
@@ -27,19 +26,19 @@ def is_report(path: Path) -> bool:
 
 
 class RunReport:
-    """Appends a line for each file, whole lines only, so that several processes can share one report.
+    """Appends a line for each file, only whole lines, so that several processes can share one report.
 
     A line has `file`, `result`, `done` ("enhanced", "left", "skipped" or "failed"), `brightness_before` and
-    `brightness_after` (mean luma in [0, 1]), `exposure`, `frames` (of videos), `seconds`, `notes` and `error`; what is
-    not known is null. A video that is cut off or damaged is "enhanced" with what could be read, and `error` says what
-    is missing.
+    `brightness_after` (mean luma in [0, 1]), `exposure`, `frames` (of videos), `seconds`, `notes` and `error`; unknown
+    values are null. A video that is cut off or damaged counts as "enhanced" if some of it could be read, and `error`
+    says what is missing.
 
-    A line that cannot be written, on a full disk, ends no run: it is counted in `lost`, and `reason` says why.
+    A line that cannot be written, as on a full disk, does not end the run: `lost` counts it, and `reason` says why.
 
     Args:
         path: the file; None writes nothing.
 
-    Raises OSError where it cannot be opened.
+    Raises OSError if it cannot be opened.
     """
 
     def __init__(self, path: Path | None):
@@ -71,7 +70,7 @@ class RunReport:
         notes: Sequence[str] = (),
         error: str | None = None,
     ) -> None:
-        """One file."""
+        """Append the line of one file."""
         if self._file is None:
             return
         line = {
@@ -93,22 +92,22 @@ class RunReport:
                 while data:
                     data = data[os.write(self._file, data) :]
             except OSError as error:
-                self.lost, self.reason = self.lost + 1, error.strerror
+                self.lost, self.reason = self.lost + 1, error.strerror or str(error)
                 with suppress(OSError):
-                    os.ftruncate(self._file, end)  # of a part of the line
+                    os.ftruncate(self._file, end)  # removes a part of the line
 
 
 @contextmanager
 def _locked(file: int) -> Iterator[None]:
-    """A lock among processes, where the system has one: a network folder needs it to append."""
+    """A lock among processes, if the system has one: appending in a network folder needs it."""
     with suppress(OSError):
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.lockf(file, fcntl.LOCK_EX)
     try:
         yield
     finally:
         with suppress(OSError):
-            if fcntl is not None:
+            if sys.platform != "win32":
                 fcntl.lockf(file, fcntl.LOCK_UN)
 
 

@@ -1,8 +1,8 @@
-"""Files by their names: found in folders, compared, shared among processes, written whole or not at all."""
+"""Files as names and bytes: found in folders, shared among processes, and written whole or not at all."""
 
 from .atomic_files import make_output_folder, move, remove_leftovers, write_atomically
 from .collisions import Names, is_same
-from .errors import ImageError, damaged, one_line
+from .errors import ImageError, damaged, reason_of
 from .extensions import PICTURE_EXTENSIONS, RAW_EXTENSIONS
 from .find_files import Again, Files, Found, find_files, find_images
 from .process_shares import ALL, Processes, Share, SharingError
@@ -25,7 +25,7 @@ __all__ = [
     "is_same",
     "make_output_folder",
     "move",
-    "one_line",
+    "reason_of",
     "remove_leftovers",
     "write_atomically",
 ]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files whole or not at all: under a temporary name first, then renamed into place."""
 
 import contextlib
 import functools
@@ -13,10 +13,10 @@ _renaming = threading.Lock()
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview, exclusive: bool = False) -> None:
-    """Write `data` beside `path`, flush it to the disk, then rename it into place.
+    """Write `data` to a temporary file in the folder of `path`, flush it to the disk, then rename it into place.
 
-    An existing file is replaced in one step, or left as it was; with `exclusive` it is always left, and FileExistsError
-    raised. Raises OSError; nothing is left behind then.
+    An existing file is replaced in one step, or stays as it was if writing fails. With `exclusive` an existing file is
+    never replaced: FileExistsError is raised. On any OSError no temporary file is left behind.
     """
     path = Path(path)
     temporary = _temporary(path.parent)
@@ -27,24 +27,27 @@ def write_atomically(path: str | Path, data: bytes | memoryview, exclusive: bool
             os.fsync(file.fileno())
         move(temporary, path, exclusive)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # on a disk that is read-only by now this fails even for what is missing
+        with contextlib.suppress(OSError):  # on a disk that has become read-only this fails even if the file is missing
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is not None:  # what the caller knows of
+        if isinstance(error, OSError) and error.filename is not None:  # the caller does not know the temporary name
             error.filename, error.filename2 = str(path), None
         raise
 
 
 def move(source: Path, target: Path, exclusive: bool) -> None:
-    """Give a whole file its final name in the same folder; with `exclusive` FileExistsError where that is taken."""
+    """Give a complete file its final name in the same folder.
+
+    With `exclusive` an existing file is never replaced: FileExistsError is raised.
+    """
     if not exclusive:
         os.replace(source, target)
         return
     try:
-        os.link(source, target)  # fails where there is one, whoever made it
+        os.link(source, target)  # fails if the name is taken, by whichever process
     except FileExistsError:
         raise
-    except OSError:  # FAT, exFAT and some network folders have no links
-        with _renaming:  # of this process; another one can still come between
+    except OSError:  # FAT, exFAT and some network folders do not support links
+        with _renaming:  # only among the threads of this process: another process could still interfere
             if os.path.lexists(target):
                 raise FileExistsError(17, os.strerror(17), str(target)) from None
             os.rename(source, target)
@@ -53,14 +56,14 @@ def move(source: Path, target: Path, exclusive: bool) -> None:
 
 
 def make_output_folder(folder: str | Path) -> Path:
-    """The folder, made where it is missing. Raises OSError at once if it takes no file."""
+    """Create the folder if it is missing. Raises OSError at once if no file can be written to it."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     probe = _temporary(folder)
     try:
         probe.write_bytes(b"sci")
     except OSError as error:
-        error.filename = str(folder)  # the caller knows of no other
+        error.filename = str(folder)  # the caller does not know the name of the probe
         raise
     finally:
         with contextlib.suppress(OSError):
@@ -69,7 +72,7 @@ def make_output_folder(folder: str | Path) -> Path:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether names that differ only by case are one file in this folder, which takes files."""
+    """Whether names that differ only by case are one file in this folder, which has to be writable."""
     probe = _temporary(folder)
     try:
         probe.touch(exist_ok=False)
@@ -79,7 +82,7 @@ def ignores_case(folder: Path) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes of this machine that were killed have left unfinished in a folder."""
+    """Remove temporary files from a folder whose processes, on this machine, no longer run."""
     for path in folder.glob(f".sci-{_machine()}-*.tmp"):
         process = path.name.split("-")[2]
         if process.isdecimal() and not _runs(int(process)):
@@ -88,7 +91,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _temporary(folder: Path) -> Path:
-    """A new name, not derived from a file's own, which may already be as long as the file system allows."""
+    """A new name. It is not derived from the final one, which may already be as long as the file system allows."""
     return folder / f".sci-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
@@ -98,8 +101,8 @@ def _machine() -> str:
 
 
 def _runs(process: int) -> bool:
-    """Whether there is a process of this number; true where that cannot be known."""
-    if os.name != "posix":  # os.kill would end it
+    """Whether a process with this number runs; True if that cannot be known."""
+    if os.name != "posix":  # os.kill would end the process
         return True
     try:
         os.kill(process, 0)

@@ -1,8 +1,8 @@
-"""That no result replaces a source or another result, whatever the file system takes for one name.
+"""Make sure that no result replaces a source or another result, whichever names the file system treats as equal.
 
-Names are compared by a hash, 8 bytes a name, after folding their case; only where two agree are the names themselves
-looked at, and the folder is asked whether it ignores case. Files that exist are also compared by identity, for hard
-links and for folders that are mounted twice.
+Names are compared by a hash of 8 bytes per name, after folding their case. Only where two hashes agree are the names
+themselves compared, and the folder is tested for whether it ignores case. Existing files are also compared by identity,
+because of hard links and folders that are mounted twice.
 """
 
 import os
@@ -18,20 +18,20 @@ import numpy as np
 from .atomic_files import ignores_case
 from .errors import ImageError
 
-Written = Iterable[tuple[Path, Path]]  # sources, each with a file to write; gone through more than once
+Written = Iterable[tuple[Path, Path]]  # each source with the file to write; iterated over more than once
 
 
 class Names:
-    """The names of sources and results of a run, as hashes, of which no two are one file.
+    """The names of the sources and results of a run, as hashes, checked for collisions.
 
     Args:
-        written: goes through the same pairs twice, where some of them have to be looked at.
-        hint: what to do about two sources with one result, the end of a line.
-        resumed: results that lie among the sources are those of an earlier run, which is taken up again; see
+        written: each source with its result. A second iteration, needed if hashes agree, has to give the same pairs.
+        hint: what to do about two sources with the same result; ends the message.
+        resumed: results found among the sources come from an earlier run, which this one continues; see
             `is_earlier_result`.
 
     Raises:
-        ImageError: a result would replace another, or a source.
+        ImageError: a result would replace another result or a source.
     """
 
     def __init__(self, written: Written, hint: str, resumed: bool = False):
@@ -46,7 +46,7 @@ class Names:
                 existing.append(found)
             if source != before:  # a source with several results comes several times in a row
                 before = source
-                sources.append(_name(source))
+                sources.append(_name_hash(source))
                 files.append(_identity(source) or 0)
         self.count = len(sources)
         self._sources, self._results, self._exact = map(_sorted, (sources, results, exact))
@@ -58,34 +58,34 @@ class Names:
             suspects = [
                 (source, path)
                 for source, path in written
-                if not names.isdisjoint(_name(each) for each in (source, path))
+                if not names.isdisjoint(_name_hash(each) for each in (source, path))
                 or not identities.isdisjoint((_identity(source), _identity(path)))
             ]
             _look_closer(suspects, hint, resumed)
 
     def knows(self, source: Path) -> bool:
-        """Whether this source was there at the start: of others no name has been compared."""
-        return _is_among(_name(source), self._sources)
+        """Whether this source was there at the start. The names of later ones were not compared."""
+        return _is_among(_name_hash(source), self._sources)
 
     def is_earlier_result(self, source: Path, result: Path) -> bool:
-        """Whether this source is what an earlier run, which is resumed, made of another one.
+        """Whether this source is the result of another source, made by the earlier run that is being resumed.
 
-        One that would be its own `result` stays a source, to be counted as done.
+        A source whose `result` would have its own name stays a source, to be counted as done.
         """
         return self._resumed and source.name != result.name and self.is_result(source)
 
     def is_result(self, path: Path) -> bool:
-        """Whether a file is one of the results, by its name."""
+        """Whether a file has the name of one of the results."""
         real = _real(path)
         if not _is_among(_hash(_folded(real)), self._results):
             return False
-        return _is_among(_hash(real), self._exact) or _asked(os.path.dirname(real))
+        return _is_among(_hash(real), self._exact) or _ignores_case(os.path.dirname(real))
 
 
 def is_same(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths are one file or folder, as far as the file system tells."""
+    """Whether two paths lead to the same file or folder, as far as the file system can tell."""
     one, other = _real(one), _real(other)
-    if one == other or (_folded(one) == _folded(other) and _asked(_existing(os.path.dirname(other)))):
+    if one == other or (_folded(one) == _folded(other) and _ignores_case(_existing(os.path.dirname(other)))):
         return True
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
@@ -96,7 +96,7 @@ def _is_among(key: int, hashes: np.ndarray) -> bool:
 
 
 def _look_closer(written: list[tuple[Path, Path]], hint: str, resumed: bool) -> None:
-    """Raises ImageError where it is so that one file would replace another."""
+    """Compare names whose hashes agree. Raises ImageError if one file would replace another."""
     sources = _ByName(source for source, _ in written)
     writers: dict[str, tuple[Path, Path]] = {}
     for source, path in written:
@@ -113,10 +113,12 @@ def _look_closer(written: list[tuple[Path, Path]], hint: str, resumed: bool) -> 
 
 
 class _ByName:
-    """Sources, to be found by any spelling of their names, or by what they are."""
+    """Sources that can be looked up by any spelling of their names, or by file identity."""
 
     def __init__(self, sources: Iterable[Path]):
-        self._exact, self._folded, self._files = {}, {}, {}
+        self._exact: dict[str, Path] = {}
+        self._folded: dict[str, Path] = {}
+        self._files: dict[int, Path] = {}
         for source in sources:
             real = _real(source)
             self._exact[real], self._folded[_folded(real)] = source, source
@@ -124,41 +126,42 @@ class _ByName:
                 self._files[identity] = source
 
     def same_as(self, path: Path) -> Path | None:
-        """The source that writing to `path` would replace."""
+        """The source that writing to `path` would replace, if there is one."""
         real = _real(path)
         if real in self._exact:
             return self._exact[real]
-        if _folded(real) in self._folded and _asked(_existing(os.path.dirname(real))):
+        if _folded(real) in self._folded and _ignores_case(_existing(os.path.dirname(real))):
             return self._folded[_folded(real)]
-        other = self._files.get(_identity(path))
+        identity = _identity(path)
+        other = None if identity is None else self._files.get(identity)
         return other if other is not None and os.path.samefile(other, path) else None
 
 
 def _key(path: Path) -> str:
-    """What the name is to the folder that it is written to."""
+    """The path as its folder compares names: case-folded if the folder ignores case."""
     real = _real(path)
-    return _folded(real) if _asked(_existing(os.path.dirname(real))) else real
+    return _folded(real) if _ignores_case(_existing(os.path.dirname(real))) else real
 
 
 @lru_cache(1024)
-def _asked(folder: str) -> bool:
+def _ignores_case(folder: str) -> bool:
     try:
         return ignores_case(Path(folder))
-    except OSError:  # read-only: nothing will be written there either
+    except OSError:  # read-only: no result can be written there either
         return False
 
 
 def _existing(folder: str) -> str:
-    """The folder, or the nearest above it that exists; folders made in it do as it does."""
+    """The folder or its nearest existing parent; folders created there treat case as the parent does."""
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     return folder
 
 
 def _real(path: str | Path) -> str:
-    """The path without links; unlike `Path.resolve` never an error."""
+    """The path with links resolved; unlike `Path.resolve` it never raises."""
     path = os.path.abspath(path)
-    if os.path.islink(path):  # else it is enough to know its folder, which others share
+    if os.path.islink(path):  # otherwise it is enough to resolve its folder, which is cached
         return os.path.realpath(path)
     folder, name = os.path.split(path)
     return os.path.join(_real_folder(folder), name)
@@ -170,12 +173,12 @@ def _real_folder(folder: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """One spelling for all that some file system takes for the same name: case, and composed accents."""
+    """One spelling for all names that some file system treats as equal: case, and composed accents."""
     return unicodedata.normalize("NFC", name).upper().casefold()
 
 
-def _name(path: str | Path) -> int:
-    """A hash of a file's name, one for all spellings."""
+def _name_hash(path: str | Path) -> int:
+    """A hash of a file's name, the same for all its spellings."""
     return _hash(_folded(_real(path)))
 
 
@@ -184,7 +187,7 @@ def _hash(text: str) -> int:
 
 
 def _identity(path: Path) -> int | None:
-    """A hash of what a file is, whatever its name; None where there is none."""
+    """A hash of a file's device and inode, whatever its name; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:

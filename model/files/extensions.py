@@ -1,10 +1,10 @@
-"""Which names of files are taken for pictures."""
+"""The file name extensions that are searched for as pictures."""
 
 RAW_EXTENSIONS = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
-# Searched for in folders. A file named by itself is opened whatever its extension.
+# Searched for in folders. A file that the user names is opened whatever its extension.
 PICTURE_EXTENSIONS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib"),
     *(".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif", ".hif", ".jxl"),

@@ -1,4 +1,4 @@
-"""Files to work on, found below folders, each with the relative name that its result should have."""
+"""Find the files to work on in folders and below, each with the relative name that its result should have."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,15 +8,15 @@ from .collisions import is_same
 from .errors import ImageError
 from .extensions import PICTURE_EXTENSIONS, RAW_EXTENSIONS
 
-# Of pictures that cannot be read: a folder with such is told of them.
+# Pictures of formats that cannot be read: the user is told if a folder holds some.
 _UNREAD = frozenset((".psd", ".psb", ".exr", ".hdr", ".xcf", ".kra", ".tga", ".jxr", ".wdp", ".hdp", ".dds", ".pcx"))
 _DEVELOPED = frozenset(PICTURE_EXTENSIONS) - frozenset(RAW_EXTENSIONS)
 
-Found = Iterable[tuple[Path, Path]]  # files, each with the relative name of its result
+Found = Iterable[tuple[Path, Path]]  # each file with the relative name of its result
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[tuple[Path, Path]]:
-    """Every picture under `paths`, each with the relative name its result should have; as `find_files`.
+    """Every picture under `paths`, each with the relative name that its result should have; see `Files`.
 
     Raises:
         ImageError: a path does not exist, or a folder holds no picture.
@@ -27,16 +27,16 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[tuple[Path, Pa
 def find_files(
     paths: str | Path | Iterable[str | Path], extensions: Sequence[str], what: str
 ) -> list[tuple[Path, Path]]:
-    """Every file under `paths`, as `Files` goes through them.
+    """Every file under `paths`, as a list; see `Files`, whose arguments these are.
 
     Raises:
-        ImageError: a path does not exist, or a folder holds nothing; it calls the files `what`.
+        ImageError: a path does not exist, or a folder holds no such file.
     """
     return list(Files(paths, extensions, what))
 
 
 class Again:
-    """What a function gives, which is called anew each time this is gone through."""
+    """An iterable that calls a function for a new iterator each time."""
 
     def __init__(self, call: Callable[[], Iterator]):
         self._call = call
@@ -46,24 +46,25 @@ class Again:
 
 
 class Files:
-    """The files under some paths, each with the relative name its result should have, read from the folders each time.
+    """The files under some paths, each with the relative name that its result should have.
 
-    No list of them is kept: of a folder with a million files only the names of one folder at a time are in memory.
+    Each iteration lists the folders again. No list of all files is kept: only the names of the folders on the way down
+    to the current one are in memory.
 
-    A file stands for itself, by its name, whatever its extension. A folder stands for the files below it at any depth
-    whose extension is one of `extensions`, by their path from it, sorted; hidden files and folders are passed over and
-    links to folders are not followed. A file reached twice is listed once. Two files may have the same relative name
-    when they come from two folders. A raw file of a folder is passed over where the same photograph lies beside it as
-    a picture, and so are pictures of kinds that cannot be read; see `passed_over`.
+    A path to a file gives that file under its own name, whatever its extension. A path to a folder gives the files in
+    it, at any depth, whose extension is one of `extensions`, under their paths relative to the folder, sorted. Hidden
+    files and folders are skipped, and links to folders are not followed. A file reached twice is listed once. Two files
+    from different folders may have the same relative name. Within a folder, a raw file is skipped if the same folder
+    holds a picture of the same name, and so are pictures of formats that cannot be read; see `passed_over`.
 
     Args:
         paths: files and folders.
-        extensions: of the files of folders.
-        what: the files are called, in errors.
-        without: a folder that is passed over with all in it, where it lies inside one of the paths.
+        extensions: the extensions to look for in folders.
+        what: how errors call the files.
+        without: a folder to skip with everything in it, if it lies inside one of the paths.
 
     Raises:
-        ImageError: while it is gone through: a path does not exist, a folder cannot be listed or holds nothing.
+        ImageError: during iteration, if a path does not exist, or a folder cannot be listed or holds no such file.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Files:
         if not self.paths:
             raise ImageError(f"no {self._what}: expected at least one file or folder, got none")
         self._raw_beside, self._unread = 0, (0, "")
-        files, folders = set(), []  # what earlier paths stand for
+        files: set[str] = set()  # given by earlier paths
+        folders: list[str] = []
         for path in self.paths:
-            # os.path, since the methods of Path raise where a parent may not be entered or a name is too long.
+            # os.path, as the methods of Path raise if a parent may not be entered or a name is too long.
             if os.path.isdir(path):
                 for name in self._of_folder(path):
                     source = path / name
@@ -100,21 +102,21 @@ class Files:
                 raise ImageError(f"{path}: no such file or folder, or not readable; check the path")
 
     def passed_over(self) -> list[str]:
-        """A line for each kind of file that was passed over when this was last gone through."""
+        """A line for each kind of file that the last iteration skipped."""
         lines, (count, first) = [], self._unread
         if self._raw_beside:
+            files = f"{self._raw_beside} raw file{'s' * (self._raw_beside > 1)}"
             lines.append(
-                f"{self._raw_beside} raw files passed over, whose photographs lie beside them as pictures; name raw "
-                "files by -i to enhance them"
+                f"{files} skipped, as the same folder holds a picture of the same name; name raw files with -i to "
+                "enhance them"
             )
         if count:
-            lines.append(
-                f"{count} files passed over, {first} the first: pictures of this kind are not read; save them as TIFF"
-            )
+            files = f"1 file skipped, {first}" if count == 1 else f"{count} files skipped, {first} the first"
+            lines.append(f"{files}: this format is not supported; save such pictures as TIFF")
         return lines
 
     def _of_folder(self, folder: Path) -> Iterator[Path]:
-        """The names of a folder's files. Raises ImageError where there is none."""
+        """The relative names of a folder's files. Raises ImageError if there is none."""
         empty, results = True, False
         for parent, names in self._walk(folder, ""):
             if names is None:
@@ -124,12 +126,12 @@ class Files:
                 empty = False
                 yield Path(parent, name)
         if empty and results:
-            raise ImageError(f"{folder}: nothing to enhance here but what is in the output folder {self._without}")
+            raise ImageError(f"{folder}: nothing to enhance here except in the output folder {self._without}")
         if empty:
             raise ImageError(f"{folder}: no {self._what} in this folder or below it; looked for {self._looked_for}")
 
     def _walk(self, root: Path, below: str) -> Iterator[tuple[str, list[str] | None]]:
-        """Folders with names of files in them, in the order of the sorted paths; None: the folder left out."""
+        """Each folder with the names of its files, in the order of the sorted paths; None for the skipped folder."""
         folder = os.path.join(root, below)
         if self._without is not None and below and is_same(folder, self._without):
             yield below, None
@@ -163,7 +165,7 @@ class Files:
         yield below, files
 
     def _without_raw(self, names: list[str], folders: set[str]) -> list[str]:
-        """Less the raw files of photographs that are there as pictures too."""
+        """The names without those of raw files that have a picture of the same name next to them."""
         files = [os.path.splitext(name) for name in names if name not in folders]
         raw = [stem + ext for stem, ext in files if ext.lower() in RAW_EXTENSIONS]
         if not raw:
@@ -174,7 +176,7 @@ class Files:
         return [name for name in names if name not in beside]
 
     def _reached(self, path: Path, files: set[str], folders: list[str]) -> bool:
-        """Whether an earlier path has brought this file."""
+        """Whether an earlier path has already given this file."""
         if not files and not folders:
             return False
         whole = os.path.abspath(path)
@@ -185,7 +187,7 @@ class Files:
 
 
 def _leads_to_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a link to a folder; a link that leads in a circle is a file that cannot be read."""
+    """Whether it is a link to a folder. A link that leads in a circle counts as a file, which then cannot be read."""
     try:
         return entry.is_dir()
     except OSError:
@@ -193,7 +195,7 @@ def _leads_to_folder(entry: os.DirEntry) -> bool:
 
 
 def _is_below(file: str, folder: str) -> bool:
-    """Whether a folder stands for this file: none of the folders between is hidden."""
+    """Whether a search of the folder finds this file: no folder in between is hidden, nor the file."""
     start = folder.rstrip(os.sep) + os.sep
     if not file.startswith(start):
         return False

@@ -1,7 +1,7 @@
-"""A run shared among processes: those that torchrun starts, or the shards of a scheduler.
+"""Divide a run among processes: those that torchrun starts, or the shards of a scheduler.
 
-Each file belongs to one share by a hash of its relative name. No process has to ask another, and none is missed or
-done twice where their listings differ, as while results appear in the folder that is listed.
+A hash of its relative name decides which share a file belongs to. So no process has to ask another, and no file is
+missed or done twice if their listings differ, as they do while results appear in the folder that is listed.
 """
 
 import os
@@ -13,25 +13,25 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-# For the other processes to be there, and for the slowest of them to have done its share.
+# How long to wait for the other processes to start, and for the slowest of them to finish its share.
 _JOIN, _LAST = timedelta(minutes=2), timedelta(days=7)
 
 T = TypeVar("T")
 
 
 class SharingError(Exception):
-    """The processes do not find each other, or one of them has ended; one line."""
+    """The processes cannot reach each other, or one of them has ended; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """One of `count` shares, `index` from 0."""
+    """One of `count` shares; `index` counts from 0."""
 
     index: int = 0
     count: int = 1
 
     def has(self, name: Path) -> bool:
-        """Whether the file of this relative name belongs to it."""
+        """Whether the file with this relative name belongs to this share."""
         return self.count == 1 or zlib.crc32(os.fsencode(name.as_posix())) % self.count == self.index
 
 
@@ -39,9 +39,9 @@ ALL = Share()
 
 
 class Processes:
-    """The processes of this run, which torchrun started; without it this one alone.
+    """The processes of this run that torchrun started; without torchrun, this one alone.
 
-    Raises SharingError where they do not find each other.
+    Raises SharingError if they cannot reach each other.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Processes:
             try:
                 dist.init_process_group("gloo", timeout=_JOIN)
                 dist.barrier()
-                # `_JOIN` is for the start alone.
+                # A group of its own, as `_JOIN` is a limit for the start only.
                 self._group = dist.new_group(backend="gloo", timeout=_LAST)
             except (RuntimeError, ValueError) as error:
                 raise SharingError(
@@ -62,16 +62,16 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that speaks for all."""
+        """Whether this is the process that prints for all."""
         return self.rank == 0
 
     @property
     def share(self) -> Share:
-        """What this process is to do."""
+        """The share of this process."""
         return Share(self.rank, self.count)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in each of them. Raises SharingError where one has ended."""
+        """The values of all processes, given to each of them. Raises SharingError if one has ended."""
         if self.count == 1:
             return [value]
         values: list[T] = [value] * self.count
@@ -82,7 +82,7 @@ class Processes:
         return values
 
     def leave(self) -> None:
-        """Part from the others, which do the same now."""
+        """Leave the group; all processes have to call this."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""`--gallery`: one self-contained page of pictures before and after; also the contact sheet of a demo."""
+"""Show pictures before and after: the HTML page of `--gallery`, and a contact sheet."""
 
 from .build import Pair, write_contact_sheet, write_gallery
 from .cli import Gallery, add_gallery_options, check_gallery

@@ -1,4 +1,4 @@
-"""Before and after, side by side: one self-contained HTML page with sliders, and one contact sheet."""
+"""Build the before/after page, one self-contained HTML file with sliders, and the contact sheet, one PNG file."""
 
 import base64
 import html
@@ -18,12 +18,12 @@ from . import html_template
 
 PAGE_SIDE = 1200  # longest side of an embedded picture, pixels
 JPEG_QUALITY = 90
-CELL = 400  # width and height of a picture's place on the sheet
+CELL = 400  # width and height of the space for a picture on the sheet
 SHEET_LIMIT = 60
 
 
 class Pair(NamedTuple):
-    """One picture: the name to show, the image files before and after; its illumination and exposure, if there are."""
+    """One picture: the name to show, the files before and after, and its illumination and exposure if there are any."""
 
     name: str
     before: Path
@@ -33,22 +33,22 @@ class Pair(NamedTuple):
 
 
 def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before and after", footer: str = "") -> None:
-    """Write one HTML file with a before/after slider for each item; it needs no network and no other file.
+    """Write one HTML file with a before/after slider for each item; it needs neither network nor other files.
 
-    The slider follows mouse, touch and arrow keys. Pictures are embedded, reduced to 1200 pixels on the longer
-    side: JPEG, or PNG where there is transparency. Captions give name, size, mean brightness (mean luma as stored, in
-    percent of white), exposure, and camera, exposure and date where the EXIF data have them, never a place. Where an
-    item has an illumination, a button shows it in the place of the result. The file appears whole or not at all and
-    replaces an older one.
+    The slider follows mouse, touch and arrow keys. Pictures are embedded, reduced to 1200 pixels on the longer side, as
+    JPEG, or as PNG if there is transparency. Captions give name, size, mean brightness (mean luma as stored, in percent
+    of white), exposure, and from the EXIF data camera, exposure settings and date, never the location. If an item has
+    an illumination, a button shows it instead of the result. The file is written whole or not at all, and replaces an
+    existing one.
 
     Args:
         items: the pictures, at least one.
-        path: the file to write; its folder is made.
+        path: the file to write; its folder is created.
         title: the page's heading.
-        footer: a line below the pictures, for what made them.
+        footer: a line below the pictures, to say how they were made.
 
     Raises:
-        ValueError: no items.
+        ValueError: there are no items.
         ImageError: a file cannot be read as a picture.
         OSError: the page cannot be written.
     """
@@ -62,14 +62,14 @@ def write_gallery(items: Sequence[Pair], path: str | Path, title: str = "Before 
         *map(_figure, items),
         f"</main>\n<footer>{html.escape(footer)}</footer>\n<script>{html_template.SCRIPT}</script>\n</html>\n",
     ]
-    # A file name that is no valid UTF-8 reaches us with surrogates; as a character reference it can be written.
+    # A file name that is not valid UTF-8 has surrogates, which can be written as character references.
     _write(path, "".join(parts).encode("utf-8", "xmlcharrefreplace"))
 
 
 def write_contact_sheet(items: Sequence[Pair], path: str | Path) -> None:
-    """Write one PNG with every item as a labelled pair, before on the left, after on the right.
+    """Write one PNG with each item as a labeled pair, before on the left, after on the right.
 
-    At most 60 pairs are drawn; a last line then says how many there are beside them.
+    At most 60 pairs are drawn; if there are more, a last line gives their number.
 
     Args, Raises: as for `write_gallery`.
     """
@@ -108,7 +108,7 @@ def _caption(before: Image.Image, after: Image.Image, exposure: float | None) ->
 
 
 def _exposure(path: Path) -> str:
-    """Camera, exposure and date, as far as the file tells them."""
+    """Camera, exposure settings and date, as far as the EXIF data have them."""
     try:
         with Image.open(path) as image:
             exif = image.getexif()
@@ -122,7 +122,7 @@ def _exposure(path: Path) -> str:
             parts.append(f"ISO {iso}")
         day, _, hour = str(taken.get(ExifTags.Base.DateTimeOriginal, "")).partition(" ")
         parts.append(f"{day.replace(':', '-')} {hour[:5]}")
-    except Exception:  # broken EXIF data raise nearly anything, and are no reason for a page without the picture
+    except Exception:  # damaged EXIF data raise nearly anything, and are no reason to leave out the picture
         return ""
     return ", ".join(part for part in (part.replace("\0", "").strip() for part in parts) if part)
 
@@ -161,7 +161,7 @@ def _figure(item: Pair) -> str:
 
 
 def _draw_sheet(items: Sequence[Pair], left_out: int) -> Image.Image:
-    """Pairs in rows, one to three pairs a row, each under its label."""
+    """Draw rows of one to three pairs, each under its label."""
     gap, label = 12, 52
     columns = min(3, math.ceil(len(items) / 4))
     thumbs = []
@@ -190,13 +190,13 @@ def _draw_sheet(items: Sequence[Pair], left_out: int) -> Image.Image:
 
 
 def _to_cell(image: Image.Image) -> Image.Image:
-    """The picture as large as a place on the sheet allows; a thin one keeps at least a pixel."""
+    """The picture scaled to the space for it on the sheet; each side keeps at least one pixel."""
     scale = CELL / max(image.size)
     return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, its beginning dropped where it would be too wide: the end of a path tells more."""
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text without its beginning if it is too wide, as the end of a path tells more."""
     text = text.encode("utf-8", "replace").decode()
     if font.getlength(text) <= width:
         return text

@@ -12,8 +12,8 @@ from ..enhancement import Done, Job
 from ..files import ImageError
 from .build import Pair, write_gallery
 
-LIMIT = 100  # pictures on a page: beyond, browsers become slow
-_LOOKED_AT = 1024  # bytes of an earlier page
+LIMIT = 100  # pictures on a page; with more, browsers become slow
+_HEAD = 1024  # bytes read of an existing page
 
 
 def add_gallery_options(add: Callable[..., object]) -> None:
@@ -27,7 +27,7 @@ def add_gallery_options(add: Callable[..., object]) -> None:
 
 
 def check_gallery(args: argparse.Namespace) -> None:
-    """Raises ImageError where the page could not be written, before any work."""
+    """Raises ImageError if the page could not be written, before any work is done."""
     page = args.gallery
     if page is None:
         return
@@ -36,27 +36,28 @@ def check_gallery(args: argparse.Namespace) -> None:
     if os.path.lexists(page) and not args.overwrite:
         raise ImageError(f"{page}: exists and was left alone; use --overwrite, or another name for --gallery")
     if os.path.lexists(page) and not _is_page(page):
-        raise ImageError(f"{page}: is no page and was left alone; use another name for --gallery")
+        raise ImageError(f"{page}: is not an HTML page and was left alone; use another name for --gallery")
 
 
 def _is_page(path: Path) -> bool:
-    """Whether a file is HTML, as a page that was written earlier is, or empty; not a photograph of that name."""
+    """Whether a file is empty or HTML, as an earlier page is, and not a photograph with such a name."""
     try:
         with open(path, "rb") as file:
-            return file.read(_LOOKED_AT).lstrip()[:1] in (b"<", b"")
+            return file.read(_HEAD).lstrip()[:1] in (b"<", b"")
     except OSError:
         return False
 
 
 class Gallery:
-    """The page of a run: the first pictures that were done, or whose results were there.
+    """The page of a run: the first pictures that were enhanced, or whose results existed.
 
     Args:
-        args: the command line; without `--gallery` nothing is written.
+        args: the command line; without `--gallery` no page is written.
     """
 
     def __init__(self, args: argparse.Namespace):
-        self._args, self._pairs, self._more = args, [], 0
+        self._args, self._more = args, 0
+        self._pairs: list[Pair] = []
         self._maps = None if args.gallery is None else TemporaryDirectory(prefix="sci-")
 
     def __enter__(self) -> "Gallery":
@@ -67,13 +68,13 @@ class Gallery:
             self._maps.cleanup()
 
     def mapped(self, job: Job, number: int) -> Job:
-        """The job with an illumination to write, if it may be on the page: the user's, or a temporary one."""
+        """The job with an illumination to write, in a temporary folder, if it may be on the page and has none."""
         if self._maps is None or job.illumination or number >= LIMIT:
             return job
         return job._replace(illumination=Path(self._maps.name, f"{number}.jpg"))
 
     def add(self, job: Job, done: str, result: Done, error: str | None = None) -> None:
-        """A picture of the run, as `folder.Listener`."""
+        """Add a picture of the run; the arguments are those of a `Listener` of `enhance_files`."""
         if self._maps is None or done == "failed":
             return
         if len(self._pairs) == LIMIT:
@@ -84,15 +85,15 @@ class Gallery:
         self._pairs.append(Pair(name, job.source, job.result, light, result.exposure))
 
     def write(self) -> str | None:
-        """Write the page; returns what kept it from being written, one line."""
+        """Write the page; returns None, or one line that says why it was not written."""
         page = self._args.gallery
         if page is None:
             return None
         if not self._pairs:
-            return f"{page}: not written, for no picture was enhanced"
+            return f"{page}: not written, as no picture was enhanced"
         footer = f"Weights {Path(self._args.weights).name}, sci-kernels {sci_kernels.__version__}"
         if self._more:
-            footer += f"; {self._more} more pictures are not on this page"
+            footer += f"; {self._more} more {'picture is' if self._more == 1 else 'pictures are'} not on this page"
         try:
             write_gallery(self._pairs, page, footer=footer)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What the before/after page is made of: its head, style, one figure, and the script of the sliders."""
+"""The templates of the before/after page: its head, style, figures, and the script of the sliders."""
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -65,8 +65,8 @@ LIGHT = """
 
 BUTTON = "<button type=button aria-pressed=false>illumination</button>"
 
-# The range input takes the keyboard and screen readers; pointers are read from the whole picture, since some
-# browsers move a range only by its small thumb.
+# The range input serves the keyboard and screen readers. Pointer events come from the whole picture, as some browsers
+# move a range only by its small thumb.
 SCRIPT = """
 for (const box of document.querySelectorAll(".compare")) {
   const range = box.querySelector("input");

@@ -1,4 +1,8 @@
-"""Pictures in memory, from files and back: the formats that are read are in `readers`, those written in `writers`."""
+"""Read and write pictures.
+
+A new format to read is a file in `readers`, chosen in `readers/choose_reader.py`; one to write is an entry or a file in
+`writers`, chosen in `writers/choose_writer.py`. Extensions to search for are in `model.files`.
+"""
 
 from .picture import NO_METADATA, Metadata, Picture
 from .readers import allow_pixels, from_pil, pixel_count, read_image

@@ -1,4 +1,4 @@
-"""Modules that only some formats need, imported when a picture asks for them."""
+"""Packages that only some formats need, imported when a picture needs them."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from ..files import ImageError
 
 
 def optional(module: str) -> ModuleType | None:
-    """A module, or None where it is not installed or does not load."""
+    """A module, or None if it is not installed or cannot be loaded."""
     try:
         return importlib.import_module(module)
     except (ImportError, OSError):
@@ -18,9 +18,9 @@ def need(path: object, kind: str, module: str, package: str) -> ModuleType:
     """A module without which a picture cannot be read.
 
     Args:
-        path: of the picture.
-        kind: what it is, with its article.
-        package: what to install.
+        path: the picture.
+        kind: what the picture is, with its article.
+        package: the name to install the module by.
 
     Raises:
         ImageError: it is not installed.
@@ -32,5 +32,10 @@ def need(path: object, kind: str, module: str, package: str) -> ModuleType:
 
 
 def install(package: str) -> str:
-    """What to do for a module that is missing."""
+    """How to install a missing package."""
     return f"pip install '.[formats]', or {package} by itself"
+
+
+def read_at_8_bits(bits: int) -> str:
+    """The note on a picture that is read with fewer bits than it has, as imagecodecs is missing."""
+    return f"{bits}-bit color, read at 8 bits; all {bits} need imagecodecs; {install('imagecodecs')}"

@@ -1,4 +1,4 @@
-"""A picture in memory, with all that a file says of it."""
+"""A picture in memory: its pixels, and the metadata of its file."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture file says beside its pixels, as far as it holds for the enhanced version too."""
+    """What a picture file holds besides the pixels, as far as it is true for the enhanced version too."""
 
-    icc_profile: bytes | None = None  # of the color space that the pixels are in: RGB, or gray where the file is
+    icc_profile: bytes | None = None  # of the pixels' color space: RGB, or gray if the file is gray
     exif: bytes | None = None  # as Pillow takes it: "Exif", two zeros, a TIFF header; upright, without thumbnail
     xmp: bytes | None = None  # upright
     dpi: tuple[float, float] | None = None
@@ -22,10 +22,10 @@ NO_METADATA = Metadata()
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as read: upright, RGB, with what is needed to write its enhanced version."""
+    """A picture as it was read: upright, RGB, with everything needed to write its enhanced version."""
 
-    pixels: np.ndarray  # (H, W, 3), uint8, or uint16 where the file's 16 bits could be read
-    alpha: np.ndarray | None = None  # (H, W), of the same dtype
+    pixels: np.ndarray  # (H, W, 3), uint8, or uint16 if the file has more than 8 bits and they could be read
+    alpha: np.ndarray | None = None  # (H, W), the same dtype
     grey: bool = False  # the file held one channel, repeated in `pixels`
     metadata: Metadata = NO_METADATA
     notes: tuple[str, ...] = ()  # what could not be kept, for the user

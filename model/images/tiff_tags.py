@@ -1,4 +1,4 @@
-"""What the tags of a TIFF file say of its pixels."""
+"""Read the tags of a TIFF file: how and where its pixels are stored."""
 
 import struct
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from ..files import damaged
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
-RAW = (32803, 34892)  # a mosaic of colors, and a camera's linear colors
+RAW = (32803, 34892)  # a color filter array, and linear raw
 CHANNELS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 UNCOMPRESSED, LZW, JPEG, DEFLATE, ADOBE_DEFLATE, PACKBITS = 1, 5, 7, 32946, 8, 32773
-PREDICTED = (LZW, ADOBE_DEFLATE, DEFLATE, 34925, 50000)  # compressions that a predictor goes with
+PREDICTED = (LZW, ADOBE_DEFLATE, DEFLATE, 34925, 50000)  # compressions that may be combined with a predictor
 FAX = (2, 3, 4)
 ASSOCIATED, UNASSOCIATED = 1, 2
 _DNG_VERSION, _SUB_DIRECTORIES, _PHOTOMETRIC = 50706, 330, 262
 _REDUCED, _MASK = 1, 4
 _MOST_PAGES = 1000
 _MOST_VALUES = 1 << 24
-# Bytes and struct's letter of the types that are asked for: unsigned and signed whole numbers, fractions, bytes, text.
+# Size in bytes and struct's letter for each supported type: unsigned and signed integers, fractions, bytes, text.
 _TYPES = {1: (1, "B"), 2: (1, "s"), 3: (2, "H"), 4: (4, "I"), 5: (8, "II"), 6: (1, "b"), 7: (1, "s"), 8: (2, "h")}
 _TYPES |= {9: (4, "i"), 13: (4, "I"), 16: (8, "Q"), 17: (8, "q"), 18: (8, "Q")}
 
@@ -30,7 +30,7 @@ class DamagedError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """How the first full picture of a file is stored; TIFF's own numbers."""
+    """How the first full picture of a file is stored, in TIFF's own numbers."""
 
     width: int
     height: int
@@ -42,42 +42,42 @@ class Layout:
     predictor: int
     reversed_bits: bool
     sample_formats: tuple[int, ...]
-    extra: tuple[int, ...]  # of each channel beyond the colors; 0: unknown
+    extra: tuple[int, ...]  # the meaning of each channel beyond the colors; 0: unknown
     tiled: bool
     segment: tuple[int, int]  # width and height of a strip or tile
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     little: bool
-    big: bool  # BigTIFF, with addresses of 64 bits
+    big: bool  # BigTIFF, with 64-bit addresses
     ink_set: int
-    colors: tuple[int, ...]  # of the palette
-    orientation: int  # 0 where the tags do not say
+    colors: tuple[int, ...]  # the palette
+    orientation: int  # 0 if the tags do not say
     page: int
     pages: int
     is_raw: bool
-    address: int  # of its directory
+    address: int  # where its directory is
     profile: bytes | None
     xmp: bytes | None
     dpi: tuple[float, float] | None
 
     @property
     def alpha(self) -> int | None:
-        """The channel that is transparency."""
+        """The index of the channel that is transparency, if there is one."""
         found = [index for index, kind in enumerate(self.extra) if kind in (ASSOCIATED, UNASSOCIATED)]
         return self.samples - len(self.extra) + found[0] if found else None
 
     @property
     def associated(self) -> bool:
-        """Whether the colors were multiplied with transparency."""
+        """Whether the colors were multiplied by transparency."""
         return next((kind for kind in self.extra if kind in (ASSOCIATED, UNASSOCIATED)), None) == ASSOCIATED
 
 
 def read_tags(path: str | Path, file: BinaryIO) -> Layout:
-    """The layout of the first page that is no thumbnail.
+    """The layout of the first page that is not a thumbnail or mask.
 
     Raises:
         ImageError: there is no page.
-        Exception: anything, where the tags are damaged.
+        Exception: anything, if the tags are damaged.
     """
     pages, is_raw = _pages(file)
     if not pages:
@@ -89,7 +89,7 @@ def read_tags(path: str | Path, file: BinaryIO) -> Layout:
 
 
 class _Directory:
-    """The tags at one address of a file, their values read when asked for."""
+    """The tags at one address of a file; their values are read on demand."""
 
     def __init__(self, file: BinaryIO, address: int, little: bool, big: bool) -> None:
         self._file, self._order, self.address = file, "<" if little else ">", address
@@ -102,12 +102,12 @@ class _Directory:
             raise DamagedError("its directory lies beyond the end of the file")
         following = file.read(word)
         self.next = self._numbers(following, self._word)[0] if len(following) == word else 0
-        self.entries = {}
+        self.entries: dict[int, tuple[int, int, bytes]] = {}
         for tag, kind, number, inline in struct.iter_unpack(f"{self._order}HH{self._word}{word}s", data):
             self.entries.setdefault(tag, (kind, number, inline))
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """Its whole numbers, none where it is missing."""
+        """The integers of a tag; none if it is missing."""
         kind, data = self._data(tag)
         if kind in (2, 5, 7, None):
             return ()
@@ -115,16 +115,16 @@ class _Directory:
         return self._numbers(data, f"{len(data) // size}{letter}")
 
     def integer(self, tag: int, default: int) -> int:
-        """Its first whole number."""
+        """The first integer of a tag."""
         values = self.integers(tag)
         return values[0] if values else default
 
     def content(self, tag: int) -> bytes | None:
-        """Its bytes."""
+        """The bytes of a tag."""
         return self._data(tag)[1] or None
 
     def fraction(self, tag: int) -> float | None:
-        """The first fraction."""
+        """The first fraction of a tag."""
         kind, data = self._data(tag)
         if kind != 5 or len(data) < 8:
             return None
@@ -151,12 +151,14 @@ class _Directory:
 
 
 def _pages(file: BinaryIO) -> tuple[list[_Directory], bool]:
-    """The directories of a file, one after another, and whether one of their own holds a camera's raw data."""
+    """The directories of a file in their order, and whether a directory inside one of them holds raw data."""
     file.seek(0)
     header = file.read(16)
     little, big = header[:1] == b"I", b"+" in header[2:4]
     following = int.from_bytes(header[8:16] if big else header[4:8], "little" if little else "big")
-    pages, seen, is_raw = [], set(), False
+    pages: list[_Directory] = []
+    seen: set[int] = set()
+    is_raw = False
     while following and following not in seen and len(pages) < _MOST_PAGES:
         seen.add(following)
         try:
@@ -164,7 +166,7 @@ def _pages(file: BinaryIO) -> tuple[list[_Directory], bool]:
         except (DamagedError, struct.error):
             if not pages:
                 raise
-            break  # the pages before it can be read all the same
+            break  # the pages before it can still be read
         following = directory.next
         if 256 in directory.entries and 257 in directory.entries:
             pages.append(directory)
@@ -215,7 +217,7 @@ def _layout(directory: _Directory, page: int, pages: int, is_raw: bool) -> Layou
 
 
 def _resolution(directory: _Directory) -> tuple[float, float] | None:
-    """In dots per inch, which are the unit where none is named."""
+    """The resolution in dots per inch, which is the unit if none is given."""
     inches = {2: 1.0, 3: 2.54}.get(directory.integer(296, 2))
     x, y = directory.fraction(282), directory.fraction(283)
     return (x * inches, y * inches) if x and y and inches else None

@@ -1,4 +1,4 @@
-"""What this machine has: its devices, and how much of their memory is free."""
+"""The devices of this machine, and how much memory is free."""
 
 from .devices import DeviceError, device_named
 from .memory import free_memory, memory_size

@@ -1,14 +1,14 @@
-"""A device by its name."""
+"""Find a device by the name that the user gave."""
 
 import torch
 
 
 class DeviceError(ValueError):
-    """A device that is not there; the message says why, without naming a flag."""
+    """There is no such device; the message says why, without naming a flag."""
 
 
 def device_named(name: str) -> torch.device:
-    """The device of a name: `auto` is the GPU where PyTorch finds one, else the CPU; `cuda:1` the second GPU.
+    """The device with a name: `auto` is the GPU if PyTorch finds one, else the CPU; `cuda:1` is the second GPU.
 
     Raises:
         DeviceError: PyTorch knows no such device, or finds fewer GPUs.
@@ -21,5 +21,5 @@ def device_named(name: str) -> torch.device:
     except RuntimeError as error:
         raise DeviceError(" ".join(str(error).split())[:120]) from None
     if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise DeviceError(f"this PyTorch finds {gpus} GPUs")
+        raise DeviceError(f"this PyTorch finds {gpus} GPU{'s' * (gpus != 1)}")
     return device

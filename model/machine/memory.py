@@ -1,4 +1,4 @@
-"""Memory: how much is free, and sizes as they are written on a command line."""
+"""How much memory is free, and sizes of memory as they are written on a command line."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ import torch
 
 
 def free_memory(device: torch.device | str) -> int:
-    """Bytes that can still be taken; where the system does not say, half of its memory, or 2 GiB."""
+    """Free memory in bytes; if the system does not tell, half of its memory, else 2 GiB."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -24,13 +24,13 @@ def free_memory(device: torch.device | str) -> int:
 
 
 def memory_size(text: str) -> int:
-    """Bytes of a size such as 24GB, 24 GiB, 512MB or 2T, as the type of an argument.
+    """The bytes of a size such as 24GB, 24 GiB, 512MB or 2T; the `type` of an argument.
 
-    GB is 10^9 bytes and GiB 2^30, as are the other units; a letter alone is the decimal unit. A graphics card that is
-    sold with 24 GB has 24 GiB.
+    GB is 10^9 bytes and GiB 2^30, and likewise for the other units; a single letter is the decimal unit. A graphics
+    card that is sold with 24 GB has 24 GiB.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, or 0.
+        argparse.ArgumentTypeError: the text is not a size, or 0.
     """
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([KMGT])(i?)B?", text.strip(), re.IGNORECASE)
     if not found or (found[3] and not text.strip().lower().endswith("b")) or float(found[1]) <= 0:

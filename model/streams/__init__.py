@@ -1,6 +1,8 @@
-"""What is written to stdout and stderr: lines that nobody reads, and those of C libraries."""
+"""Robust stdout and stderr: closed pipes, unencodable names, control characters, and the output of C libraries."""
 
-from .console import one_line_of, own_streams
+from .console import own_streams, terminal_line
 from .silence import own_stderr, quiet
 
-__all__ = ["one_line_of", "own_stderr", "own_streams", "quiet"]
+one_line_of = terminal_line
+
+__all__ = ["one_line_of", "own_stderr", "own_streams", "quiet", "terminal_line"]

@@ -1,66 +1,68 @@
-"""What is said to a reader that has gone is dropped, and the work goes on: `python -m model.enhance ... | head -1`."""
+"""Let a command go on if nobody reads its output any more: `python -m model.enhance ... | head -1`."""
 
 import contextlib
 import io
 import os
 import stat
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 from .silence import own_stderr
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 
 
 def own_streams() -> None:
-    """From here on no line on stdout or stderr ends the program, whoever reads them; to be called first in a `main`.
+    """Make sure that writing to stdout or stderr never ends the program; to be called first in a `main`.
 
-    Lines of C libraries that read pictures are apart from stderr and dropped, see `quiet`.
-    Where the reader of a pipe has ended, or the stream was closed, what is written is dropped. What the encoding lacks,
-    as some names of files do, is written as `\\udce4`. Streams that stand in the place of the program's own, as in
-    tests, are left alone; a stderr that is put there afterwards is as it was made.
+    If the reader of a pipe has ended, or the stream was closed, the output is discarded. Characters that the encoding
+    lacks, as in some file names, are written as `\\udce4`. Messages of C libraries that read pictures are kept out of
+    stderr and discarded, see `quiet`. Streams that replace the program's own, as in tests, are left alone.
     """
     own_stderr()
-    sys.stdout = _open(sys.stdout)
-    if _number(sys.stdout) == 1:
-        sys.stdout = _tolerant(sys.stdout)
-    # Of stderr the number may be another: libraries write to number 2 themselves, and it may have been given to them.
-    sys.stderr = _open(sys.stderr)
-    if _number(sys.stderr) is not None:
-        sys.stderr = _tolerant(sys.stderr)
+    sys.stdout = _tolerant(_open(sys.stdout), number=1)
+    # stderr may have another number than 2: `own_stderr` leaves 2 to the C libraries, which write to it themselves.
+    sys.stderr = _tolerant(_open(sys.stderr))
 
 
-def one_line_of(text: str) -> str:
-    """The text in one line, and without what would steer a terminal: names of files may hold both."""
+def terminal_line(text: str) -> str:
+    """The text on one line, with control characters escaped: file names may hold line breaks and terminal commands."""
     return text.translate(_CONTROLS)
 
 
-def _open(stream: io.TextIOBase | None) -> io.TextIOBase:
-    """The stream; the null device for one closed by `>&-`, which is None and has no `flush` or `isatty`."""
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream, or the null device if it is None, which is what Python has for one closed by `>&-`."""
     return open(os.devnull, "w", encoding="utf-8") if stream is None else stream
 
 
-def _number(stream: io.TextIOBase) -> int | None:
-    """The descriptor of a stream of Python's own; what else is put there is of a derived class, or has none."""
+def _tolerant(stream: TextIO, number: int | None = None) -> TextIO:
+    """The stream without the errors that `own_streams` names.
+
+    A stream that is not Python's own is returned unchanged: one of a derived class, without a descriptor, or with a
+    descriptor other than `number`.
+    """
     if type(stream) is not io.TextIOWrapper:
-        return None
+        return stream
     try:
-        return stream.fileno()
+        descriptor = stream.fileno()
     except (OSError, ValueError):  # in memory, or closed
-        return None
-
-
-def _tolerant(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+        return stream
+    if number not in (None, descriptor):
+        return stream
     stream.reconfigure(errors="backslashreplace")
-    unbuffered = isinstance(stream.buffer, io.RawIOBase)  # by `python -u`
-    mode = os.fstat(stream.fileno()).st_mode
-    done = isinstance(stream.buffer if unbuffered else stream.buffer.raw, _Dropping)
+    mode = os.fstat(descriptor).st_mode
+    buffer = stream.buffer
+    done = isinstance(buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer, _Dropping)
     if done or not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return stream
     with contextlib.suppress(OSError):
         stream.flush()
     raw = _Dropping(stream)
     return io.TextIOWrapper(
-        raw if unbuffered else io.BufferedWriter(raw),
+        raw if isinstance(buffer, io.RawIOBase) else io.BufferedWriter(raw),  # unbuffered by `python -u`
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
@@ -69,14 +71,14 @@ def _tolerant(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 
 class _Dropping(io.FileIO):
-    """The descriptor of a stream, without the error that nobody reads it, which would come even as Python exits."""
+    """The descriptor of a stream, without the error of a closed pipe, which would be raised even as Python exits."""
 
     def __init__(self, stream: io.TextIOWrapper):
         super().__init__(stream.fileno(), "wb", closefd=False)
-        self.stream = stream  # once forgotten, it would close the descriptor
+        self.stream = stream  # kept, as it would close the descriptor when collected
 
-    def write(self, data) -> int | None:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
-        except ConnectionError:  # of a pipe, or of a socket
-            return len(data)
+        except ConnectionError:  # a closed pipe or socket
+            return memoryview(data).nbytes

@@ -1,4 +1,4 @@
-"""Silence while pictures are decoded: Python's warnings, and lines that C libraries write to file descriptor 2."""
+"""Silence while pictures are decoded: no Python warnings, and no messages of C libraries on file descriptor 2."""
 
 import contextlib
 import logging
@@ -8,17 +8,18 @@ import threading
 import warnings
 
 _STDERR = 2
-# Without a handler of their own, what they log would go to `sys.stderr`.
+# Without a handler of their own, their log messages would go to `sys.stderr`.
 for _name in ("PIL", "imagecodecs", "pillow_heif"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 class _Quiet:
-    """No warnings, and no lines of C libraries, while any thread is within.
+    """A context without warnings and without messages of C libraries, as long as any thread is in it.
 
-    Of two threads, `warnings.catch_warnings` mixes up the filters, and so would two that redirect a descriptor. Pillow
-    warns at half the size at which it refuses, where photographs lie, and before most of its errors; libtiff and LibRaw
-    print what they find wrong. Their lines are dropped only where `sys.stderr` goes elsewhere, see `own_stderr`.
+    One instance counts the threads: `warnings.catch_warnings` in two threads mixes up the filters, and two redirections
+    of one descriptor would do the same. Pillow warns above half the size that it refuses, which photographs reach, and
+    before most of its errors; libtiff and LibRaw print what they find wrong. These messages are discarded only if
+    `sys.stderr` has a descriptor of its own, see `own_stderr`.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class _Quiet:
         with self._lock:
             self._within = max(0, self._within - 1)
             if not self._within:
-                self._filters.__exit__()
+                self._filters.__exit__(None, None, None)
                 self._restore()
 
     def _restore(self) -> None:
@@ -50,9 +51,9 @@ class _Quiet:
             self._saved = None
 
     def _after_fork(self) -> None:
-        """The threads that were within are not in the child, which must not stay silent for them."""
+        """A child process has none of the threads that were in the context, and must not stay silent for them."""
         if self._within:
-            self._filters.__exit__()
+            self._filters.__exit__(None, None, None)
         self._lock, self._within = threading.Lock(), 0
         self._restore()
 
@@ -61,7 +62,7 @@ quiet = _Quiet()
 
 
 def own_stderr() -> None:
-    """Let `sys.stderr` write through a descriptor of its own, so that `quiet` may drop what others write to 2."""
+    """Give `sys.stderr` a descriptor of its own, so that `quiet` may discard what C libraries write to 2."""
     if not _written_by_python():
         return
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
@@ -71,15 +72,15 @@ def own_stderr() -> None:
 
 
 def _written_by_python() -> bool:
-    """Whether `sys.stderr` writes to descriptor 2 itself."""
+    """Whether `sys.stderr` writes to descriptor 2."""
     try:
         return sys.stderr.fileno() == _STDERR
-    except (AttributeError, OSError, ValueError):  # none at all, closed, or in memory, as in notebooks
+    except (AttributeError, OSError, ValueError):  # there is none, it is closed, or in memory as in notebooks
         return False
 
 
 def _redirect() -> int | None:
-    """Points descriptor 2 to nowhere; returns what it was, or None where it was closed."""
+    """Point descriptor 2 to the null device; returns a copy of the old one, or None if it was closed."""
     try:
         saved = os.dup(_STDERR)
     except OSError:

@@ -1,4 +1,8 @@
-"""Videos: `cli` is the part of the command that handles them; PyAV is imported only once there is one."""
+"""Enhance videos: frames and sound are read by `reader`, and written by `writer` and `sound`.
+
+A format to read is an extension in `cli.py`, one to write an entry of `_FORMATS` in `writer.py`. Importing this package
+does not import PyAV, which is needed only once there is a video.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Whether the structure of a video file is broken in its middle, which its demultiplexer passes over in silence."""
+"""Detect damage in the middle of a video file that FFmpeg's demultiplexer skips without an error."""
 
 import os
 from pathlib import Path
@@ -9,18 +9,18 @@ import numpy as np
 from .length import BOXES, TRANSPORT
 
 _START = b"\x00\x00\x01"
-_PACK, _END, _STREAMS = 0xBA, 0xB9, 0xBB  # of MPEG-PS; what is from the last on has a length
-_MOOF = b"moof\x00\x00\x00\x10mfhd"  # of MP4, how each fragment begins after its length
+_PACK, _END, _STREAMS = 0xBA, 0xB9, 0xBB  # start codes of MPEG-PS; from the last on, a length follows
+_MOOF = b"moof\x00\x00\x00\x10mfhd"  # how each fragment of MP4 begins, after its length
 _PIECE = 1 << 20  # bytes
 
 
 def is_broken(path: Path, format: str, pid: int) -> bool:
-    """Whether packets of MPEG-TS or MPEG-PS are overwritten.
+    """Whether packets of an MPEG-TS or MPEG-PS file are overwritten.
 
     Args:
         path: the file.
-        format: as FFmpeg names it.
-        pid: the number of the video's packets in MPEG-TS.
+        format: FFmpeg's name of its format.
+        pid: the packet identifier of the video in MPEG-TS.
     """
     with open(path, "rb") as file:
         if format == "mpeg":
@@ -33,7 +33,7 @@ def is_broken(path: Path, format: str, pid: int) -> bool:
 
 
 def broken_fragment(path: Path) -> int:
-    """Where an MP4 file is broken before its last fragment, in bytes from its start; 0 where it is not."""
+    """The byte at which an MP4 file is damaged, if a fragment follows; 0 if there is no such damage."""
     size, at = os.path.getsize(path), 0
     with open(path, "rb") as file:
         while at < size:
@@ -55,14 +55,14 @@ def broken_fragment(path: Path) -> int:
 
 
 def _transport(file: BinaryIO, mark: int, length: int, pid: int) -> bool:
-    """Whether a packet has lost its mark, or one that begins a picture does not."""
+    """Whether a packet has no sync byte, or one that should begin a picture does not."""
     file.seek(0)
     while data := file.read(length * (_PIECE // length)):
         packets = np.frombuffer(data[: len(data) // length * length], np.uint8).reshape(-1, length)[:, mark:]
         if (packets[:, 0] != 0x47).any():
             return True
         numbers = (packets[:, 1] & 0x1F).astype(int) * 256 + packets[:, 2]
-        clear = (packets[:, 3] & 0xD0) == 0x10  # not scrambled, and not of an adaptation field alone
+        clear = (packets[:, 3] & 0xD0) == 0x10  # not scrambled, and with a payload
         for packet in packets[(numbers == pid) & (packets[:, 1] & 0x40 > 0) & clear]:
             at = 4 + (1 + int(packet[4]) if packet[3] & 0x20 else 0)
             if bytes(packet[at : at + 3]) != _START:
@@ -71,18 +71,18 @@ def _transport(file: BinaryIO, mark: int, length: int, pid: int) -> bool:
 
 
 def _program(file: BinaryIO, size: int) -> bool:
-    """Whether a packet does not follow where the one before ends."""
+    """Whether a packet does not begin where the one before ends."""
     at = 0
     while at < size - 14:
         file.seek(at)
         data = file.read(64)
-        zeros = max(len(data) - len(data.lstrip(b"\0")) - 2, 0)  # few may lie between two
+        zeros = max(len(data) - len(data.lstrip(b"\0")) - 2, 0)  # there may be a few in between
         at, header = at + zeros, data[zeros:].ljust(14, b"\0")
         if at >= size - 14:
             break
         if header[:3] != _START or (header[3] < _STREAMS and header[3] not in (_PACK, _END)):
             return True
-        if header[3] == _PACK:  # of MPEG-2, or of MPEG-1
+        if header[3] == _PACK:  # in MPEG-2, or in MPEG-1
             at += 14 + (header[13] & 7) if header[4] >> 6 == 1 else 12
         else:
             at += 4 if header[3] == _END else 6 + int.from_bytes(header[4:6], "big")
@@ -90,7 +90,7 @@ def _program(file: BinaryIO, size: int) -> bool:
 
 
 def _is_fragment(data: bytes, needed: bytes = b"mfhd") -> bool:
-    """Whether boxes follow one another to the end, with the one that is needed among them."""
+    """Whether the data is a sequence of boxes up to its end, the needed one among them."""
     at, kinds = 0, set()
     while at + 8 <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -102,7 +102,7 @@ def _is_fragment(data: bytes, needed: bytes = b"mfhd") -> bool:
 
 
 def _is_box(file: BinaryIO, at: int, size: int) -> bool:
-    """Whether a known box begins there, or the file ends."""
+    """Whether a known box begins at this byte, or the file ends."""
     file.seek(min(at, size))
     return at == size or file.read(8)[4:] in BOXES
 

@@ -1,11 +1,21 @@
-"""Videos, frame by frame: every picture enhanced at its own time, with the sound."""
+"""Enhance a video frame by frame and keep its sound.
+
+What is kept: the presentation time of each frame, with variable rates too, as finely as the result's format counts,
+less the first time of all streams; size and pixel aspect, rotation, YCbCr matrix, range, primaries and transfer; sound,
+packet by packet if the result's format supports it, else re-encoded as AAC or Opus; subtitles if the format stays the
+same; chapters and metadata. A matrix that the source does not name is guessed as players do: BT.709 from 1280 columns
+or above 576 lines, else BT.601. Frames of more than 8 bits are read with all of them; results have 8. Odd sizes are
+neither cropped nor padded: H.264 then stores color at full size (yuv444p).
+"""
 
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,14 +32,14 @@ from .writer import OUTPUT_EXTENSIONS, VideoWriter
 class Report(NamedTuple):
     """What became of a video."""
 
-    result: Path  # the file written: not the one asked for if the run was interrupted
+    result: Path  # the file that was written: the partial one if the run was interrupted
     frames: int
-    fault: str | None = None  # why not all of the source is in it, part of a line
+    fault: str | None = None  # what of the source is missing in it, part of a line
     notes: tuple[str, ...] = ()
     interrupted: bool = False
     before: float | None = None  # mean brightness of the source's frames, see `brightness`
-    after: float | None = None  # and of the result's
-    exposure: float | None = None  # its mean, where one was found
+    after: float | None = None  # and of the result's frames
+    exposure: float | None = None  # the mean exposure, if one was found
 
 
 def enhance_video(
@@ -44,39 +54,32 @@ def enhance_video(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int | None], object] = lambda done, total: None,
 ) -> Report:
-    """Enhance every frame of a video and keep its sound, with two frames in memory beside those the codecs hold.
+    """Enhance every frame of a video and keep its sound; two frames are in memory besides those of the codecs.
 
-    Kept: the presentation time of each frame (variable rates too; as finely as the result's format counts) less the
-    first time of all streams, size and pixel aspect, rotation, YCbCr matrix, range, primaries and transfer, audio
-    packet by packet where the result's format takes it, else encoded anew as AAC or Opus, subtitles within one
-    format, chapters, metadata. A matrix that the source does not name is taken as players do: BT.709 from 1280
-    columns or above 576 lines, else BT.601. Frames of more than 8 bits are read with all of them; results have 8.
-    Odd sizes are neither cropped nor padded: H.264 then stores color at full size (yuv444p).
-
-    The file is NAME.partial.EXT until it is whole, then takes its name. Ctrl-C or SIGTERM completes it after the
-    current frame and leaves it under that first name, where it can be played even if the process was killed outright.
+    The file is NAME.partial.EXT until it is complete, then it is renamed. Ctrl-C or SIGTERM completes it after the
+    current frame under its partial name; it can be played even if the process is killed outright.
 
     Args:
         source: a video.
         result: .mp4, .m4v, .mov, .mkv (H.264) or .webm (VP9).
-        enhance: from an image `(1, 3, H, W)`, float32 in [0, 1] on `device`, to the bright one, the same. With
-            `find_exposure`, its second argument is the exposure.
-        find_exposure: of such an image.
-        smooth: seconds over which brightness is steadied, see `flicker.Steady`; None leaves each frame by itself.
-        lossless: store the enhanced RGB values exactly (H.264); large, and not every player shows it.
+        enhance: takes an image `(1, 3, H, W)`, float32 in [0, 1] on `device`, and with `find_exposure` the exposure as
+            a second argument; returns the enhanced image in the same form.
+        find_exposure: returns the exposure of such an image.
+        smooth: seconds over which brightness is smoothed, see `Steady`; None treats each frame by itself.
+        lossless: store the enhanced RGB values exactly (H.264): large, and not supported by every player.
         overwrite: replace an existing `result`.
         device: where `enhance` computes.
-        progress: called after each frame with the number done, and of all where the source tells.
+        progress: called after each frame with the number done, and the total if the source tells it.
 
     Returns:
-        A report. A source that ends early or is damaged, sound too, gives a result of what could be read, and a
-        `fault`. What the result does not have as the source has it, by its format, is a note.
+        A report. If the source is cut off or damaged, the result has what could be read, and `fault` says what is
+        missing. Properties that the result's format cannot keep are in `notes`.
 
     Raises:
-        VideoError: the source is no video; `result` exists, is the source, has an unknown extension or cannot be
-            written. What was written by then is kept if it can be played, and named.
+        VideoError: the source is not a video; `result` exists, is the source, has an unknown extension or cannot be
+            written. What was already written is kept and named if it can be played.
         ValueError: `smooth` is not above 0.
-        ModuleNotFoundError: on importing this module, without PyAV.
+        ModuleNotFoundError: on importing this module, if PyAV is missing.
     """
     source, result = Path(source), Path(result)
     worker = _Worker(enhance, find_exposure, None if smooth is None else Steady(smooth), device)
@@ -89,7 +92,7 @@ def enhance_video(
         for item in reader.items():
             if interrupts.seen:
                 break
-            if isinstance(item, type(reader.first)):
+            if isinstance(item, av.VideoFrame):
                 writer.encode(worker.enhanced(item), item)
                 progress(writer.frames, reader.stream.frames or None)
             else:
@@ -101,16 +104,16 @@ def enhance_video(
 
 
 class _Interrupts:
-    """Within this context the first SIGINT or SIGTERM is only remembered in `seen`; a second one interrupts at once."""
+    """A context in which the first SIGINT or SIGTERM only sets `seen`; a second one interrupts at once."""
 
     seen = False
 
     def __enter__(self) -> "_Interrupts":
-        self._before = {}
+        self._before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before[number] = signal.signal(number, self._handle)
-            except ValueError:  # not in the main thread, where signals are somebody else's
+            except ValueError:  # not in the main thread, which alone may handle signals
                 break
         return self
 
@@ -134,7 +137,7 @@ def _check_result(source: Path, result: Path, overwrite: bool) -> None:
 
 
 class _Worker:
-    """Enhances decoded frames one after another; knows how bright they were on average."""
+    """Enhances decoded frames one after another, and averages their brightness."""
 
     def __init__(
         self,
@@ -146,8 +149,8 @@ class _Worker:
         self._enhance, self._find_exposure, self._steady, self._device = enhance, find_exposure, steady, device
         self._frames, self._sums = 0, np.zeros(3)
 
-    def enhanced(self, frame: object) -> np.ndarray:
-        """RGB, uint8 `(H, W, 3)`, of one decoded frame."""
+    def enhanced(self, frame: av.VideoFrame) -> np.ndarray:
+        """The enhanced pixels of one decoded frame, RGB, uint8 `(H, W, 3)`."""
         pixels = rgb_of(frame)
         planes = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1)
         planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
@@ -158,14 +161,14 @@ class _Worker:
         return result
 
     def means(self) -> tuple[float | None, float | None, float | None]:
-        """Brightness before and after, exposure; None where there is none."""
+        """Mean brightness before and after, and mean exposure; None if unknown."""
         if not self._frames:
             return None, None, None
         before, after, exposure = (self._sums / self._frames).tolist()
         return before, after, None if self._find_exposure is None else exposure
 
     def _bright(self, image: Tensor, time: float) -> tuple[np.ndarray, float]:
-        """The enhanced pixels and the exposure, 0 where none is found."""
+        """The enhanced pixels and the exposure, which is 0 without `find_exposure`."""
         if self._find_exposure is not None:
             exposure = self._find_exposure(image)
             exposure = exposure if self._steady is None else self._steady.exposure(exposure, image, time)

@@ -1,21 +1,21 @@
-"""Pictures that are missing in the middle of a video: gaps between its times, where its source was harmed."""
+"""Count the frames that are missing in the middle of a video: gaps in its time stamps where the source is damaged."""
 
 from array import array
 from collections.abc import Callable
 
 import numpy as np
 
-_AROUND = 8  # steps on each side of a gap that tell the usual one
-_EVEN = 0.6  # of them, the part that must be the usual one
-_SLACK = 0.1  # of the usual step, by which times may be off
-_DELAY = 16  # steps, at most, between the time of a packet and those of the pictures it was needed for
+_AROUND = 8  # steps on each side of a gap, whose median is the usual step
+_EVEN = 0.6  # the share of these steps that has to equal the usual one
+_SLACK = 0.1  # tolerance of times, in usual steps
+_DELAY = 16  # the most steps between the time of a packet and those of the frames that need it
 
 
 class Gaps:
-    """The times of a video's pictures, and where its packets were harmed. All in seconds of one clock.
+    """The times of a video's frames and of its damaged packets, all in seconds of one clock.
 
-    A gap alone is no damage: rates vary, and who records may pause. It counts where the pictures around come at an even
-    rate, it has room for a whole number of them, and the source was harmed there.
+    A gap alone is not damage: rates vary, and recordings pause. A gap counts if the frames around it come at an even
+    rate, a whole number of frames fits into it, and the source is damaged there.
     """
 
     def __init__(self):
@@ -23,23 +23,23 @@ class Gaps:
         self._harmed, self._jumps = array("d"), array("d")
 
     def add(self, time: float, duration: float) -> None:
-        """A picture, later than the one before."""
+        """Add a frame, later than the one before."""
         self._times.append(time)
         self._durations.append(duration)
 
     def harmed(self, time: float) -> None:
-        """Something is missing before, in or after the packet of that decoding time."""
+        """Add the decoding time of a packet in or next to which something is missing."""
         self._harmed.append(time)
 
     def jumped(self, time: float) -> None:
-        """The source's clock began anew there, and the gap is not the source's."""
+        """Add a time at which the source's clock restarts, so that a gap there is not damage."""
         self._jumps.append(time)
 
     def missing(self, is_harmed: Callable[[], bool]) -> int:
-        """How many pictures are missing.
+        """How many frames are missing.
 
         Args:
-            is_harmed: whether the source is harmed anywhere; asked only if there is a gap that no packet explains.
+            is_harmed: tells whether the source is damaged anywhere; called only if no packet explains a gap.
         """
         times = np.frombuffer(self._times) if self._times else np.empty(0)
         steps, known, unknown = np.diff(times), 0, 0
@@ -58,7 +58,7 @@ class Gaps:
         return known + (unknown if unknown and is_harmed() else 0)
 
     def _count(self, steps: np.ndarray, place: int) -> tuple[int, float]:
-        """How many pictures a gap has room for, 0 where that is uncertain, and the usual step around it."""
+        """How many frames fit into a gap, 0 if that is uncertain, and the usual step around it."""
         around = np.concatenate([steps[max(place - _AROUND, 0) : place], steps[place + 1 : place + 1 + _AROUND]])
         usual = float(np.median(around))
         if len(around) < 3 or (np.abs(around - usual) <= _SLACK * usual).mean() < _EVEN:
@@ -66,9 +66,9 @@ class Gaps:
         count = (steps[place] - max(self._durations[place], usual)) / usual
         if abs(count - round(count)) > _SLACK:
             return 0, usual
-        # Pictures that a harmed decoder gives too late have been moved to the ones before, and are not missing.
+        # Frames that came too late from a disturbed decoder crowd before the gap: they are not missing.
         before = steps[max(place - _AROUND, 0) : place]
-        since = int(np.flatnonzero(np.append(True, before > 1.5 * usual))[-1])  # the gap before
+        since = int(np.flatnonzero(np.append(True, before > 1.5 * usual))[-1])  # the last gap before
         return max(round(count) - int((before[since:] < 0.5 * usual).sum()), 0), usual
 
 

@@ -1,4 +1,4 @@
-"""Videos out: an H.264 or VP9 file beside its final name, which can be played however its writing ends."""
+"""Write videos: H.264 or VP9, first to a partial file next to the result that can be played even if writing stops."""
 
 import contextlib
 import os
@@ -7,19 +7,23 @@ from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import av
 import numpy as np
 from av.codec.context import Flags
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 
-from ..files import is_same, move
-from .color_spaces import FULL, LIMITED, colours_of, frame_of
-from .reader import VideoError, VideoReader, first_frame, one_line
+from ..files import is_same, move, reason_of
+from .color_spaces import FULL, LIMITED, colors_of, frame_of
+from .reader import VideoError, VideoReader, first_frame
 from .sound import Copied, Encoded, plan
 
-# What a kill leaves can be played but for the last seconds: the file grows by pieces, each playable without the rest.
-# In MP4 a fragment for each key frame, with an ordinary index at the end; in Matroska a cluster a second (else five).
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+# If the process is killed, all but the last seconds can be played: the file grows in pieces that do not need the rest.
+# MP4 has a fragment per key frame, and an ordinary index at the end; Matroska a cluster per second (default: five).
 _MP4 = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
 _MATROSKA = {"flush_packets": "1", "cluster_time_limit": "1000"}
 _FORMATS = {
@@ -30,25 +34,28 @@ _FORMATS = {
     ".webm": ("webm", _MATROSKA),
 }
 OUTPUT_EXTENSIONS = tuple(_FORMATS)
-_H264 = ("libx264", {"crf": "17", "preset": "medium"})
-_H264_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
-_VP9 = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+_Codec: TypeAlias = tuple[Literal["libx264", "libx264rgb", "libvpx-vp9"], dict[str, str]]
+_H264: _Codec = ("libx264", {"crf": "17", "preset": "medium"})
+_H264_LOSSLESS: _Codec = ("libx264rgb", {"qp": "0", "preset": "veryfast"})
+_VP9: _Codec = ("libvpx-vp9", {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 _HDR = (16, 18)  # FFmpeg's numbers of the transfers PQ and HLG
-# Of Matroska's tags and fields, by their beginnings.
+# Tags and fields of Matroska that describe the source's packets, by their beginnings.
 _COUNTED = ("alpha_mode", "duration", "number_of_", "bps", "_statistics")
-_KEYFRAME_SECONDS = 2  # a fragment's length
+_KEYFRAME_SECONDS = 2  # the length of a fragment
 
 
 class VideoWriter:
-    """An encoder into NAME.partial.EXT beside the file asked for, which it becomes with `finish`.
+    """Encodes into NAME.partial.EXT next to the result, to which `finish` renames it.
 
-    Left by an exception, it keeps the partial file if that can be played; an error of writing becomes a VideoError.
+    If an exception leaves the context, the partial file is kept if it can be played, and errors become a VideoError.
     """
 
     def __init__(self, path: Path, reader: VideoReader, lossless: bool = False):
-        self.path, self.frames, self.notes = path, 0, []
+        self.path, self.frames = path, 0
+        self.notes: list[str] = []
         format, options = _FORMATS[path.suffix.lower()]
-        self._matrix, self._full = colours_of(reader.first)
+        self._matrix, self._full = colors_of(reader.first)
+        self._format = _pixel_format(reader.first, path, lossless)
         self._time_base, self._source = reader.stream.time_base, reader.path
         self._others: dict[int, Copied | Encoded] = {}
         self._damaged: Counter[str] = Counter()
@@ -68,7 +75,7 @@ class VideoWriter:
             if isinstance(error, VideoError):
                 raise
             raise VideoError(
-                f"{path}: this format cannot hold what is in the source ({one_line(error)}); use .mkv"
+                f"{path}: this format cannot hold what is in the source ({reason_of(error)}); use .mkv"
             ) from None
 
     def __enter__(self) -> "VideoWriter":
@@ -85,28 +92,28 @@ class VideoWriter:
         if isinstance(error, VideoError):
             return
         if isinstance(error, OSError):
-            raise VideoError(f"{self.path}: cannot be written ({one_line(error)}); {where}") from None
+            raise VideoError(f"{self.path}: cannot be written ({reason_of(error)}); {where}") from None
         if isinstance(error, av.FFmpegError):
             raise VideoError(
-                f"{self.path}: this format does not take what is in the source ({one_line(error)}); use .mkv; {where}"
+                f"{self.path}: this format cannot hold what is in the source ({reason_of(error)}); use .mkv; {where}"
             ) from None
         if isinstance(error, Exception):
-            raise VideoError(f"{self.path}: stopped ({one_line(error)}); {where}") from error
+            raise VideoError(f"{self.path}: stopped ({reason_of(error)}); {where}") from error
 
     def encode(self, pixels: np.ndarray, source: av.VideoFrame) -> None:
-        """Add a frame, RGB uint8 `(H, W, 3)`, at the time of `source`."""
-        frame = frame_of(pixels, self._stream.pix_fmt, self._matrix, self._full)
+        """Add a frame, RGB uint8 `(H, W, 3)`, with the time of `source`."""
+        frame = frame_of(pixels, self._format, self._matrix, self._full)
         frame.time_base, frame.duration, frame.pts = self._time_base, source.duration or 0, source.pts
         self._mux(self._stream.encode(frame))
         self.frames += 1
 
     def add(self, packet: av.Packet) -> None:
-        """Add a packet of another stream, as the result has it; a damaged one is left out and counted."""
+        """Add a packet of another stream, copied or re-encoded; a damaged one is left out and counted."""
         other = self._others.get(packet.stream.index)
         if other is None or not packet.size:  # the empty packet at the end
             return
         if packet.is_discard and packet.pts is not None and packet.pts + 2 * (packet.duration or 0) <= 0:
-            return  # cut out by an edit list; the last one before it readies the decoder
+            return  # removed by an edit list, except for the last one, which prepares the decoder
         if packet.is_corrupt:
             self._damaged[packet.stream.type] += 1
             return
@@ -119,7 +126,7 @@ class VideoWriter:
             self._mux(parts, packet.stream.type)
 
     def finish(self, rename: bool = True, overwrite: bool = False) -> Path:
-        """Complete the file, by default under the name asked for; returns its name."""
+        """Complete the file and, by default, rename it to the result; returns its name."""
         for other in self._others.values():
             self._mux(other.rest(), "audio")
         self._mux(self._stream.encode(None))
@@ -134,12 +141,12 @@ class VideoWriter:
             move(self.partial, self.path, exclusive=not overwrite)
         except FileExistsError:
             raise VideoError(
-                f"{self.path}: has appeared meanwhile and was left alone; the result is {self.partial}"
+                f"{self.path}: was created meanwhile and left alone; the result is {self.partial}"
             ) from None
         return self.path
 
     def faults(self) -> list[str]:
-        """What of the source's other streams was too damaged to be kept."""
+        """What was too damaged to be kept in the streams of sound and subtitles."""
         names = {"audio": "sound", "subtitle": "subtitles"}
         return [
             f"{count} damaged packet{'s' * (count > 1)} of {names[kind]} left out"
@@ -147,10 +154,10 @@ class VideoWriter:
         ]
 
     def _mux(self, packets: Iterable[av.Packet], kind: str = "audio") -> None:
-        """Write packets. One that is refused, or one of those waiting for their turn, is of sound, and damaged.
+        """Write packets, and count those that the format refuses as damaged packets of the source.
 
-        The encoder's own are not; so more refusals than there were packets of sound are raised, as are errors of the
-        disk.
+        The refused packet may be an earlier one, as packets wait for their turn. The video encoder's own packets are
+        not damaged: if there are more refusals than packets of other streams, the error is raised, as are disk errors.
         """
         for packet in packets:
             try:
@@ -162,7 +169,7 @@ class VideoWriter:
                 self._damaged[kind] += 1
 
     def _close(self) -> None:
-        """As much of the end of the file as can still be written."""
+        """Write as much of the end of the file as is still possible."""
         with contextlib.suppress(av.FFmpegError, OSError, ValueError, AttributeError):
             self._container.mux(self._stream.encode(None))
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
@@ -172,14 +179,13 @@ class VideoWriter:
         first, source = reader.first, reader.stream
         webm = self.path.suffix.lower() == ".webm"
         if webm and lossless:
-            raise VideoError(f"{self.path}: .webm is not written lossless here; use .mkv")
+            raise VideoError(f"{self.path}: .webm does not support --lossless; use .mkv")
         codec, options = _VP9 if webm else _H264_LOSSLESS if lossless else _H264
         self.notes += _losses(first, source.metadata)
-        odd = first.width % 2 or first.height % 2
-        if odd and not webm and not lossless:
+        if self._format == "yuv444p":
             self.notes.append(
                 f"{first.width}x{first.height} is odd, so color is stored at full size (yuv444p), "
-                "which not every player shows; .webm has no such limit"
+                "which not every player supports; .webm has no such limit"
             )
         rate = source.average_rate or source.guessed_rate or 25
         stream = self._container.add_stream(
@@ -188,7 +194,7 @@ class VideoWriter:
             options={**options, "g": str(min(max(round(_KEYFRAME_SECONDS * rate), 1), 600))},
             width=first.width,
             height=first.height,
-            pix_fmt="rgb24" if lossless else "yuv444p" if odd and not webm else "yuv420p",
+            pix_fmt=self._format,
             time_base=source.time_base,
         )
         context = stream.codec_context
@@ -200,13 +206,13 @@ class VideoWriter:
             context.sample_aspect_ratio = source.sample_aspect_ratio
         stream.metadata.update(source.metadata)
         _forget_counts(stream.metadata)
-        turned = first.side_data.get(Type.DISPLAYMATRIX)
-        if turned is not None:
+        turned = first.side_data.get("DISPLAYMATRIX")
+        if isinstance(turned, SideData):
             stream.set_display_matrix(struct.unpack("=9i", bytes(turned)))
         return stream
 
     def _add_others(self, reader: VideoReader) -> None:
-        """Each stream of sound, the subtitles within one format, and a note on what is left out or encoded anew."""
+        """Add the sound, subtitles if the format stays the same, and notes on what is left out or re-encoded."""
         streams, same = reader.container.streams, self._same_format(reader)
         wanted = [s.index for s in streams if s.type == "audio" or (same and s.type == "subtitle")]
         kinds = plan(reader.path, wanted, *_FORMATS[self.path.suffix.lower()])
@@ -223,39 +229,50 @@ class VideoWriter:
         return self._container.format.name in reader.container.format.name.split(",")
 
 
+def _pixel_format(first: av.VideoFrame, path: Path, lossless: bool) -> str:
+    """How the encoder stores pixels: H.264 cannot halve the colors of an odd size."""
+    if lossless:
+        return "rgb24"
+    odd = first.width % 2 or first.height % 2
+    return "yuv444p" if odd and path.suffix.lower() != ".webm" else "yuv420p"
+
+
 def _losses(frame: av.VideoFrame, metadata: dict[str, str]) -> list[str]:
-    """What of a source's frames the result does not have."""
+    """Notes on properties of the source's frames that the result does not keep."""
     notes = []
-    # VP8 and VP9 have it in a stream of its own within the packets, which is not decoded.
+    # VP8 and VP9 keep transparency in a stream of its own inside the packets, which is not decoded.
     if any(component.is_alpha for component in frame.format.components) or "1" in _values(metadata, "alpha_mode"):
         notes.append("its transparency is left out")
     if frame.color_trc in _HDR:
-        notes.append("it is HDR, which is stored with 8 bits here: smooth areas may show steps")
+        notes.append("it is HDR, which is stored with 8 bits here: smooth areas may show bands")
     if frame.interlaced_frame:
-        notes.append("it is interlaced, and was enhanced and stored in whole frames")
+        notes.append("it is interlaced, and was enhanced and stored as whole frames")
     return notes
 
 
 def _values(metadata: dict[str, str], name: str) -> list[str]:
-    """Of a name that files write in either case."""
+    """The values of a name that files write in upper or lower case."""
     return [value for key, value in metadata.items() if key.lower() == name]
 
 
 def _forget_counts(metadata: dict[str, str]) -> None:
-    """Take out what was counted of the source's own packets, and that there is transparency."""
+    """Remove the statistics of the source's packets, and the mark of transparency."""
     for key in [key for key in metadata if key.lower().startswith(_COUNTED)]:
         del metadata[key]
 
 
-def _moved(chapters: list[dict], start: Fraction) -> list[dict]:
-    """Chapters by a clock that begins at `start`."""
-    return [
-        {**c, **{key: max(c[key] - round(start / c["time_base"]), 0) for key in ("start", "end")}} for c in chapters
-    ]
+def _moved(chapters: "list[Chapter]", start: Fraction) -> "list[Chapter]":
+    """The chapters, shifted to a clock that begins at `start`."""
+    moved: list[Chapter] = []
+    for chapter in chapters:
+        unit = chapter["time_base"]
+        ticks = round(start / unit) if unit else 0
+        moved.append({**chapter, "start": max(chapter["start"] - ticks, 0), "end": max(chapter["end"] - ticks, 0)})
+    return moved
 
 
 def _new_partial(path: Path) -> Path:
-    """An empty file of a new name beside `path`, made now: a message of FFmpeg would not tell file from codec."""
+    """Create an empty partial file with a new name, as FFmpeg's errors do not tell a file from a codec."""
     for number in range(1, 1000):
         partial = path.with_name(f"{path.stem}.partial{'' if number == 1 else f'-{number}'}{path.suffix}")
         try:
@@ -265,7 +282,7 @@ def _new_partial(path: Path) -> Path:
             continue
         except OSError as error:
             raise VideoError(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None
-    raise VideoError(f"{path}: {partial} and 998 more partial results lie here; remove them")
+    raise VideoError(f"{path}: {partial} and 998 more partial results exist here; remove them")
 
 
 def _playable(path: Path) -> bool:

@@ -129,9 +129,9 @@ def test_nothing_is_lost(card, workers, capsys):
 def ignoring(monkeypatch):
     """As if every folder ignored case."""
     monkeypatch.setattr(collisions, "ignores_case", lambda folder: True)
-    collisions._asked.cache_clear()
+    collisions._ignores_case.cache_clear()
     yield
-    collisions._asked.cache_clear()
+    collisions._ignores_case.cache_clear()
 
 
 def test_names_that_differ_by_case(tmp_path, ignoring):

@@ -134,9 +134,9 @@ def test_strength_and_tiles(capsys):
 
 def test_the_guard_says_what_took_its_place(capsys):
     make_picture("a.png")
-    for flag, word in (("--guard", "bright pictures are always left alone"), ("--no-guard", "taken for --published")):
+    for flag, word in (("--guard", "--exposure auto"), ("--no-guard", "treated as --published")):
         status, _, lines = run(capsys, "-i", "a.png", "-o", "out", flag, "--overwrite")
-        assert status == 0 and len(lines) == 1 and lines[0].startswith(f"note: {flag}: this rule is no more; {word}")
+        assert status == 0 and len(lines) == 1 and lines[0].startswith(f"note: {flag}: this rule was removed; {word}")
     assert run(capsys, "-i", "a.png", "-o", "published", "--published")[0] == 0
     assert np.array_equal(read_image("out/a.png").pixels, read_image("published/a.png").pixels)
 
@@ -145,7 +145,7 @@ def test_more_pixels_than_pillow_allows(capsys, monkeypatch):
     make_picture("a.png", (10, 9))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 44)
     status, _, lines = run(capsys, "-i", "a.png", "-o", "out")
-    assert status == 1 and lines[1].startswith("  a.png: more than 88 pixels; allow them by --max-pixels, scale")
+    assert status == 1 and lines[1].startswith("  a.png: more than 88 pixels; allow them with --max-pixels, scale")
     assert run(capsys, "-i", "a.png", "-o", "out", "--max-pixels", "89")[0] == 1
     assert run(capsys, "-i", "a.png", "-o", "out", "--max-pixels", "90")[0] == 0
 
@@ -303,7 +303,7 @@ def test_results_inside_the_input_are_not_enhanced_again(capsys):
     assert files_below("in") == ["a.png", "out/a.png"]
     os.remove("in/a.png")
     status, _, lines = run(capsys, "-i", "in", "-o", "in/out", "--overwrite")
-    assert status == 2 and "nothing to enhance here but what is in the output folder" in lines[0]
+    assert status == 2 and "nothing to enhance here except in the output folder" in lines[0]
 
 
 def test_as_a_user_runs_it():

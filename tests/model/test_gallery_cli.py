@@ -83,5 +83,7 @@ def test_a_page_never_replaces_a_photograph(capsys):
     photograph = Path("in/a.jpg").read_bytes()
     Path("in/b.html").write_bytes(photograph)
     status, _, lines = run(capsys, "--gallery", "in/b.html", "--overwrite")
-    assert status == 2 and lines == ["error: in/b.html: is no page and was left alone; use another name for --gallery"]
+    assert status == 2 and lines == [
+        "error: in/b.html: is not an HTML page and was left alone; use another name for --gallery"
+    ]
     assert Path("in/b.html").read_bytes() == photograph

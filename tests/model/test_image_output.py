@@ -90,10 +90,10 @@ def test_what_says_nothing_needs_no_note(tmp_path, rgb):
 def test_a_profile_of_the_other_kind_is_left_out(tmp_path, rgb, extension):
     file = tmp_path / f"a.{extension}"
     notes = write_image(file, rgb, None, True, Metadata(COLOR))
-    assert notes == ("the color profile is of color and the picture gray, so it is left out",)
+    assert notes == ("the color profile is for color and the picture is gray, so it is left out",)
     assert "icc_profile" not in Image.open(file).info
     notes = write_image(file, rgb, None, False, Metadata(GRAY))
-    assert notes == ("the color profile is of gray and the picture in color, so it is left out",)
+    assert notes == ("the color profile is for gray and the picture is in color, so it is left out",)
     assert "icc_profile" not in Image.open(file).info
 
 
@@ -147,7 +147,7 @@ def test_damaged_exif_does_no_harm_to_a_tiff(tmp_path, rgb, recwarn):
 def test_a_tiff_has_at_most_4_gigabytes(tmp_path):
     pixels = np.broadcast_to(np.zeros(1, np.uint16), (1 << 16, 1 << 15, 3))
     with pytest.raises(
-        ImageError, match=r"a.tif: TIFF cannot hold this picture \(12,884,901,888 bytes, of at most 4 GB"
+        ImageError, match=r"a.tif: TIFF cannot hold this picture \(12,884,901,888 bytes; the limit is 4 GB"
     ):
         write_image(tmp_path / "a.tif", pixels)
 

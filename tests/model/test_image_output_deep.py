@@ -75,7 +75,7 @@ def test_formats_of_8_bits(tmp_path, gradient, extension, name):
     with pytest.raises(ImageError) as error:
         write_image(tmp_path / f"a.{extension}", gradient)
     file = tmp_path / f"a.{extension}"
-    assert str(error.value) == f"{file}: {name} cannot hold 16 bits a channel; use .png, .tif or 8 bits"
+    assert str(error.value) == f"{file}: {name} cannot hold 16 bits per channel; use .png, .tif or 8 bits"
 
 
 def test_transparency_takes_the_bits_of_the_pixels(tmp_path):

@@ -106,7 +106,7 @@ def test_pam(tmp_path):
     picture = read(tmp_path / "a.pam", header % (1, 1, b"BLACKANDWHITE") + bytes([0, 1]))
     assert picture.pixels[..., 0].tolist() == [[0, 255]] and picture.grey
     (tmp_path / "b.pam").write_bytes(header % (5, 255, b"CMYKA") + bytes(10))
-    assert "'CMYKA', which is not read" in refusal(tmp_path / "b.pam")
+    assert "'CMYKA', which is not supported" in refusal(tmp_path / "b.pam")
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ def test_what_is_passed_over_is_counted(tmp_path):
     for _ in range(2):  # counted anew each time
         assert [str(name) for _, name in files] == ["1.jpg", "2.nef", "3.dng", "3.mp4", "4.heic"]
         raw, unread = files.passed_over()
-        assert raw.startswith("2 raw files passed over, whose") and unread.startswith(
-            f"2 files passed over, {tmp_path / '5.psd'} the first: pictures of this kind are not read"
+        assert raw.startswith("2 raw files skipped, as") and unread.startswith(
+            f"2 files skipped, {tmp_path / '5.psd'} the first: this format is not supported"
         )
     named = Files([tmp_path / "1.CR2", tmp_path], PICTURE_EXTENSIONS, "pictures")
     assert [str(name) for _, name in named][0] == "1.CR2"

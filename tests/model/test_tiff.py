@@ -157,7 +157,7 @@ def test_cmyk_is_converted_and_says_so(tmp_path, bits, planar):
     inks = values if bits == 8 else np.rint(values / 257).astype(np.uint8)
     wanted = np.asarray(Image.frombytes("CMYK", (WIDTH, HEIGHT), inks.tobytes()).convert("RGB"))
     assert np.array_equal(picture.pixels, wanted)
-    assert "CMYK without a color profile of its kind, converted plainly" in picture.notes
+    assert "CMYK without a color profile for CMYK, converted without one" in picture.notes
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "rgb"])

@@ -69,22 +69,26 @@ def test_the_command(capsys):
             1,
             "error: /proc/out.mp4: cannot be written (No such file",
         ),
-        ("-i a.mp4 text.mp4 -o out.mp4", 2, "error: out.mp4: is no folder, and there are 2 files to write; name a"),
+        ("-i a.mp4 text.mp4 -o out.mp4", 2, "error: out.mp4: is not a folder, and there are 2 files to write; name a"),
         ("-i a.mp4 sub/a.mp4 -o out", 2, "error: a.mp4 and sub/a.mp4 would both be written to out/a.mp4"),
-        ("-i a.mp4 p.png -o out.mp4", 2, "error: out.mp4: is no folder, and there are 2 files to write; name a"),
+        ("-i a.mp4 p.png -o out.mp4", 2, "error: out.mp4: is not a folder, and there are 2 files to write; name a"),
         (
             "-i sub -o sub --overwrite",
             2,
             "error: sub/a.mp4: is one of the inputs and would be replaced; choose another",
         ),
-        ("-i a.mp4 -o out.webm --lossless", 1, "error: out.webm: .webm is not written lossless here; use .mkv"),
+        ("-i a.mp4 -o out.webm --lossless", 1, "error: out.webm: .webm does not support --lossless; use .mkv"),
         (
             "-i a.mp4 -o out.mp4 --illumination",
             2,
-            "error: --illumination, --gallery: are for pictures, and the inputs are",
+            "error: --illumination, --gallery: are for pictures, and all inputs are",
         ),
         ("-i p.png -o out --smooth", 2, "error: --smooth: is for videos, and no input is one; leave it out"),
-        ("-i a.mp4 -o out.mp4 --smooth -1", 2, "error: argument --smooth: expected seconds, or 0 for none; got '-1'"),
+        (
+            "-i a.mp4 -o out.mp4 --smooth -1",
+            2,
+            "error: argument --smooth: expected a number of seconds, or 0 to turn it off; got '-1'",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(capsys, arguments, status, line):
@@ -210,7 +214,7 @@ def test_without_pyav_the_extra_is_named(capsys, mixed, no_pyav):
         assert run(capsys, *arguments.split()) == (2, "", [f"error: {source}: {extra}"])
     status, out, lines = run(capsys, "-i", "in", "-o", "out")
     assert (status, out) == (0, "2 of 2 pictures enhanced, in out\n")
-    assert lines == [f"note: 2 videos passed over, in/c.mp4 the first: {extra}"]
+    assert lines == [f"note: 2 videos skipped, in/c.mp4 the first: {extra}"]
 
 
 def report_of(name: str) -> list[dict]:
@@ -294,7 +298,7 @@ def test_a_result_that_appears_meanwhile_is_left(capsys, monkeypatch):
     monkeypatch.setattr("model.files.atomic_files.os.link", appear)
     assert enhance_all(ARGS, "a.mkv") == 1
     assert capsys.readouterr().err == (
-        "error: out/a.mkv: has appeared meanwhile and was left alone; the result is out/a.partial.mkv\n"
+        "error: out/a.mkv: was created meanwhile and left alone; the result is out/a.partial.mkv\n"
     )
     assert Path("out/a.mkv").read_text() == "another's"
 

@@ -58,7 +58,7 @@ def test_pictures_lost_of_a_transport_stream_are_counted(damage, options):
     assert (whole.frames, whole.fault) == (50, None)
     missing = 50 - report.frames
     assert 0 < missing < 20 and report.frames == len(decode("b.mkv"))
-    said = "1 picture is missing" if missing == 1 else f"{missing} pictures are missing"
+    said = "1 frame is missing" if missing == 1 else f"{missing} frames are missing"
     assert report.fault.split("; ")[0] == f"{said} in the source"
 
 
@@ -68,7 +68,7 @@ def test_pictures_lost_of_a_program_stream_are_counted():
     whole, report = enhance_video("a.mpg", "a.mkv", brighten), enhance_video("b.mpg", "b.mkv", brighten)
     assert (whole.frames, whole.fault) == (50, None)
     missing = 50 - report.frames
-    said = "1 picture is missing" if missing == 1 else f"{missing} pictures are missing"
+    said = "1 frame is missing" if missing == 1 else f"{missing} frames are missing"
     assert 0 < missing < 10 and report.fault.split("; ")[0] == f"{said} in the source"
     assert not is_broken(Path("a.mpg"), "mpeg", 0) and is_broken(Path("b.mpg"), "mpeg", 0)
 
@@ -90,7 +90,7 @@ def test_streams_one_after_another(later, missing):
     Path("c.ts").write_bytes(Path("a.ts").read_bytes() + Path("b.ts").read_bytes())
     report = enhance_video("c.ts", "c.mkv", brighten)
     assert report.frames == 40
-    assert report.fault == (f"{missing} pictures are missing in the source" if missing else None)
+    assert report.fault == (f"{missing} frames are missing in the source" if missing else None)
 
 
 @pytest.mark.parametrize("first, count, broken", [(0, 188, True), (4, 184, True), (100, 88, False)])
@@ -122,7 +122,7 @@ def test_a_fragment_that_is_lost_is_told(begin, end):
     Path("b.mp4").write_bytes(data)
     report = enhance_video("b.mp4", "b.mkv", brighten)
     assert report.frames < 45 and broken_fragment(Path("b.mp4")) == at
-    assert report.fault == f"damaged at byte {at}, where pictures or sound are missing"
+    assert report.fault == f"damaged at byte {at}, where frames or sound are missing"
 
 
 def test_what_follows_an_mp4_file_is_none_of_its_fragments():
@@ -144,7 +144,7 @@ def test_pictures_that_the_index_of_an_avi_lists_are_counted(place, missing):
     Path("b.avi").write_bytes(data)
     report = enhance_video("b.avi", "b.mkv", brighten)
     assert report.frames == 50 - missing
-    assert report.fault.split("; ")[0] == f"{missing} pictures are missing in the source"
+    assert report.fault.split("; ")[0] == f"{missing} frames are missing in the source"
 
 
 def test_an_avi_may_list_pictures_of_no_size():

@@ -115,7 +115,7 @@ def test_pictures_that_the_decoder_concealed_are_counted():
     report = enhance_video("b.mkv", "c.mkv", brighten)
     assert (report.frames, report.fault) == (
         20,
-        "2 pictures are damaged in the source and were concealed by its decoder",
+        "2 frames are damaged in the source and were concealed by its decoder",
     )
 
 

@@ -1,4 +1,8 @@
-"""Pictures from files, a format a file; `read_image` finds out which one a file needs."""
+"""Read pictures from files: one module per format.
+
+To add a format, write its module; in `choose_reader.py`, let `_kind` recognize its first bytes, and `_read` and `_size`
+call the module.
+"""
 
 from .choose_reader import allow_pixels, from_pil, pixel_count, read_image
 

@@ -1,4 +1,4 @@
-"""Pictures from files: which reader a file needs, by its content, and one clear line for what is no picture."""
+"""`read_image`: choose the reader by the content of a file, and turn every failure into an error of one line."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...files import RAW_EXTENSIONS, ImageError, damaged, one_line
+from ...files import RAW_EXTENSIONS, ImageError, damaged, reason_of
 from ...streams import quiet
 from ..picture import Picture
 from ..samples import check_pixels, too_large
@@ -27,17 +27,17 @@ _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 
 
 def read_image(path: str | Path, half: bool = False) -> Picture:
-    """The picture in a file, upright, known by its content.
+    """Read the picture in a file, turned upright. The content decides the format, whatever the extension.
 
-    Gray, palette, CMYK and other color modes become RGB; transparency is kept apart. More than 8 bits become 16. What
-    could not be read in full is in `notes`; of several frames the first is read.
+    Gray, palette, CMYK and other color modes become RGB; transparency is kept separately. More than 8 bits become 16.
+    `notes` says what could not be read in full; of several frames the first is read.
 
     Args:
         half: develop a raw file at half its width and height, in a quarter of the time.
 
     Raises:
-        ImageError: the file is missing, empty, no picture, truncated, of a kind that is not known for certain, or too
-            large, or a module that its format needs is not installed.
+        ImageError: the file is missing, empty, not a picture, truncated, too large, or of a kind whose values are not
+            certain, or a package that its format needs is not installed.
     """
     path = Path(path)
     try:
@@ -54,11 +54,11 @@ def read_image(path: str | Path, half: bool = False) -> Picture:
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
-        raise damaged(path, one_line(error)) from None
+        raise damaged(path, reason_of(error)) from None
 
 
 def pixel_count(path: str | Path) -> int:
-    """Pixels of a picture by its header alone; 0 where that cannot be read, which `read_image` will explain."""
+    """The number of pixels according to the header; 0 if that cannot be read, and `read_image` will say why."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return 0
@@ -70,22 +70,23 @@ def pixel_count(path: str | Path) -> int:
 
 
 def allow_pixels(limit: int) -> None:
-    """Read pictures of up to `limit` pixels, in this process; Pillow refuses more than 178,956,970 by itself."""
-    Image.MAX_IMAGE_PIXELS = limit / 2  # it warns above this and refuses above twice as much
+    """Allow pictures of up to `limit` pixels in this process; the default, of Pillow, is 178,956,970."""
+    # Pillow warns above this and refuses above twice as much.
+    Image.MAX_IMAGE_PIXELS = limit / 2  # type: ignore[assignment]  # exact for an odd limit; it is only compared with
 
 
 def from_pil(image: Image.Image) -> Picture:
-    """A PIL image of any mode as `read_image` would read it from a file, turned upright.
+    """Turn a PIL image of any mode into the picture that `read_image` would read from a file, upright.
 
     Raises:
-        ImageError: its range is not known: 32 bits a channel.
+        ImageError: the image has 32 bits per channel, whose range is not known.
     """
     with quiet:
         return picture_of_image("image", image, [])
 
 
 def _check_file(path: Path) -> None:
-    """Raises ImageError for what must not be opened: a pipe would wait for ever."""
+    """Raises ImageError for anything but a regular file: opening a pipe would wait forever."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -100,7 +101,7 @@ def _check_file(path: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """Which reader a file needs, by its first bytes, and where these leave it open by its extension."""
+    """The reader that a file needs, by its first bytes, and for some raw files by the extension."""
     with open(path, "rb") as file:
         head = file.read(256)
     if head.startswith(PNG_MAGIC):
@@ -141,7 +142,7 @@ def _read(path: Path, half: bool) -> Picture:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height by the header alone. Raises anything where it is damaged."""
+    """Width and height, from the header alone. Raises anything if it is damaged."""
     kind = _kind(path)
     if kind == "tiff":
         layout = tiff_layout(path)

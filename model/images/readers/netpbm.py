@@ -1,4 +1,4 @@
-"""PBM, PGM, PPM and PAM files with any maximum, plain and binary."""
+"""PBM, PGM, PPM and PAM pictures with any maximum value, plain and binary."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ _LONGEST_HEADER = 1 << 16
 
 
 class Header(NamedTuple):
-    """What a file begins with."""
+    """The header of a file."""
 
     kind: int  # the digit after P
     width: int
@@ -28,7 +28,7 @@ class Header(NamedTuple):
 
 
 def is_netpbm(head: bytes) -> bool:
-    """Whether a file that begins so is one of these formats."""
+    """Whether a file that begins with `head` has one of these formats."""
     return len(head) > 2 and head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3] in b" \t\r\n#"
 
 
@@ -43,7 +43,7 @@ def read_netpbm(path: Path) -> Picture:
     """The first picture of a PBM, PGM, PPM or PAM file.
 
     Raises:
-        ImageError: it is truncated or damaged, or of a kind that PAM does not define.
+        ImageError: the file is truncated, damaged or too large, or of a kind that PAM does not define.
     """
     notes = []
     with open(path, "rb") as file:
@@ -63,7 +63,7 @@ def read_netpbm(path: Path) -> Picture:
 
 
 def _header(path: str | Path, file: BinaryIO) -> Header:
-    """The header; the file is left at the first byte after it."""
+    """Read the header, up to the first byte after it."""
     kind = int(file.read(2)[1:])
     if kind == 7:
         header = _pam_header(path, file)
@@ -77,7 +77,7 @@ def _header(path: str | Path, file: BinaryIO) -> Header:
 
 
 def _number(path: str | Path, file: BinaryIO) -> int:
-    """The next number of a header, and one space after it."""
+    """Read the next number of a header, and one space after it."""
     digits = b""
     for _ in range(_LONGEST_HEADER):
         one = file.read(1)
@@ -108,7 +108,7 @@ def _pam_header(path: str | Path, file: BinaryIO) -> Header:
     kind = fields.get("TUPLTYPE", {1: "GRAYSCALE", 3: "RGB"}.get(depth, ""))
     if _PAM.get(kind) != depth:
         raise ImageError(
-            f"{path}: a PAM file of {depth} channels of kind {kind or 'unknown'!r}, which is not read; "
+            f"{path}: a PAM file of {depth} channels of kind {kind or 'unknown'!r}, which is not supported; "
             "save it as RGB, GRAYSCALE, or one of these with _ALPHA"
         )
     return Header(7, width, height, depth, maximum, kind.endswith("_ALPHA"))
@@ -128,14 +128,14 @@ def _binary(path: Path, header: Header, file: BinaryIO) -> np.ndarray:
 
 
 def _read(path: Path, file: BinaryIO, count: int) -> np.ndarray:
-    """So many bytes, of which the file must have all before any memory is taken."""
+    """Read `count` bytes; that the file has them all is checked before memory is allocated."""
     if count > path.stat().st_size - file.tell():
         raise damaged(path, "it ends too early")
     return np.fromfile(file, np.uint8, count)
 
 
 def _plain(path: Path, header: Header, text: bytes) -> np.ndarray:
-    """Numbers written in digits; of PBM, digits that need no space between."""
+    """The samples of a plain file, numbers as text; those of PBM are digits that need no space in between."""
     count = header.width * header.height * header.channels
     text = _COMMENT.sub(b" ", text)
     if header.kind == 1:
@@ -144,7 +144,7 @@ def _plain(path: Path, header: Header, text: bytes) -> np.ndarray:
     else:
         if len(text) < 2 * count - 1:
             raise damaged(path, "it ends too early")
-        # It stops at what is no number, with a warning (in time an error), and gives fewer.
+        # It stops at what is not a number, with a warning (later versions: an error), and gives fewer values.
         values = np.fromstring(text.decode("latin-1"), np.int64, count, sep=" ")
     if len(values) < count:
         raise damaged(path, "it ends too early")

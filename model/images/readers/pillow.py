@@ -1,4 +1,4 @@
-"""Pictures that Pillow decodes: every mode to RGB, band by band, and what the file says of itself."""
+"""Pictures that Pillow decodes, such as JPEG, WebP and GIF: every mode becomes RGB, and the metadata are collected."""
 
 import contextlib
 from collections.abc import Callable
@@ -8,18 +8,19 @@ import numpy as np
 from PIL import Image
 
 from ...files import ImageError
-from ..color_profiles import fitting, to_rgb
-from ..exif import INTEROP, UNREADABLE, metadata_of, motion_notes, orientation_of
+from ..color_profiles import fitting_profile, to_rgb
+from ..exif import UNREADABLE, metadata_of, motion_notes, orientation_of
+from ..exif_tags import INTEROPERABILITY
 from ..picture import Picture
 from ..samples import bands, picture_of, turned
 from ..tiff_tags import Layout
 
-# A short list on purpose: Pillow also opens formats that start other programs (EPS) or hold no photographs.
+# A short list on purpose: for some formats Pillow starts other programs (EPS), and others hold no photographs.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "AVIF", "JPEG2000")
 
 
 def pillow_formats() -> list[str]:
-    """Those of `_FORMATS` that this Pillow was built with; it raises KeyError for others."""
+    """Those of `_FORMATS` that this Pillow was built with; opening a file with others would raise KeyError."""
     Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
 
@@ -35,15 +36,15 @@ def read_with_pillow(
     """The first frame of a file.
 
     Args:
-        formats: Pillow's names of what it may be.
-        notes: what is known of the file already.
-        layout: of a TIFF file: the page to read.
-        deep: the samples (H, W, channels) as another decoder has them, where Pillow would give 8 of their 16 bits.
-        late: what the file says of itself follows the pixels, so that Pillow has to go through them too.
+        formats: Pillow's names of the formats that the file may have.
+        notes: the notes on the file so far, to which others are added.
+        layout: of a TIFF file; says which page to read.
+        deep: the samples (H, W, channels) from another decoder, if Pillow would give only 8 of their 16 bits.
+        late: the metadata follow the pixels, so that Pillow has to decode these first.
 
     Raises:
-        ImageError: its range is not known: 32 bits a channel.
-        Exception: anything, where the file is damaged.
+        ImageError: the picture has 32 bits per channel, whose range is not known.
+        Exception: anything, if the file is damaged.
     """
     with Image.open(path, formats=formats) as image:
         if layout is None:
@@ -63,30 +64,30 @@ def picture_of_image(
     deep: np.ndarray | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> Picture:
-    """The picture in a PIL image of any mode, which is not changed.
+    """The picture in a PIL image of any mode; the image is not changed.
 
     Args:
-        done: called when the image is no longer needed, before its pixels are turned.
-        others: as for `read_with_pillow`, which names what is raised.
+        done: called when the image is no longer needed, before the pixels are turned upright.
+        others: as for `read_with_pillow`, which also lists the exceptions.
     """
     if layout is not None:
         _fetch_directories(image)
     if deep is None:
         image.load()
-    if layout is not None:  # Pillow changes what it says of a TIFF file as it turns it
+    if layout is not None:  # from the tags, as Pillow changes what it reports when it turns a TIFF file upright
         profile, xmp, dpi = layout.profile, layout.xmp, layout.dpi
     else:
         profile, xmp, dpi = image.info.get("icc_profile"), _xmp(image), image.info.get("dpi")
     notes.extend(motion_notes(xmp))
     exif = _exif(image, notes, deep is not None)
-    # A TIFF file is turned by Pillow as it is decoded.
+    # Pillow turns a TIFF file upright while it decodes it.
     orientation = 1 if layout is not None else orientation_of(exif, xmp)
     if deep is not None:
         done()
         picture = picture_of(deep, deep.ndim == 3 and deep.shape[2] in (2, 4), orientation)
-        pixels, alpha, grey = picture.pixels, picture.alpha, picture.grey
+        pixels, alpha, gray = picture.pixels, picture.alpha, picture.grey
     else:
-        grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
+        gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
         convert = None
         if image.mode in ("CMYK", "LAB"):
             convert, profile = to_rgb(image, profile, notes), None
@@ -94,14 +95,14 @@ def picture_of_image(
         done()
         pixels = np.ascontiguousarray(turned(pixels, orientation))
         alpha = None if alpha is None else np.ascontiguousarray(turned(alpha, orientation))
-    profile = fitting(profile, grey, notes)
+    profile = fitting_profile(profile, gray, notes)
     size = (pixels.shape[1], pixels.shape[0])
     metadata = metadata_of(profile, exif, xmp, dpi, size, notes, from_tiff=layout is not None)
-    return Picture(pixels, alpha, grey, metadata, tuple(notes))
+    return Picture(pixels, alpha, gray, metadata, tuple(notes))
 
 
 def to_rgb_by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """An image through a conversion of PIL images, without copies of the whole."""
+    """Apply a conversion of PIL images band by band, without a copy of the whole image."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for rows in bands(pixels):
         band = image.crop((0, rows.start, image.width, min(rows.stop, image.height)))
@@ -110,7 +111,7 @@ def to_rgb_by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.I
 
 
 def _arrays(path: Path | str, image: Image.Image, convert: Callable | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """RGB and alpha of a decoded image of any mode."""
+    """The RGB and alpha arrays of a decoded image of any mode."""
     key = image.info.get("transparency")
     if image.mode.startswith("I;16"):
         plane = np.asarray(image).astype(np.uint16)  # also from big-endian
@@ -126,7 +127,7 @@ def _arrays(path: Path | str, image: Image.Image, convert: Callable | None) -> t
         return to_rgb_by_bands(image, lambda band: band.convert("RGB")), None
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     alpha = np.empty((image.height, image.width), np.uint8)
-    # Band by band: Pillow's own conversions, to arrays too, make copies of the whole.
+    # Band by band, as each conversion by Pillow, to an array too, copies the whole image.
     for rows in bands(pixels):
         band = image.crop((0, rows.start, image.width, min(rows.stop, image.height)))
         band = band.convert("LA") if band.mode == "La" else band
@@ -148,13 +149,13 @@ def _frames(image: Image.Image) -> list[str]:
 
 
 def _fetch_directories(image: Image.Image) -> None:
-    """What the EXIF data of a TIFF file refer to, read before Pillow closes the file; of damage `_exif` speaks."""
+    """Read the directories inside the EXIF data of a TIFF file before Pillow closes it; `_exif` reports damage."""
     with contextlib.suppress(Exception):
-        image.getexif().get_ifd(INTEROP)
+        image.getexif().get_ifd(INTEROPERABILITY)
 
 
 def _exif(image: Image.Image, notes: list[str], header: bool) -> Image.Exif:
-    """EXIF data, of the `header` alone where the pixels are not to be decoded; broken data refuses no good pixels."""
+    """EXIF data, only from the `header` if the pixels are not decoded; damaged EXIF data is no reason to fail."""
     try:
         return Image.Image.getexif(image) if header else image.getexif()
     except Exception:  # the parser raises SyntaxError, struct.error, KeyError and others

@@ -1,4 +1,4 @@
-"""PNG files: all 16 bits of color, and what their chunks say of color beside a profile."""
+"""PNG pictures: all 16 bits of color, and the chunks that describe colors without a profile."""
 
 import struct
 from collections.abc import Iterator
@@ -7,32 +7,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..color_profiles import coded
-from ..optional_packages import install, optional
+from ..color_profiles import color_code_notes
+from ..optional_packages import optional, read_at_8_bits
 from ..picture import Picture
 from ..samples import check_pixels
 from .pillow import read_with_pillow
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-_GREY = 0
+_GRAY = 0
 _SRGB_GAMMA = 45455
 _SRGB_POINTS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # white, red, green, blue
-_SPEAKING = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+_METADATA = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
 _MOST_CHUNKS = 1 << 18
 
 
 def png_size(path: str | Path) -> tuple[int, int]:
-    """Width and height. Raises struct.error where the file is cut."""
+    """Width and height. Raises struct.error if the file is cut off."""
     with open(path, "rb") as file:
         return struct.unpack(">II", file.read(24)[16:])
 
 
 def read_png(path: Path) -> Picture:
-    """The picture in a PNG file; all 16 bits of color where imagecodecs is installed.
+    """The picture in a PNG file, with all 16 bits of color if imagecodecs is installed.
 
     Raises:
-        ImageError: it is too large.
-        Exception: anything, where the file is damaged.
+        ImageError: the picture is too large.
+        Exception: anything, if the file is damaged.
     """
     check_pixels(path, *png_size(path))
     with open(path, "rb") as file:
@@ -40,15 +40,15 @@ def read_png(path: Path) -> Picture:
     bits, kind = header[24], header[25]
     notes = _color_notes(path)
     deep = None
-    if bits == 16 and kind != _GREY:
+    if bits == 16 and kind != _GRAY:
         codecs = optional("imagecodecs")
         if codecs is None:
-            notes.append(f"16-bit color, read at 8 bits; all 16 need imagecodecs; {install('imagecodecs')}")
+            notes.append(read_at_8_bits(16))
         else:
             deep = _decode(codecs, path)
-    elif bits in (2, 4) and kind == _GREY and (key := dict(_chunks(path)).get(b"tRNS")):
+    elif bits in (2, 4) and kind == _GRAY and (key := dict(_chunks(path)).get(b"tRNS")):
         deep = _keyed(path, bits, int.from_bytes(key[:2], "big"))
-    return read_with_pillow(path, ["PNG"], notes, deep=deep, late=deep is not None and _speaks_late(path))
+    return read_with_pillow(path, ["PNG"], notes, deep=deep, late=deep is not None and _has_late_metadata(path))
 
 
 def _decode(codecs, path: Path) -> np.ndarray:
@@ -56,23 +56,23 @@ def _decode(codecs, path: Path) -> np.ndarray:
 
 
 def _keyed(path: Path, bits: int, key: int) -> np.ndarray:
-    """Gray of 2 or 4 bits and its transparency: Pillow compares what is scaled to 8 bits with the unscaled key."""
+    """Gray of 2 or 4 bits and its alpha: Pillow scales pixels to 8 bits, but not the transparent level."""
     with Image.open(path, formats=["PNG"]) as image:
         plane = np.asarray(image)
     return np.stack([plane, np.where(plane == key * 255 // ((1 << bits) - 1), 0, 255).astype(np.uint8)], axis=2)
 
 
-def _speaks_late(path: Path) -> bool:
-    """Whether EXIF or XMP data follow the pixels, where ImageMagick puts them."""
-    names = [name for name, _ in _chunks(path, all_of_them=True) if name in (*_SPEAKING, b"IDAT")]
-    return b"IDAT" in names and any(name in _SPEAKING for name in names[names.index(b"IDAT") :])
+def _has_late_metadata(path: Path) -> bool:
+    """Whether EXIF or XMP data follow the pixels, which is where ImageMagick writes them."""
+    names = [name for name, _ in _chunks(path, all_of_them=True) if name in (*_METADATA, b"IDAT")]
+    return b"IDAT" in names and any(name in _METADATA for name in names[names.index(b"IDAT") :])
 
 
 def _color_notes(path: Path) -> list[str]:
-    """What the colors are, where the file says that they are others than those of sRGB and has no profile."""
+    """Notes on colors that the file describes as other than sRGB, unless it has a profile."""
     chunks = dict(_chunks(path))
     if b"cICP" in chunks and len(chunks[b"cICP"]) == 4:
-        return coded(chunks[b"cICP"][0], chunks[b"cICP"][1])
+        return color_code_notes(chunks[b"cICP"][0], chunks[b"cICP"][1])
     if b"iCCP" in chunks or b"sRGB" in chunks:
         return []
     notes = []
@@ -89,7 +89,7 @@ def _color_notes(path: Path) -> list[str]:
 
 
 def _chunks(path: Path, all_of_them: bool = False) -> Iterator[tuple[bytes, bytes]]:
-    """The beginnings of chunks by name, of those before the pixels or of all."""
+    """Name and first 64 bytes of each chunk: of those before the pixels, or of all."""
     with open(path, "rb") as file:
         file.seek(len(MAGIC))
         for _ in range(_MOST_CHUNKS):

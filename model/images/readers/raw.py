@@ -1,4 +1,4 @@
-"""Raw files of cameras, developed by LibRaw with the camera's white balance into 16 bits of sRGB."""
+"""Raw files of cameras, developed by LibRaw to 16-bit sRGB with the camera's white balance."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...files import ImageError, damaged
-from ..exif import metadata_of, of_directory
+from ..exif import metadata_of, read_directory
 from ..optional_packages import need
 from ..picture import Picture
 from ..samples import check_pixels, picture_of
@@ -20,12 +20,12 @@ _NOT_SUPPORTED = ("LibRawFileUnsupportedError", "LibRawNotImplementedError", "Li
 
 
 def is_raw_content(head: bytes) -> bool:
-    """Whether a file that begins so is raw, of a kind that is no TIFF file at the same time."""
+    """Whether a file that begins with `head` is a raw file that is not also a TIFF file."""
     return head.startswith(_MAGIC) or head[6:14] == b"HEAPCCDR" or (head[:2] in _HALF_OF_TIFF and head[8:10] == b"CR")
 
 
 def raw_size(path: str | Path) -> tuple[int, int]:
-    """Width and height, upright or not. Raises ImageError, or anything where the file is damaged."""
+    """Width and height, which may be swapped if the picture is to be turned. Raises ImageError, or anything."""
     with _opened(path) as raw:
         return raw.sizes.width, raw.sizes.height
 
@@ -34,11 +34,11 @@ def read_raw(path: Path, half: bool = False) -> Picture:
     """A raw file, developed and turned upright.
 
     Args:
-        half: at half the width and height, in a quarter of the time.
+        half: develop it at half the width and height, in a quarter of the time.
 
     Raises:
-        ImageError: rawpy is missing, or the file is too large or of a kind that LibRaw does not know.
-        Exception: anything, where the file is damaged.
+        ImageError: rawpy is missing, or the file is too large or of a kind that LibRaw does not support.
+        Exception: anything, if the file is damaged.
     """
     rawpy = need(path, "a raw file", "rawpy", "rawpy")
     notes: list[str] = []
@@ -79,18 +79,18 @@ def _refusal(path: str | Path, error: Exception) -> ImageError:
     reason = " ".join(part.decode() if isinstance(part, bytes) else str(part) for part in error.args)
     if type(error).__name__ in _NOT_SUPPORTED:
         return ImageError(
-            f"{path}: a raw file of a kind that LibRaw does not know; convert it to DNG, or develop it to TIFF or JPEG"
+            f"{path}: a raw file that LibRaw does not support; convert it to DNG, or develop it to TIFF or JPEG"
         )
     return damaged(path, f"LibRaw: {reason}")
 
 
 def _exif(path: Path, raw) -> Image.Exif:
-    """EXIF data of a raw file that is built as TIFF, else of the preview in it; empty where there is none."""
-    # Of damaged data the parser raises nearly anything, and a preview is not always there.
+    """EXIF data of a raw file that is built like TIFF, else of its embedded preview; empty if there is none."""
+    # On damaged data the parser raises nearly anything, and there may be no preview.
     with contextlib.suppress(Exception), open(path, "rb") as file:
         if (head := file.read(8))[:2] in _HALF_OF_TIFF:
             little = head[:2] == b"II"
-            return of_directory(file, int.from_bytes(head[4:], "little" if little else "big"), little)
+            return read_directory(file, int.from_bytes(head[4:], "little" if little else "big"), little)
         preview = raw.extract_thumb()
         with Image.open(io.BytesIO(preview.data), formats=["JPEG"]) as image:
             return image.getexif()

@@ -1,4 +1,4 @@
-"""TIFF files, judged by their tags: read to the value, or refused in one line."""
+"""TIFF pictures: read exactly if their tags leave no doubt about the values, otherwise refused with a reason."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ from PIL import Image
 
 from ...files import ImageError, damaged
 from .. import tiff_tags as tags
-from ..color_profiles import fitting, to_rgb
-from ..exif import ORIENTATION, metadata_of, of_directory, orientation_of
-from ..optional_packages import install
+from ..color_profiles import fitting_profile, to_rgb
+from ..exif import metadata_of, orientation_of, read_directory
+from ..exif_tags import ORIENTATION
+from ..optional_packages import install, read_at_8_bits
 from ..picture import Picture
 from ..samples import check_pixels, picture_of, scaled, to_bits
 from ..tiff_tags import Layout, read_tags
@@ -18,11 +19,11 @@ from .tiff_pixels import can_decode, check_segments, decode, needs_codec
 
 _COMPRESSIONS = {6: "old JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 50002: "JPEG XL"}
 _OF_PILLOW = {tags.UNCOMPRESSED, *tags.FAX, tags.LZW, tags.JPEG, tags.ADOBE_DEFLATE, tags.DEFLATE, tags.PACKBITS}
-_ADVICE = "save it again as RGB or gray with 8 or 16 bits a channel"
+_ADVICE = "save it again as RGB or gray with 8 or 16 bits per channel"
 
 
 def tiff_layout(path: str | Path) -> Layout:
-    """What the tags say. Raises anything where they are damaged."""
+    """The layout of the file according to its tags. Raises anything if they are damaged."""
     with open(path, "rb") as file:
         return read_tags(path, file)
 
@@ -31,16 +32,16 @@ def read_tiff(path: Path, layout: Layout) -> Picture:
     """The first full picture of a TIFF file.
 
     Raises:
-        ImageError: it is of a kind that is not known for certain, too large, or damaged.
+        ImageError: the picture is too large, damaged, or of a kind whose values are not certain.
     """
     check_pixels(path, layout.width, layout.height)
-    _judge(path, layout)
+    _check_kind(path, layout)
     check_segments(layout, path.stat().st_size)
     notes = _notes(layout)
     if exact_in_pillow(layout):
         return read_with_pillow(path, ["TIFF"], notes, layout)
     if not can_decode(layout):
-        return _less(path, layout, notes)
+        return _at_8_bits(path, layout, notes)
     check_pixels(path, *layout.segment)
     exif = _exif(path, layout)
     samples = decode(path, layout)
@@ -53,8 +54,8 @@ def read_tiff(path: Path, layout: Layout) -> Picture:
         alpha = None
     else:
         samples, alpha = _ranged(samples, layout), layout.alpha
-    grey = samples.shape[2] < 3
-    profile = fitting(profile, grey, notes)
+    gray = samples.shape[2] < 3
+    profile = fitting_profile(profile, gray, notes)
     picture = picture_of(samples, alpha is not None, orientation_of(exif, layout.xmp), premultiplied=layout.associated)
     height, width = picture.pixels.shape[:2]
     metadata = metadata_of(profile, exif, layout.xmp, layout.dpi, (width, height), notes, from_tiff=True)
@@ -62,7 +63,7 @@ def read_tiff(path: Path, layout: Layout) -> Picture:
 
 
 def exact_in_pillow(layout: Layout) -> bool:
-    """Whether Pillow reads this kind to the value; found by comparing, see tests/test_tiff.py."""
+    """Whether Pillow reads this kind exactly; found by comparison, see tests/model/test_tiff.py."""
     if layout.compression not in _OF_PILLOW or layout.reversed_bits or layout.predictor not in (1, 2):
         return False
     if layout.big and not layout.little:
@@ -81,8 +82,8 @@ def exact_in_pillow(layout: Layout) -> bool:
     return kind == tags.RGB or (kind in (tags.CMYK, tags.LAB) and not layout.extra and not layout.planar)
 
 
-def _judge(path: Path, layout: Layout) -> None:
-    """Raises ImageError for everything that no reader here knows for certain."""
+def _check_kind(path: Path, layout: Layout) -> None:
+    """Raises ImageError for every kind that no reader here is certain about."""
     reason = _wrong_values(layout) or _wrong_kind(layout)
     if reason:
         raise ImageError(f"{path}: a TIFF {reason}; {_ADVICE}")
@@ -112,8 +113,8 @@ def _wrong_kind(layout: Layout) -> str | None:
     if kind == tags.CMYK and layout.ink_set != 1:
         return "of inks other than CMYK"
     if layout.compression in _COMPRESSIONS:
-        return f"with {_COMPRESSIONS[layout.compression]} compression, which is not read"
-    if layout.predictor != 1 and layout.compression not in tags.PREDICTED:  # of which readers think differently
+        return f"with {_COMPRESSIONS[layout.compression]} compression, which is not supported"
+    if layout.predictor != 1 and layout.compression not in tags.PREDICTED:  # readers disagree about it
         return f"with a predictor for compression {layout.compression} (predictor {layout.predictor})"
     if kind == tags.PALETTE and layout.bits[0] > 8:
         return f"with a palette for {layout.bits[0]} bits"
@@ -125,30 +126,29 @@ def _wrong_kind(layout: Layout) -> str | None:
 def _notes(layout: Layout) -> list[str]:
     notes = []
     if layout.pages > 1:
-        which = "first" if not layout.page else f"one at place {layout.page + 1}, the first that is no thumbnail,"
+        which = "first" if not layout.page else f"one at place {layout.page + 1}, the first that is not a thumbnail,"
         notes.append(f"{layout.pages} frames, of which the {which} is read")
     channels = len(layout.extra) - (layout.alpha is not None and layout.photometric not in (tags.PALETTE, tags.CMYK))
     if channels:
-        notes.append(f"{channels} extra channel{'s' * (channels > 1)} beside the colors, left out")
+        notes.append(f"{channels} extra channel{'s' * (channels > 1)} besides the colors, left out")
     return notes
 
 
-def _less(path: Path, layout: Layout, notes: list[str]) -> Picture:
-    """A kind that only Pillow can read here, at 8 bits; or a refusal."""
+def _at_8_bits(path: Path, layout: Layout, notes: list[str]) -> Picture:
+    """Read a kind that only Pillow can read here, at 8 bits. Raises ImageError for others."""
     plain = layout.photometric == tags.RGB and not layout.planar and layout.predictor in (1, 2)
-    missing = f"imagecodecs; {install('imagecodecs')}"
     if plain and set(layout.bits) == {16} and layout.extra in ((), (2,)) and layout.compression in _OF_PILLOW:
-        notes.append(f"16-bit color, read at 8 bits; all 16 need {missing}")
+        notes.append(read_at_8_bits(16))
         return read_with_pillow(path, ["TIFF"], notes, layout)
     if needs_codec(layout) and layout.predictor in (1, 2):
-        raise ImageError(f"{path}: a TIFF of a kind which needs {missing}")
+        raise ImageError(f"{path}: a TIFF of a kind that needs imagecodecs; {install('imagecodecs')}")
     what = f"{layout.bits[0]} bits, compression {layout.compression}, predictor {layout.predictor}"
-    raise ImageError(f"{path}: a TIFF of a kind that is not read ({what}); {_ADVICE}")
+    raise ImageError(f"{path}: a TIFF of an unsupported kind ({what}); {_ADVICE}")
 
 
 def _ranged(samples: np.ndarray, layout: Layout) -> np.ndarray:
-    """Gray or RGB, and alpha, in the whole range of their dtype; white is bright."""
-    channels = [*range(tags.CHANNELS[layout.photometric])]
+    """Gray or RGB, with alpha if there is one, in the full range of the dtype, where the maximum is white."""
+    channels = [*range(layout.samples - len(layout.extra))]
     if layout.alpha is not None:
         channels.append(layout.alpha)
     if len(channels) != samples.shape[2]:
@@ -168,7 +168,7 @@ def _looked_up(path: Path, indices: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def _of_inks(samples: np.ndarray, layout: Layout, notes: list[str]) -> np.ndarray:
-    """RGB of CMYK, by way of 8 bits, all that color management has."""
+    """Convert CMYK to RGB, at 8 bits, which is all that Pillow's color management supports."""
     inks = scaled(samples[..., :4], (1 << layout.bits[0]) - 1)
     if inks.dtype == np.uint16:
         inks = to_bits(inks, 8)
@@ -178,11 +178,11 @@ def _of_inks(samples: np.ndarray, layout: Layout, notes: list[str]) -> np.ndarra
 
 
 def _exif(path: Path, layout: Layout) -> Image.Exif:
-    """The directory of the picture, read as EXIF data, with what it refers to."""
+    """The directory of the picture, read as EXIF data, with the directories that it refers to."""
     with open(path, "rb") as file:
         try:
-            exif = of_directory(file, layout.address, layout.little, layout.big)
-        except Exception:  # of damaged data the parser raises nearly anything
+            exif = read_directory(file, layout.address, layout.little, layout.big)
+        except Exception:  # on damaged data the parser raises nearly anything
             exif = Image.Exif()
     if layout.orientation:
         exif[ORIENTATION] = layout.orientation

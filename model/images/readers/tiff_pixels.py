@@ -1,4 +1,4 @@
-"""The pixels of a TIFF file, decoded to the value: any number of bits up to 16, in strips or tiles, planes apart."""
+"""Decode the pixels of a TIFF file exactly: up to 16 bits, in strips or tiles, with or without separate planes."""
 
 import zlib
 from pathlib import Path
@@ -9,13 +9,13 @@ from ..optional_packages import optional
 from ..samples import BAND_PIXELS
 from ..tiff_tags import ADOBE_DEFLATE, DEFLATE, LZW, PACKBITS, UNCOMPRESSED, DamagedError, Layout
 
-# What imagecodecs names its decoder, for what Python cannot do by itself.
+# The names of imagecodecs' decoders, for compressions that Python cannot decode by itself.
 _CODECS = {LZW: "lzw", PACKBITS: "packbits", 34925: "lzma", 50000: "zstd"}
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 def can_decode(layout: Layout) -> bool:
-    """Whether `decode` can, with what is installed."""
+    """Whether `decode` supports this layout with the packages that are installed."""
     if len(set(layout.bits)) != 1 or not 1 <= layout.bits[0] <= 16:
         return False
     if layout.predictor != 1 and (layout.predictor != 2 or layout.bits[0] not in (8, 16)):
@@ -26,12 +26,12 @@ def can_decode(layout: Layout) -> bool:
 
 
 def needs_codec(layout: Layout) -> bool:
-    """Whether its compression could be decoded by imagecodecs."""
+    """Whether imagecodecs could decode its compression."""
     return layout.compression in _CODECS
 
 
 def check_segments(layout: Layout, size: int) -> None:
-    """Raises DamagedError where strips or tiles are missing from a file of `size` bytes."""
+    """Raises DamagedError if strips or tiles are missing from a file of `size` bytes."""
     width, height = layout.segment
     if width < 1 or height < 1:
         raise DamagedError("strips or tiles without a size")
@@ -45,11 +45,11 @@ def check_segments(layout: Layout, size: int) -> None:
 
 
 def decode(path: str | Path, layout: Layout) -> np.ndarray:
-    """The samples (H, W, channels) as they are stored: uint8 up to 8 bits each, uint16 above.
+    """The samples (H, W, channels) as stored, not scaled: uint8 for up to 8 bits, uint16 above.
 
     Raises:
         DamagedError: a strip or tile is too short.
-        Exception: anything, from decompressors.
+        Exception: anything that a decompressor raises.
     """
     bits = layout.bits[0]
     result = np.empty((layout.height, layout.width, layout.samples), np.uint8 if bits <= 8 else np.uint16)
@@ -69,13 +69,13 @@ def decode(path: str | Path, layout: Layout) -> np.ndarray:
 
 
 def _decode_segment(layout: Layout, data: bytes, target: np.ndarray) -> None:
-    """One strip or tile into its place."""
+    """Decode one strip or tile into its place in the result."""
     rows, columns, channels = target.shape
     width, height = layout.segment
     row_bytes = -(-width * channels * layout.bits[0] // 8)
     if layout.reversed_bits:
         data = data.translate(_REVERSED)
-    # Tiles are whole at the edges too; the last strip may be.
+    # Tiles have their full size at the edges too, and so may the last strip.
     data = _decompress(layout.compression, data, row_bytes * height)
     if len(data) < row_bytes * rows:
         raise DamagedError("a strip or tile is too short")
@@ -89,7 +89,7 @@ def _decode_segment(layout: Layout, data: bytes, target: np.ndarray) -> None:
 
 
 def _decompress(compression: int, data: bytes, size: int) -> bytes:
-    """At most `size` bytes: a damaged file may promise any number."""
+    """Decompress to at most `size` bytes: a damaged file may expand to any number."""
     if compression == UNCOMPRESSED:
         return data
     if compression in (DEFLATE, ADOBE_DEFLATE):
@@ -99,7 +99,7 @@ def _decompress(compression: int, data: bytes, size: int) -> bytes:
 
 
 def _unpack(lines: np.ndarray, layout: Layout, count: int) -> np.ndarray:
-    """Rows of bytes to rows of `count` numbers."""
+    """Turn rows of bytes into rows of `count` numbers."""
     bits = layout.bits[0]
     if bits == 8:
         return lines
@@ -115,7 +115,7 @@ def _unpack(lines: np.ndarray, layout: Layout, count: int) -> np.ndarray:
 
 
 def _of_12_bits(lines: np.ndarray, count: int) -> np.ndarray:
-    """Two numbers of every three bytes, the kind that cameras and scanners write; much faster than bit by bit."""
+    """Unpack two 12-bit numbers, as cameras and scanners write, from every three bytes: much faster than bit by bit."""
     lines = np.pad(lines, ((0, 0), (0, -lines.shape[1] % 3)))
     first, middle, last = (lines[:, at::3].astype(np.uint16) for at in range(3))
     values = np.stack([first << 4 | middle >> 4, (middle & 15) << 8 | last], axis=2)

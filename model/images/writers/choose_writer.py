@@ -1,4 +1,4 @@
-"""Pictures to files, of 8 bits a channel by Pillow, of 16 bits and TIFF by this project's own writers."""
+"""`write_image`: choose the writer by the extension, Pillow for 8 bits per channel, `png` and `tiff` for 16."""
 
 import io
 from collections.abc import Iterator
@@ -10,28 +10,28 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ...files import ImageError, one_line, write_atomically
+from ...files import ImageError, reason_of, write_atomically
 from ...streams import quiet
 from ..picture import NO_METADATA, Metadata
 from ..samples import DTYPES, bands, to_bits
-from .metadata import fits, held
+from .metadata import held, profile_fits
 from .png import write_deep_png, xmp_text
 from .tiff import write_tiff
 
-# What can be written: Pillow's format, its options, and whether it keeps transparency.
-_OUTPUTS = {
+# By extension: Pillow's name of the format, its options, and whether it keeps transparency.
+_OUTPUTS: dict[str, tuple[str, dict[str, object], bool]] = {
     ".png": ("PNG", {}, True),
     ".jpg": ("JPEG", {"quality": 95}, False),
     ".jpeg": ("JPEG", {"quality": 95}, False),
-    ".webp": ("WEBP", {"lossless": True, "exact": True}, True),  # exact: also where it is transparent
+    ".webp": ("WEBP", {"lossless": True, "exact": True}, True),  # exact: keeps colors that are fully transparent
     ".tif": ("TIFF", {}, True),
     ".tiff": ("TIFF", {}, True),
     ".bmp": ("BMP", {}, False),
 }
 OUTPUT_EXTENSIONS = tuple(_OUTPUTS)
-# Of those, the ones that hold 16 bits a channel.
+# The ones that can hold 16 bits per channel.
 DEEP_EXTENSIONS = (".png", ".tif", ".tiff")
-# Of a band that is turned into a file's order of bytes and channels at once.
+# Pixels of a band, which is converted to the file's order of bytes and channels at once.
 _BAND_PIXELS = 1 << 18
 
 
@@ -40,7 +40,7 @@ def to_pil(
 ) -> Image.Image:
     """Eight-bit `(H, W, 3)` pixels as a PIL image; arguments as for `write_image`.
 
-    The metadata lie in `image.info`, where Pillow has them of files, for `image.save(path, exif=image.info["exif"])`.
+    The metadata are in `image.info`, as if Pillow had read a file, for `image.save(path, exif=image.info["exif"])`.
     """
     image = Image.fromarray(pixels)
     if grey:
@@ -48,38 +48,38 @@ def to_pil(
     if alpha is not None:
         image.putalpha(Image.fromarray(to_bits(alpha, 8)))
     parts = {"icc_profile": metadata.icc_profile, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
-    if metadata.icc_profile and not fits(metadata.icc_profile, grey):
+    if metadata.icc_profile and not profile_fits(metadata.icc_profile, grey):
         del parts["icc_profile"]
     image.info.update((name, part) for name, part in parts.items() if part)
     return image
 
 
 def grey_of(pixels: np.ndarray) -> np.ndarray:
-    """The luma of pixels `(H, W, 3)`, `(H, W)` in their dtype; of uint8 and uint16 what `write_image` writes for gray.
+    """The luma `(H, W)` of pixels `(H, W, 3)`, in their dtype; integers are rounded to the nearest.
 
-    Of integers it is rounded to nearest.
+    For uint8 and uint16 these are the values that `write_image` writes for a gray picture.
     """
     if pixels.dtype == np.uint8:
         return np.asarray(to_pil(pixels, grey=True))
     red, green, blue = np.moveaxis(pixels.astype(np.promote_types(pixels.dtype, np.float32)), -1, 0)
-    # 0.299 R + 0.587 G + 0.114 B, as Pillow has it, but exact where the three are equal.
+    # 0.299 R + 0.587 G + 0.114 B, as Pillow computes it, but exact if the three are equal.
     luma = green + 0.299 * (red - green) + 0.114 * (blue - green)
     return (np.rint(luma) if pixels.dtype.kind == "u" else luma).astype(pixels.dtype)
 
 
 def quantize(values: Tensor, rounded: bool = False, bits: int = 8) -> np.ndarray:
-    """Pixels `(H, W, 3)` of 8 bits of a `(3, H, W)` tensor in [0, 1]: clip(255 x, 0, 255), truncated or `rounded`.
+    """Convert a `(3, H, W)` tensor in [0, 1] to pixels `(H, W, 3)`: clip(255 x, 0, 255), truncated or `rounded`.
 
-    The official code truncates, and so does what stands for it; exposed pictures are rounded. With 16 `bits` 65535 is
-    in the place of 255, and the pixels are uint16.
+    The official code truncates, and so does the published division here; pictures with an exposure are rounded. With
+    16 `bits` the pixels are uint16, and 65535 takes the place of 255.
 
     Raises:
-        ValueError: the shape is another, or a value is NaN.
+        ValueError: the shape is wrong, or a value is NaN.
     """
     if values.dim() != 3 or values.shape[0] != 3:
         raise ValueError(f"values: expected shape (3, H, W); got {tuple(values.shape)}")
     most = float(np.iinfo(DTYPES[bits]).max)
-    values = values.float() if bits == 16 and values.dtype.itemsize < 4 else values  # 65535 is none of float16
+    values = values.float() if bits == 16 and values.dtype.itemsize < 4 else values  # float16 cannot hold 65535
     scaled = values.detach().cpu().numpy().transpose(1, 2, 0) * most
     if np.isnan(scaled).any():
         raise ValueError("values: expected numbers in [0, 1]; got NaN")
@@ -97,21 +97,21 @@ def write_image(
     """Write `(H, W, 3)` pixels of 8 or 16 bits, whole or not at all; the extension chooses the format.
 
     Args:
-        pixels: uint8, or uint16 for one of `DEEP_EXTENSIONS`.
-        alpha: transparency `(H, W)`, uint8 or uint16, written with the bits of the pixels; where the format has none,
-            it has to be opaque and is left out.
-        grey: write the luminance as one channel.
-        metadata: of the source, written as far as the format holds it.
-        exclusive: never replace a file that is there.
+        pixels: uint8, or uint16 if the extension is one of `DEEP_EXTENSIONS`.
+        alpha: transparency `(H, W)`, uint8 or uint16, written with the bits of the pixels. If the format has no
+            transparency, it has to be opaque and is left out.
+        grey: write one channel, the luma.
+        metadata: the metadata of the source, written as far as the format can hold them.
+        exclusive: never replace an existing file.
 
     Returns:
-        For the user, what of the metadata the file does not hold.
+        Notes for the user on the metadata that the file does not hold.
 
     Raises:
-        ImageError: the extension is unknown, the format holds no transparency, no 16 bits, or not a picture of this
+        ImageError: the extension is unknown, or the format cannot hold transparency, 16 bits, or a picture of this
             size.
-        ValueError: the arrays are none of these.
-        FileExistsError: the file is there, and `exclusive` is set.
+        ValueError: the arrays have another dtype or shape.
+        FileExistsError: the file exists, and `exclusive` is set.
         OSError: the file cannot be written.
     """
     path = Path(path)
@@ -120,7 +120,7 @@ def write_image(
         raise ImageError(f"{path}: cannot write this format; use one of {' '.join(OUTPUT_EXTENSIONS)}")
     name, options, keeps_alpha = _OUTPUTS[path.suffix.lower()]
     if pixels.dtype == np.uint16 and path.suffix.lower() not in DEEP_EXTENSIONS:
-        raise ImageError(f"{path}: {name} cannot hold 16 bits a channel; use .png, .tif or 8 bits")
+        raise ImageError(f"{path}: {name} cannot hold 16 bits per channel; use .png, .tif or 8 bits")
     if alpha is not None and not keeps_alpha:
         if not _opaque(alpha):
             raise ImageError(f"{path}: the picture has transparency, which {name} cannot hold; use .png")
@@ -128,12 +128,12 @@ def write_image(
     metadata, notes = held(metadata, name, grey)
     encoded = io.BytesIO()
     try:
-        with quiet:  # libjpeg says what it cannot do
+        with quiet:  # libjpeg prints what it cannot do
             _encode(encoded, name, options, (pixels, alpha, grey), metadata)
     except MemoryError:
         raise
     except Exception as error:  # for example a side longer than the format allows
-        raise ImageError(f"{path}: {name} cannot hold this picture ({one_line(error)}); use .png") from None
+        raise ImageError(f"{path}: {name} cannot hold this picture ({reason_of(error)}); use .png") from None
     write_atomically(path, encoded.getbuffer(), exclusive)
     return notes
 
@@ -165,11 +165,11 @@ def _encode(
         write_deep_png(file, _bands(*picture), shape, metadata)
     else:
         image = to_pil(*picture)
-        image.save(file, format=name, icc_profile=metadata.icc_profile, **_saved(name, metadata), **options)
+        image.save(file, format=name, icc_profile=metadata.icc_profile, **_pillow_metadata(name, metadata), **options)
 
 
 def _bands(pixels: np.ndarray, alpha: np.ndarray | None, grey: bool) -> Iterator[np.ndarray]:
-    """The channels of a file `(rows, W, C)`, from the top; band by band, as copies of the whole would be as large."""
+    """The channels to write `(rows, W, C)`, band by band from the top, without a copy of the whole picture."""
     for rows in bands(pixels, _BAND_PIXELS):
         band = pixels[rows]
         band = grey_of(band)[..., None] if grey else band
@@ -179,11 +179,12 @@ def _bands(pixels: np.ndarray, alpha: np.ndarray | None, grey: bool) -> Iterator
         yield band
 
 
-def _saved(name: str, metadata: Metadata) -> dict[str, object]:
-    """Metadata as Pillow takes them, but for the profile; none where there are none."""
-    parts = {"exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
+def _pillow_metadata(name: str, metadata: Metadata) -> dict[str, object]:
+    """The metadata, except for the profile, as arguments for Pillow's `save`."""
+    parts: dict[str, object] = {"exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
     if name == "PNG" and metadata.xmp:
+        chunks = PngInfo()
+        chunks.add(b"iTXt", xmp_text(metadata.xmp))
         del parts["xmp"]
-        parts["pnginfo"] = PngInfo()
-        parts["pnginfo"].add(b"iTXt", xmp_text(metadata.xmp))
+        parts["pnginfo"] = chunks
     return {part: value for part, value in parts.items() if value}

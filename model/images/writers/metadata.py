@@ -1,4 +1,4 @@
-"""What each format holds of what a picture says beside its pixels."""
+"""Which metadata each format can hold, and notes on those that it cannot."""
 
 import math
 from dataclasses import fields, replace
@@ -6,22 +6,22 @@ from dataclasses import fields, replace
 from ..picture import Metadata
 
 _NAMES = {"icc_profile": "color profile", "exif": "EXIF data", "xmp": "XMP data", "dpi": "resolution"}
-# By Pillow's name of the format. What is not named here is held.
+# By Pillow's name of the format. Everything not named here can be held.
 _LACKS = {"WEBP": ("dpi",), "BMP": ("icc_profile", "exif", "xmp")}
-# Bytes. A segment of a JPEG has at most 65,533, of which a name takes some; a profile is cut into at most 255.
+# The most bytes. A JPEG segment has at most 65,533, some of which its name takes; a profile may have 255 segments.
 _MOST = {"JPEG": {"icc_profile": 255 * 65519, "exif": 65533, "xmp": 65504}}
-# What programs write that know of none.
+# What programs write if they know of no resolution.
 _NO_RESOLUTION = 72
 _GRAY = b"GRAY"
 
 
-def held(metadata: Metadata, format: str, grey: bool) -> tuple[Metadata, tuple[str, ...]]:
-    """What a file of this format will hold, and for the user a note on each part that is left out.
+def held(metadata: Metadata, format: str, gray: bool) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata that a file of this format will hold, and a note for the user on each part that is left out.
 
     Args:
-        metadata: of the source; `exif` comes back with its header "Exif" in any case.
-        format: Pillow's name.
-        grey: the picture has one channel. Its profile then has to be of gray, as that of colors never may be.
+        metadata: the metadata of the source; `exif` is returned with its header "Exif" in any case.
+        format: Pillow's name of the format.
+        gray: the picture has one channel, and so needs a gray profile; others need one for colors.
     """
     metadata = _clean(metadata)
     label, dropped = "WebP" if format == "WEBP" else format, {}
@@ -32,26 +32,26 @@ def held(metadata: Metadata, format: str, grey: bool) -> tuple[Metadata, tuple[s
         if part in _LACKS.get(format, ()):
             known = part != "dpi" or {round(number) for number in value} != {_NO_RESOLUTION}
             dropped[part] = f"{label} holds no {_NAMES[part]}, which is left out" if known else ""
-        elif part == "icc_profile" and not fits(value, grey):
-            kinds = ("color", "gray") if grey else ("gray", "in color")
-            dropped[part] = "the color profile is of {} and the picture {}, so it is left out".format(*kinds)
+        elif part == "icc_profile" and not profile_fits(value, gray):
+            kinds = ("color", "gray") if gray else ("gray", "in color")
+            dropped[part] = "the color profile is for {} and the picture is {}, so it is left out".format(*kinds)
         elif part != "dpi" and len(value) > most:
             dropped[part] = f"{label} holds at most {most:,} bytes of {_NAMES[part]}; {len(value):,} are left out"
     return replace(metadata, **dict.fromkeys(dropped)), tuple(note for note in dropped.values() if note)
 
 
-def fits(profile: bytes, grey: bool) -> bool:
-    """Whether a color profile is of the kind that a gray picture, or one in color, has."""
-    return (profile[16:20] == _GRAY) == grey
+def profile_fits(profile: bytes, gray: bool) -> bool:
+    """Whether a color profile suits a picture that is gray, or one in color."""
+    return (profile[16:20] == _GRAY) == gray
 
 
 def exif_directories(exif: bytes) -> bytes:
-    """EXIF data as a TIFF header and what follows it, without the name in front that JPEG has."""
+    """EXIF data from its TIFF header on, without the name in front that JPEG needs."""
     return exif.removeprefix(b"Exif\0\0")
 
 
 def _clean(metadata: Metadata) -> Metadata:
-    """Without empty parts and a resolution that is none; EXIF data with its header, as JPEG has it."""
+    """The metadata without empty parts and impossible resolutions, and with the header of the EXIF data."""
     exif = b"Exif\0\0" + exif_directories(metadata.exif) if metadata.exif else None
     dpi = None if metadata.dpi is None else (float(metadata.dpi[0]), float(metadata.dpi[1]))
     if dpi is not None and not all(0.5 <= value <= 65535.0 for value in dpi):

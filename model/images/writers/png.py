@@ -1,4 +1,4 @@
-"""PNG files of 16 bits a channel, which Pillow writes of gray alone."""
+"""PNG files with 16 bits per channel, which Pillow writes only for gray pictures."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ import numpy as np
 from ..picture import Metadata
 from .metadata import exif_directories
 
-_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: gray, with alpha, RGB, with alpha
+_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels: gray, gray and alpha, RGB, RGB and alpha
 _SUB, _UP = 1, 2  # filters: the difference to the pixel on the left, and to the one above
 _INCH = 0.0254  # meters
 
@@ -18,11 +18,11 @@ _INCH = 0.0254  # meters
 def write_deep_png(
     file: BinaryIO, bands: Iterable[np.ndarray], shape: tuple[int, int, int], metadata: Metadata
 ) -> None:
-    """Write a picture of 16 bits a channel.
+    """Write a picture with 16 bits per channel.
 
     Args:
         bands: the picture from its top, uint16 `(rows, W, C)`, C from 1 to 4: gray, gray and alpha, RGB, RGB and alpha.
-        shape: `(H, W, C)` of the whole.
+        shape: `(H, W, C)` of the whole picture.
     """
     height, width, channels = shape
     file.write(b"\x89PNG\r\n\x1a\n")
@@ -42,7 +42,7 @@ def write_deep_png(
 
 
 def xmp_text(xmp: bytes) -> bytes:
-    """The content of an iTXt chunk for XMP data: not compressed, in no language."""
+    """The content of an iTXt chunk for XMP data: not compressed, without a language."""
     return b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
 
 
@@ -53,22 +53,22 @@ def _chunk(file: BinaryIO, name: bytes, data: bytes) -> None:
 
 
 def _compressed(bands: Iterable[np.ndarray]) -> Iterator[bytes]:
-    # The low bytes are mostly noise, in which a search for what occurred before finds nothing: counting how often each
-    # byte occurs, and runs of equal ones, gives smaller files at twice the speed.
+    # The low bytes are mostly noise, in which a search for repeated strings finds nothing: Huffman coding with run
+    # lengths alone gives smaller files at twice the speed.
     packer = zlib.compressobj(level=1, memLevel=9, strategy=zlib.Z_RLE)
     above = None
     for band in bands:
         rows = band.astype(">u2").view(np.uint8).reshape(band.shape[0], -1)
         above = np.zeros_like(rows[:1]) if above is None else above
-        yield packer.compress(_filtered(rows, above, 2 * band.shape[2]))
+        yield packer.compress(_filtered(rows, above, 2 * band.shape[2]).data)
         above = rows[-1:]
     yield packer.flush()
 
 
 def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> np.ndarray:
-    """Rows of bytes with a filter's number in front, for each row the filter with the smaller differences.
+    """Rows of bytes, each with the number of its filter in front: the one with the smaller differences.
 
-    above: the row before the first; pixel: bytes of one.
+    above: the row before the first; pixel: the bytes of one pixel.
     """
     sub = rows.copy()
     sub[:, pixel:] -= rows[:, :-pixel]
@@ -81,6 +81,6 @@ def _filtered(rows: np.ndarray, above: np.ndarray, pixel: int) -> np.ndarray:
 
 
 def _cost(differences: np.ndarray) -> np.ndarray:
-    """The sum of each row's differences, as numbers from -128 to 127, without their signs."""
-    # Of -128 the absolute value overflows to the same bits, which are 128 without a sign.
+    """The sum of the absolute differences of each row, as numbers from -128 to 127."""
+    # The absolute value of -128 overflows to the same bits, which are 128 when read as unsigned.
     return np.abs(differences.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.int64)

@@ -1,33 +1,26 @@
-"""TIFF files of 8 and 16 bits a channel, with all that a picture says of itself; not compressed."""
+"""TIFF files with 8 or 16 bits per channel and all metadata; not compressed."""
 
 import struct
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..exif_tags import EXIF, GPS, IN_TIFF_RESULT, INTEROPERABILITY, RESOLUTION
 from ..picture import Metadata
 from .metadata import exif_directories
 
 _SHORT, _LONG, _RATIONAL, _UNDEFINED, _BYTE = 3, 4, 5, 7, 1
-# Bytes of one value, by its kind.
+# Bytes of one value, by its type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-_EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
-# Directories within the first one of EXIF data, and within those.
-_WITHIN = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
-# Of a TIFF file the first directory of EXIF data is its own. Of that come along: names and descriptions, camera,
-# resolution, program, date, author, white point, rating, rights, IPTC, Windows' descriptions. All else is of how pixels
-# are stored, or makes the file one of another kind.
-_KEPT = {
-    *(269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 318, 319),
-    *(18246, 18249, 33432, 33723, 40091, 40092, 40093, 40094, 40095, _EXIF, _GPS),
-}
-_RESOLUTION = {282, 283, 296}
+# The directories inside the first one of EXIF data, and inside those.
+_Within: TypeAlias = "dict[int, _Within]"
+_WITHIN: _Within = {EXIF: {INTEROPERABILITY: {}}, GPS: {}}
 
 
 class _Entry(NamedTuple):
-    """Of a directory; `data` in the file's byte order, or what another directory holds."""
+    """An entry of a directory; `data` is in the file's byte order, or the entries of an inner directory."""
 
     tag: int
     kind: int
@@ -37,33 +30,33 @@ class _Entry(NamedTuple):
 def write_tiff(
     file: BinaryIO, bands: Iterable[np.ndarray], shape: tuple[int, int, int], bits: int, metadata: Metadata
 ) -> None:
-    """Write a picture; without metadata and of 8 bits the bytes are those that Pillow writes.
+    """Write a picture; at 8 bits and without metadata the bytes are the same as those that Pillow writes.
 
     Args:
         bands: the picture from its top, uint8 or uint16 `(rows, W, C)`, C from 1 to 4: gray, gray and alpha, RGB, RGB
             and alpha.
-        shape: `(H, W, C)` of the whole.
+        shape: `(H, W, C)` of the whole picture.
 
     Raises:
-        ValueError: more than the 4 GB that offsets of 32 bits reach.
+        ValueError: the file would exceed the 4 GB that 32-bit offsets reach.
     """
-    # That of the EXIF data, whose values, also those of unknown meaning, need no turning then.
+    # The byte order of the EXIF data, so that no value has to be swapped, not even those of unknown meaning.
     order, entries = _exif_entries(metadata.exif or b"")
     entries += _metadata_entries(metadata)
     if metadata.dpi:
-        entries = [entry for entry in entries if entry.tag not in _RESOLUTION] + _resolution(metadata.dpi, order)
+        entries = [entry for entry in entries if entry.tag not in RESOLUTION] + _resolution(metadata.dpi, order)
     size = shape[0] * shape[1] * shape[2] * bits // 8
     start = len(_directory(entries + _layout(shape, bits, 0, 0, order), order, 8)) + 8
     if start + size >= 1 << 32:
-        raise ValueError(f"{size:,} bytes, of at most 4 GB")
+        raise ValueError(f"{size:,} bytes; the limit is 4 GB")
     file.write((b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8))
     file.write(_directory(entries + _layout(shape, bits, start, size, order), order, 8))
     for band in bands:
-        file.write(np.ascontiguousarray(band, dtype=band.dtype.newbyteorder(order)))
+        file.write(np.ascontiguousarray(band, dtype=band.dtype.newbyteorder(order)).data)
 
 
 def _layout(shape: tuple[int, int, int], bits: int, start: int, size: int, order: str) -> list[_Entry]:
-    """What says how the pixels are stored: as one strip, not compressed, colors not multiplied by alpha."""
+    """The entries that say how the pixels are stored: one strip, not compressed, colors not multiplied by alpha."""
 
     def numbers(tag: int, kind: int, *values: int) -> _Entry:
         return _Entry(tag, kind, struct.pack(f"{order}{len(values)}{'H' if kind == _SHORT else 'I'}", *values))
@@ -89,7 +82,7 @@ def _resolution(dpi: tuple[float, float], order: str) -> list[_Entry]:
 
 
 def _directory(entries: list[_Entry], order: str, start: int) -> bytes:
-    """A directory that begins at this byte of the file, its values that need more than four bytes behind it."""
+    """A directory that begins at byte `start` of the file, followed by its values of more than four bytes."""
     table, behind = [], b""
     start += 2 + 12 * len(entries) + 4
     for tag, kind, data in sorted(entries, key=lambda entry: entry.tag):
@@ -102,20 +95,20 @@ def _directory(entries: list[_Entry], order: str, start: int) -> bytes:
     return struct.pack(order + "H", len(entries)) + b"".join(table) + b"\0\0\0\0" + behind
 
 
-def _exif_entries(exif: bytes) -> tuple[str, list[_Entry]]:
-    """The byte order of EXIF data, and what comes along of its first directory with those within; damaged ones end."""
+def _exif_entries(exif: bytes) -> tuple[Literal["<", ">"], list[_Entry]]:
+    """The byte order of EXIF data, and the entries of its first directory to keep, without damaged ones."""
     data = exif_directories(exif)
-    order = ">" if data[:4] == b"MM\0*" else "<"
+    order: Literal["<", ">"] = ">" if data[:4] == b"MM\0*" else "<"
     if data[:4] not in (b"II*\0", b"MM\0*") or len(data) < 8:
         return order, []
     (start,) = struct.unpack_from(order + "I", data, 4)
-    return order, [entry for entry in _read(data, order, start, _WITHIN) if entry.tag in _KEPT]
+    return order, [entry for entry in _read(data, order, start, _WITHIN) if entry.tag in IN_TIFF_RESULT]
 
 
-def _read(data: bytes, order: str, start: int, within: dict[int, dict]) -> list[_Entry]:
-    """The entries of a directory, each once, without those that lie outside the data."""
+def _read(data: bytes, order: str, start: int, within: _Within) -> list[_Entry]:
+    """The entries of a directory, each tag once, without those that lie outside the data."""
     entries: dict[int, _Entry] = {}
-    room = len(data)  # of all values together, so that none can be repeated without end
+    room = len(data)  # a limit for all values together, so that repeated references cannot multiply the data
     (count,) = struct.unpack_from(order + "H", data, start) if start + 2 <= len(data) else (0,)
     for place in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
         tag, kind, number = struct.unpack_from(order + "HHI", data, place)
