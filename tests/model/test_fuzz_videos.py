@@ -31,7 +31,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from model.video import VideoError, enhance_video
+from model.video.enhance_video import VideoError, enhance_video
 torch.set_num_threads(1)
 for name in sys.argv[1:]:
     print("begun", name, flush=True)

@@ -191,7 +191,7 @@ def test_an_interruption_ends_the_run(capsys, mixed, monkeypatch):
     def interrupted(source, result, *arguments, **options):
         return Report(result.with_stem("c.partial"), 1, "interrupted", (), True)
 
-    monkeypatch.setattr("model.video.enhance_video", interrupted)
+    monkeypatch.setattr("model.video.enhance_video.enhance_video", interrupted)
     status, _, lines = run(capsys, "-i", "in", "-o", "out")
     assert status == 1
     assert lines == ["error: in/c.mp4: interrupted; 1 frame is in out/c.partial.mp4", "1 video not tried"]

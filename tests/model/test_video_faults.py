@@ -65,7 +65,7 @@ def test_what_is_on_the_disk_can_be_played_at_any_moment(result, least):
 
 KILLED = """
 import os, signal
-from model.video import enhance_video
+from model.video.enhance_video import enhance_video
 def kill(done, total):
     if done == 100:
         os.kill(os.getpid(), signal.SIGKILL)
