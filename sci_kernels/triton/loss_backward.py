@@ -50,7 +50,7 @@ def _pair(
     Each is a product (a, b), for a multiplication that is part of adding it.
     """
     e, f, weight = compare(p_v, p_l, i, P, q_v, q_l, j, Q, ratio, Y_CHANNELS, L_CHANNELS, PTX)
-    terms = ()
+    terms: tl.tuple = ()
     if Y_GRAD:
         weighted = weight * illumination_distance(f, L_CHANNELS)
         for channel in tl.static_range(Y_CHANNELS):
@@ -126,7 +126,7 @@ def _gradients(
 ):  # fmt: skip
     """The finished gradients of the thread's own columns, COLS tensors [N] a channel: of Y, then of L."""
     Y_SUMS: tl.constexpr = Y_CHANNELS * COLS if Y_GRAD else 0
-    grads = ()
+    grads: tl.tuple = ()
     for i in tl.static_range(Y_SUMS):
         if YCBCR:  # row i // COLS of U^T
             value = u[i // COLS] * sums[i % COLS]
@@ -256,7 +256,7 @@ def _loss_bwd_kernel(
             prefetch(y_ptr + ahead, plane, left, W, Y_CHANNELS, PREFETCH)
             prefetch(l_ptr + ahead, plane, left, W, L_CHANNELS, PREFETCH)
         start = row_offsets(row, H, W, VECTOR)
-        residuals = ()  # L - X
+        residuals: tl.tuple = ()  # L - X
         for channel in tl.static_range(L_CHANNELS if FIDELITY and (L_GRAD or FIDELITY_TO_Y) else 0):
             x = load_own(
                 (y_ptr if FIDELITY_TO_Y else x_ptr) + channel * plane + start, columns, inside, VECTOR, COLS, ACC
@@ -272,7 +272,8 @@ def _loss_bwd_kernel(
             Y_CHANNELS, L_CHANNELS, YCBCR, FIDELITY, FIDELITY_TO_Y, Y_GRAD, L_GRAD, COLS, PTX,
         )  # fmt: skip
         wanted = (step >= 0) & (row < H) & (left < W)
-        owned = ()  # of a strip that was moved, the columns from where it was: the strip beside it stores the others
+        # Of a strip that was moved, the columns from where it was on: the strip to its left stores the others.
+        owned: tl.tuple = ()
         for i in tl.static_range(0 if VECTOR or COLS == 1 else COLS):
             owned = owned + (columns[2 + i] >= left,)
         for k in tl.static_range(SUMS):

@@ -33,7 +33,7 @@ FAR = tl.constexpr(1e19)
 @triton.jit
 def _colors(pieces, u, PIECES: tl.constexpr, CHANNELS: tl.constexpr, YCBCR: tl.constexpr):
     """v of the module docstring, from PIECES tensors a channel and in their order."""
-    result = ()
+    result: tl.tuple = ()
     if YCBCR:
         for i in tl.static_range(PIECES):
             result = result + (u[0] * pieces[i] + u[1] * pieces[PIECES + i] + u[2] * pieces[2 * PIECES + i],)
@@ -56,17 +56,17 @@ def own_columns(
     """The thread's own columns of v and of the illumination in a row: COLS tensors [N] a channel."""
     PIECES: tl.constexpr = 1 if VECTOR else COLS
     start = row_offsets(row, H, W, VECTOR)
-    pieces = ()
+    pieces: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         pieces = pieces + load_own(y_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
     pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
-    v = ()
+    v: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_own(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR, N)
     if len(inside) > 0:
         for i in tl.static_range(COLS):
             v = v[:i] + (tl.where(inside[i], v[i], FAR),) + v[i + 1 :]
-    light = ()
+    light: tl.tuple = ()
     for channel in tl.static_range(L_CHANNELS):
         pieces = load_own(l_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
         light = light + split_own(pieces, VECTOR, N)
@@ -82,17 +82,17 @@ def side_columns(
     """The columns beside the thread's own of v and of the illumination in a row: 4 tensors [N] a channel."""
     PIECES: tl.constexpr = 2 if VECTOR else 4
     start = row_offsets(row, H, W, VECTOR)
-    pieces = ()
+    pieces: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         pieces = pieces + load_sides(y_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
     pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
     for i in tl.static_range(PIECES):
         far = tl.where(beside[i], pieces[i], FAR)
         pieces = pieces[:i] + (far,) + pieces[i + 1 :]
-    v = ()
+    v: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_sides(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR)
-    light = ()
+    light: tl.tuple = ()
     for channel in tl.static_range(L_CHANNELS):
         pieces = load_sides(l_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
         light = light + split_sides(pieces, VECTOR)
@@ -109,8 +109,8 @@ def compare(
     The differences e of v and f of the illumination, a tensor a channel, and the weight 2^(ratio - |e|^2).
     """
     exponent = ratio
-    e = ()
-    f = ()
+    e: tl.tuple = ()
+    f: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         difference = p_v[P * channel + i] - q_v[Q * channel + j]
         exponent = exponent - difference * difference

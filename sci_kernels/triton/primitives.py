@@ -78,7 +78,7 @@ def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
     At level 2 it is the smaller of magnitude and |x| with the sign of x: two instructions fewer, and the same as
     long as 0 < |x| < magnitude does not occur. The caller sees to that by scaling the magnitude by TINY.
     """
-    result = ()
+    result: tl.tuple = ()
     for k in tl.static_range(COUNT):
         x = xs[k]
         if PTX >= 2:

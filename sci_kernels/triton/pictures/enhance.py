@@ -31,8 +31,8 @@ def _columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
 
     Vectors are three of 4 columns, from -4 on.
     """
-    columns = ()
-    inside = ()
+    columns: tl.tuple = ()
+    inside: tl.tuple = ()
     if VECTOR:
         own = left.to(tl.int64)[:, None] + tl.arange(0, 4)[None, :]
         for j in tl.static_range(-1, 2):
@@ -60,7 +60,7 @@ def _image_row(
     """Columns -SIDE ... COLS + SIDE - 1 of a row, SIDE 3 or 0: a tensor [N] each, channel by channel; 0 outside."""
     start = row_offsets(row, H, W, VECTOR)
     row_inside = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for channel in tl.static_range(3):
         ptr = x_ptr + channel * plane + start
         if VECTOR:
@@ -80,7 +80,7 @@ def _image_row(
 @triton.jit
 def _biases(WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
     """Sums of a new row: OUT columns [N] a channel."""
-    result = ()
+    result: tl.tuple = ()
     for o in tl.static_range(3):
         for _ in tl.static_range(OUT):
             result = result + (tl.full([N], WEIGHTS[LAYER * _LAYER + o * _CHANNEL + 27], ACC),)
@@ -92,7 +92,7 @@ def _convolve(
     sums, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, DY: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr
 ):
     """The sums of a row of OUT columns a channel, with what row DY - 1 from it adds; `x` has OUT + 2 columns."""
-    result = ()
+    result: tl.tuple = ()
     for o in tl.static_range(3):
         for column in tl.static_range(OUT):
             total = sums[o * OUT + column]
@@ -125,7 +125,7 @@ def _features(sums, shortcut, row, left, H, W, SIDE: tl.constexpr, COLS: tl.cons
     """relu of the sums, plus the middle columns of `shortcut` if ADD, 0 outside the image: columns -SIDE and on."""
     OUT: tl.constexpr = COLS + 2 * SIDE
     row_inside = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for channel in tl.static_range(3):
         for j in tl.static_range(OUT):
             value = tl.maximum(sums[channel * OUT + j], 0.0, propagate_nan=tl.PropagateNan.ALL)
@@ -141,7 +141,7 @@ def _illuminate(
     totals, x, LOW: tl.constexpr, HIGH: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr
 ):
     """The illumination of the own columns, channel by channel, from the last convolution and the image."""
-    result = ()
+    result: tl.tuple = ()
     for j in tl.static_range(3 * COLS):
         # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
         residual = sigmoid(totals[j], PTX, ACC)
@@ -153,7 +153,7 @@ def _illuminate(
 def _divide_by(light, x, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr):
     """The published division, channel by channel."""
     one = tl.full([], 1.0, ACC)
-    result = ()
+    result: tl.tuple = ()
     for j in tl.static_range(3 * COLS):
         # Clamped before it is divided, as in the Retinex kernel.
         value = divide(clamp(x[j], tl.full([], 0.0, ACC), one), light[j], PTX)
@@ -177,10 +177,10 @@ def _expose(
     zero = tl.full([], 0.0, ACC)
     one = tl.full([], 1.0, ACC)
     fade = c * FADE
-    reds = ()
-    greens = ()
-    blues = ()
-    gains = ()
+    reds: tl.tuple = ()
+    greens: tl.tuple = ()
+    blues: tl.tuple = ()
+    gains: tl.tuple = ()
     for j in tl.static_range(COLS):
         red = clamp(x[j], zero, one)
         green = clamp(x[COLS + j], zero, one)
@@ -201,7 +201,7 @@ def _expose(
 @triton.jit
 def _unless_zero(c, values, others, COUNT: tl.constexpr):
     """`values`, and `others` in their place where c = 0; the latter None: 1."""
-    result = ()
+    result: tl.tuple = ()
     for j in tl.static_range(COUNT):
         result = result + (tl.where(c == 0, others[j] if len(others) > 0 else 1.0, values[j]),)
     return result
@@ -326,7 +326,7 @@ def launch_enhance(
     gains = x.new_empty((n, 1, height, width), dtype=dtype) if gain else None
     level = ptx_level(x, dtype)
     exposed = result if exposure is None else exposure.contiguous()
-    tensors = (x, result, light if illumination else result, gains if gain else result, exposed)
+    tensors = (x, result, result if light is None else light, result if gains is None else gains, exposed)
     constants = (
         weights, ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / (3 * black), FADE, exposure is not None, illumination,
         gain, x.dtype == torch.uint8, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands,
