@@ -1,5 +1,6 @@
 """What a type checker tells a user of the library: the types that its functions and modules return."""
 
+import re
 import subprocess
 import sys
 
@@ -40,19 +41,20 @@ def use(x: torch.Tensor, weights: sci_kernels.EnhanceWeights, wanted: bool, netw
 
 
 @pytest.fixture(scope="module")
-def told():
+def told(tmp_path_factory):
     """mypy's lines about the expressions, in order, and those about the mistakes."""
     pytest.importorskip("mypy", reason="mypy is not installed: pip install mypy")
     calls = [f"reveal_type({expression})" for expression in EXPRESSIONS] + list(MISTAKES)
-    code = HEAD + "".join(f"    {call}\n" for call in calls)
+    path = tmp_path_factory.mktemp("types") / "user_of_sci_kernels.py"
+    path.write_text(HEAD + "".join(f"    {call}\n" for call in calls), "utf-8")
     # With the project's settings and its cache: reading all of torch takes half a minute, once.
-    command = [sys.executable, "-m", "mypy", "--no-pretty", "-c", code]
+    command = [sys.executable, "-m", "mypy", "--no-pretty", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     found: dict[int, str] = {}
     for line in done.stdout.splitlines():
-        place, _, message = line.partition(": ")
-        if place.startswith("<string>:"):
-            found.setdefault(int(place.removeprefix("<string>:")) - HEAD.count("\n") - 1, message)
+        # By name alone: of a file that did not change, mypy repeats what it said of it elsewhere.
+        if match := re.search(rf"{re.escape(path.name)}:(\d+): (.*)", line):
+            found.setdefault(int(match[1]) - HEAD.count("\n") - 1, match[2])
     assert found, done.stdout + done.stderr
     return [found.get(index, "") for index in range(len(calls))]
 
