@@ -1,9 +1,9 @@
 """The pairs that the loss's gradient is made of: what two rows add to the sums of each other's pixels.
 
-Of a row, `v` and `light` are tuples of tensors [N], a number for each of N threads: COLS of each channel, so that tensor
-COLS c + i has channel c of the thread's own column i. `sums` are likewise those of v, then those of the illumination,
-without what no gradient is asked for. The columns beside the own ones are 4 tensors a channel: columns -2, -1, COLS and
-COLS + 1, counted from the thread's first.
+Of a row, `v` and `light` are tuples of tensors [N], a number for each of N threads: COLS of each channel, so that
+tensor COLS c + i has channel c of the thread's own column i. `sums` are likewise those of v, then those of the
+illumination, without what no gradient is asked for. The columns beside the own ones are 4 tensors a channel: columns
+-2, -1, COLS and COLS + 1, counted from the thread's first.
 
 Registers are what the kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
 the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
