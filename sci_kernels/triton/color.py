@@ -1,4 +1,4 @@
-"""The reference colour mode: a matrix over triples of consecutive elements of NCHW memory.
+"""The reference color mode: a matrix over triples of consecutive elements of NCHW memory.
 
     Y[3t + p]  = sum_k M[k][p] X[3t + k] + bias[p]          up to a constant, which cancels
     dX[3t + k] = sum_p M[k][p] dY[3t + p]  -  g 2 f (L - X)[3t + k] / numel

@@ -15,7 +15,7 @@ waiting.
 import triton
 import triton.language as tl
 
-from .neighbours import compare, illumination_distance, own_columns, row_ratios, side_columns
+from .neighbors import compare, illumination_distance, own_columns, row_ratios, side_columns
 from .primitives import TINY, in_order, scalar, signed
 
 

@@ -3,7 +3,7 @@
     dL(p) = g sum_q k w sign(L(p) - L(q))                  + g 2 f (L(p) - X(p)) / numel
     dv(p) = -2 ln 2 g sum_q k w d (v(p) - v(q))            (and dX - g 2 f (L(p) - X(p)) / numel)
 
-with w, d and L as in `reference`, v as in `neighbours`, k = 2 smooth_weight / (N (H-|dy|) (W-|dx|)), f the fidelity
+with w, d and L as in `reference`, v as in `neighbors`, k = 2 smooth_weight / (N (H-|dy|) (W-|dx|)), f the fidelity
 weight and g the incoming gradient. What q receives from p is the negative of what p receives from q, so a thread
 marches down its band of rows and adds each pair's terms to the sums of both ends, of which it keeps those of three
 rows; a row's sums are complete when the two rows below it have been seen. Pairs that reach beyond the thread's own
@@ -23,7 +23,7 @@ from .color import launch_color_forward, launch_color_gradient
 from .config import loss_launch
 from .gradient_pairs import add_row_below
 from .launcher import Launcher
-from .neighbours import own_columns, scalar_arguments, scalars6, tiles_of
+from .neighbors import own_columns, scalar_arguments, scalars6, tiles_of
 from .primitives import ACC, SCALARS, TINY, aligned, ptx_level, scalar, scalar_bits
 from .strips import load_own, prefetch, row_offsets, split_own, store_own, strip_columns, strip_position
 

@@ -100,7 +100,7 @@ def in_order(x):
     """x itself, opaque to LLVM; for NVIDIA.
 
     Sums that pass through it are added up in the order written. Otherwise LLVM makes vectors of operations on
-    neighbouring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
+    neighboring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
     values are alive as there are registers.
     """
     return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)

@@ -1,4 +1,4 @@
-"""The pixels of a thread: a strip of COLS neighbours in a row, and the two columns on either side that they reach.
+"""The pixels of a thread: a strip of COLS neighbors in a row, and the two columns on either side that they reach.
 
 Each column is a tensor [N], so that a shift is another index and nothing moves between threads. Where rows begin at
 multiples of 4 (VECTOR, COLS = 4) a row is read as vectors of 2, 4 and 2 columns (16 bytes in float32), and taken
@@ -96,7 +96,7 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
 def prefetch(ptr, plane, left, W, CHANNELS: tl.constexpr, PREFETCH: tl.constexpr):
     """Asks for a strip and the columns beside it in the row that `ptr` points at, to be near when they are read.
 
-    PREFETCH is the cache, 1 or 2. What neighbouring threads ask for together is all but the last thread's right side.
+    PREFETCH is the cache, 1 or 2. What neighboring threads ask for together is all but the last thread's right side.
     """
     L1: tl.constexpr = "prefetch.global.L1 [$1]; mov.b32 $0, 0;"
     L2: tl.constexpr = "prefetch.global.L2 [$1]; mov.b32 $0, 0;"

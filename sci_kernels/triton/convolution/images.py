@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..config import convolution_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
+from ..neighbors import tiles_of
 from ..primitives import tensor_cores
 from ..strips import join4
 from .fragments import highs, lows, multiply_several

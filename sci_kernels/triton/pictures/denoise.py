@@ -20,7 +20,7 @@ from ...constants import REACH
 from ...reference import compute_dtype, falloff
 from ..config import denoise_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
+from ..neighbors import tiles_of
 from ..primitives import ACC, aligned, divide, exp2, ptx_level, reciprocal, scalar, scalar_bits
 from ..strips import load_own, load_sides, row_offsets, split_own, split_sides, store_own, strip_columns, strip_position
 

@@ -18,7 +18,7 @@ from ...constants import FADE, ILLUMINATION_MAX, ILLUMINATION_MIN, LUMA
 from ...reference import compute_dtype
 from ..config import enhance_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
+from ..neighbors import tiles_of
 from ..primitives import ACC, aligned, clamp, divide, ptx_level
 from ..strips import row_offsets, split4, store_own, strip_position
 from .network import advance, biases, features, illuminate

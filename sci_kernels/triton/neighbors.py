@@ -1,16 +1,16 @@
-"""What the loss kernels share: rows of colours and illuminations, pairs of their columns, and the scalars they take.
+"""What the loss kernels share: rows of colors and illuminations, pairs of their columns, and the scalars they take.
 
 Four devices save instructions without losing digits:
 
-- Colours enter as v = s U x, with U from `config` (or the identity) and s^2 = log2(e) / (2 sigma^2), so that the
+- Colors enter as v = s U x, with U from `config` (or the identity) and s^2 = log2(e) / (2 sigma^2), so that the
   weight is w = 2^(-|v(p) - v(q)|^2), and the gradient by x is s U^T times that by v.
 - The mean over an offset's pixels, 1 / (N (H-|dy|) (W-|dx|)), is 1 / (N H W) times a ratio near 1, whose logarithm
   joins that exponent for nothing.
-- Borders cost no branch: the exponent is -inf for a row outside the image, and a column outside it has a colour so
+- Borders cost no branch: the exponent is -inf for a row outside the image, and a column outside it has a color so
   far from all others that the weight is 0.
 - The sign of a difference costs one instruction where PTX has it (see `primitives.signed`).
 
-The reference colour mode reads triples that straddle rows, so its Y is written once, by `color`, and its gradient goes
+The reference color mode reads triples that straddle rows, so its Y is written once, by `color`, and its gradient goes
 back the same way; the ycbcr mode needs no buffer.
 """
 
@@ -26,7 +26,7 @@ from .config import YCBCR_FACTOR, Launch, divide_up, multiprocessors
 from .primitives import exp2, scalar, scalar_bits
 from .strips import load_own, load_sides, row_offsets, split_own, split_sides
 
-# Beyond any colour that the smallest sigma can give, and its square still is a float32.
+# Beyond any color that the smallest sigma can give, and its square still is a float32.
 FAR = tl.constexpr(1e19)
 
 
