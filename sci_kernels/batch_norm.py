@@ -73,11 +73,11 @@ def statistics(
     """
     _check_channels(z, gamma, beta, bias, *(running[:2] if running else ()))
     if running and (running.batches.dtype != torch.int64 or running.batches.numel() != 1):
-        batches = running.batches
-        raise ValueError(f"running.batches: expected one int64; got {batches.dtype}, shape {tuple(batches.shape)}")
-    moved = (None, None, None, 0.0) if running is None else tuple(running)
+        dtype, shape = running.batches.dtype, tuple(running.batches.shape)
+        raise ValueError(f"running.batches: expected one int64; got {dtype}, shape {shape}")
+    mean, variance, batches, momentum = (None, None, None, 0.0) if running is None else running
     call = _make_table if unwatched(z) else _statistics
-    return call(z, gamma, beta, bias, *moved, eps, kernels)
+    return call(z, gamma, beta, bias, mean, variance, batches, momentum, eps, kernels)
 
 
 def forward(
@@ -95,16 +95,19 @@ def forward(
         y of the module's docstring, in the dtype and memory format of the z; a new tensor.
     """
     sources = [_like(z, sources[0]) for z in sources]
-    for table in tables:
-        if table is not None:
-            _check_rows("table", table, sources[0], _ROWS)
-    residual = None if residual is None else _like(residual, sources[0])
+    plain = tables[0] is None
+    known = [table for table in tables if table is not None]
+    if len(sources) != len(tables) or len(known) < len(tables) - plain:
+        raise ValueError("tables: expected one for each source; the first alone may be None")
+    for table in known:
+        _check_rows("table", table, sources[0], _ROWS)
     call = _add_up if unwatched(*sources) else _forward
-    for first in range(0, len(sources), MOST_SOURCES):
-        some = slice(first, first + MOST_SOURCES)
-        plain = tables[first] is None
-        residual = call(sources[some], list(tables[some])[plain:], residual, plain, kernels)
-    return residual
+    count = MOST_SOURCES
+    total = None if residual is None else _like(residual, sources[0])
+    total = call(sources[:count], known[: count - plain], total, plain, kernels)
+    for first in range(count, len(sources), count):
+        total = call(sources[first : first + count], known[first - plain :][:count], total, False, kernels)
+    return total
 
 
 def gradient(

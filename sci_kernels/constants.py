@@ -1,4 +1,4 @@
-"""Every number of the method, once: sigma, weights, colour transform, neighbourhood, clamp bounds.
+"""Every number of the method, once: sigma, weights, color transform, neighborhood, clamp bounds.
 
 Source: "Toward Fast, Flexible, and Robust Low-Light Image Enhancement" (CVPR 2022) and its official
 implementation.
@@ -40,7 +40,7 @@ TARGET = 0.40  # mean luma, of 1: that of normally exposed photographs begins th
 HIGHLIGHTS = 3.0  # a picture's highlights come out at (6 + h) / 7 of white at most
 NORM = 8  # of the norm that says where highlights lie: a smooth percentile
 MAX_EXPOSURE = 20.0  # beyond it noise grows, and structure does not
-FADE = 0.02  # of the color, per unit of exposure, toward grey
+FADE = 0.02  # of the color, per unit of exposure, toward gray
 SAMPLES = 256  # points at least along the longer side, of which exposure is found
 
 # Noise, see `sci_kernels.denoise`.

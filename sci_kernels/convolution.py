@@ -10,6 +10,8 @@ the digits of float32; where PyTorch's own convolutions may use TF32 it is one, 
 order. Infinite features, or finite ones above 3.4e38, give NaN in float32. `takes` tells what the kernels can do.
 """
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -59,8 +61,9 @@ def float32_precision() -> str:
     """What float32 products are made of: "tf32" where PyTorch's own convolutions may use that, else "tf32x3"."""
     try:
         allowed = torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # cuDNN's operators were set apart from each other, as PyTorch allows from 2.9 on
-        allowed = torch.backends.cudnn.conv.fp32_precision == "tf32"
+    except RuntimeError:  # cuDNN's operators have different settings, which PyTorch allows from 2.9 on
+        # By name: PyTorch declares no types here.
+        allowed = operator.attrgetter("conv.fp32_precision")(torch.backends.cudnn) == "tf32"
     return "tf32" if allowed else "tf32x3"
 
 

@@ -11,19 +11,19 @@ from .constants import COLORS, FIDELITY_WEIGHT, MIN_SIDE, MIN_SIGMA, SIGMA, SMOO
 def smooth_loss(
     input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference", impl: str = "auto"
 ) -> Tensor:
-    """Edge-aware smoothness of an illumination map: each pixel against its 24 neighbours.
+    """Edge-aware smoothness of an illumination map: each pixel against its 24 neighbors.
 
         w_o(p) = exp(-|Y(p) - Y(p+o)|^2 / (2 sigma^2))      squared distance over input channels
         d_o(p) = sum_c |L_c(p) - L_c(p+o)|                  over illumination channels
-        loss   = sum_o mean_{n, p} w_o(p) d_o(p)            24 offsets o of the 5x5 neighbourhood,
+        loss   = sum_o mean_{n, p} w_o(p) d_o(p)            24 offsets o of the 5x5 neighborhood,
                                                             over the p for which p and p+o are inside
 
     Args:
         input: `(N, C, H, W)`, C from 1 to 3, nominally in [0, 1]; the image whose edges excuse a step in the
-            illumination. Its colour transform is Y. Gets a gradient.
+            illumination. Its color transform is Y. Gets a gradient.
         illumination: `(N, C', H, W)`, C' from 1 to 3, L above. Gets a gradient; d|x|/dx is 0 at 0. On
             NVIDIA GPUs a difference below 1e-18 counts as a fraction of a step.
-        sigma: scale of the colour distance, in units of Y; finite, at least 1e-18.
+        sigma: scale of the color distance, in units of Y; finite, at least 1e-18.
         color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
             contiguous NCHW memory, the numbers of the official code (needs `input.numel() % 3 == 0`);
             "ycbcr": YCbCr of each pixel; "rgb": none.
@@ -152,7 +152,7 @@ def _check_loss_arguments(input: Tensor, illumination: Tensor, sigma: float, col
             raise ValueError(f"{name}: expected 1, 2 or 3 channels; got {c}, shape {tuple(tensor.shape)}")
         if h < MIN_SIDE or w < MIN_SIDE:
             raise ValueError(
-                f"{name}: expected height and width of at least {MIN_SIDE}, the reach of the 5x5 neighbourhood; "
+                f"{name}: expected height and width of at least {MIN_SIDE}, the reach of the 5x5 neighborhood; "
                 f"got {h}x{w}"
             )
     if input.shape[0] != illumination.shape[0] or input.shape[2:] != illumination.shape[2:]:

@@ -1,6 +1,6 @@
 """The functions as modules, with the signatures of the official classes."""
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from torch import Tensor, nn
 
@@ -34,6 +34,10 @@ class SmoothLoss(_Operator):
         self.color = color
         self.impl = impl
         self.detach_input = detach_input
+
+    if TYPE_CHECKING:  # of nn.Module, whose own declaration returns Any
+
+        def __call__(self, input: Tensor, output: Tensor) -> Tensor: ...
 
     def forward(self, input: Tensor, output: Tensor) -> Tensor:
         """The smoothness of `output`, the illumination `(N, C, H, W)`, given `input`, the image."""
@@ -69,6 +73,10 @@ class LossFunction(_Operator):
         self.impl = impl
         self.detach_input = detach_input
 
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, illu: Tensor) -> Tensor: ...
+
     def forward(self, input: Tensor, illu: Tensor) -> Tensor:
         """The loss of `illu`, the illumination `(N, C, H, W)`, given `input`, what the stage saw."""
         input = input.detach() if self.detach_input else input
@@ -94,6 +102,10 @@ class Retinex(_Operator):
         super().__init__()
         self.impl = impl
         self.sigmoid = sigmoid
+
+    if TYPE_CHECKING:
+
+        def __call__(self, residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]: ...
 
     def forward(self, residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """`(illumination, reflectance)`."""

@@ -1,5 +1,7 @@
 """The public functions that make pictures: documentation, validation from metadata only, choice of implementation."""
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,56 @@ from .constants import MAX_DENOISING, MAX_EXPOSURE, TARGET
 from .enhance_weights import CHANNELS, LAYERS, TAPS, EnhanceWeights, constants_of
 
 
+@overload
+def enhance(
+    image: Tensor,
+    weights: EnhanceWeights,
+    *,
+    exposure: float | Tensor | None = None,
+    return_illumination: Literal[False] = False,
+    return_gain: Literal[False] = False,
+    impl: str = "auto",
+) -> Tensor: ...
+@overload
+def enhance(
+    image: Tensor,
+    weights: EnhanceWeights,
+    *,
+    exposure: float | Tensor | None = None,
+    return_illumination: Literal[True],
+    return_gain: Literal[False] = False,
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def enhance(
+    image: Tensor,
+    weights: EnhanceWeights,
+    *,
+    exposure: float | Tensor,
+    return_illumination: Literal[False] = False,
+    return_gain: Literal[True],
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def enhance(
+    image: Tensor,
+    weights: EnhanceWeights,
+    *,
+    exposure: float | Tensor,
+    return_illumination: Literal[True],
+    return_gain: Literal[True],
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def enhance(
+    image: Tensor,
+    weights: EnhanceWeights,
+    *,
+    exposure: float | Tensor | None = None,
+    return_illumination: bool = False,
+    return_gain: bool = False,
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, ...]: ...
 def enhance(
     image: Tensor,
     weights: EnhanceWeights,
@@ -18,16 +70,13 @@ def enhance(
     return_gain: bool = False,
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, ...]:
-    """The published enhance network and what brightens the image by it, in one pass.
+    """The published enhance network and the brightening of the image by its illumination, in one pass.
 
         f            = relu(conv_1(image)),   g = f + relu(conv_2(f))
         illumination = clamp(sigmoid(conv_3(g)) + image, 1e-4, 1)
 
-    Without an exposure, the published division:
-
-        result       = clamp(image / illumination, 0, 1)
-
-    With an exposure c, one gain for all channels x = (R, G, B) of a pixel, which clips nothing and keeps hues:
+    Without an exposure, by the published division: result = clamp(image / illumination, 0, 1).
+    With an exposure c, by one gain G for all channels x = (R, G, B) of a pixel, which clips nothing and keeps hues:
 
         m, l = max(R, G, B), 0.299 R + 0.587 G + 0.114 B
         s    = 0.5 + 0.5 min(1, (mean(illumination) - mean(x)) / b)      means over the channels
@@ -37,48 +86,34 @@ def enhance(
     b is the mean illumination that the network gives black, at least 1e-3. c = 0 gives the image itself.
 
     Args:
-        image: `(N, 3, H, W)`, any size but an empty one, any strides; float16, bfloat16, float32 or float64 in
-            [0, 1], or uint8 in [0, 255]. Each 3x3 convolution takes its own input to be 0 outside the image. With an
-            exposure, x is the image clamped to [0, 1].
+        image: `(N, 3, H, W)`, not empty, any strides; float16, bfloat16, float32 or float64 in [0, 1], or uint8 in
+            [0, 255]. Every convolution pads its input with zeros. With an exposure, x is the image clamped to [0, 1].
         weights: of the three convolutions, BatchNorm folded into the second; `model.fold` makes them of a network.
-        exposure: c, a number from 0 to 20, or a tensor `(N,)` of one for each image, on its device, such as
-            `sci_kernels.exposure` gives; a tensor's values are not looked at. None: the published division.
+        exposure: c, a number from 0 to 20, or a floating point tensor `(N,)`, one for each image, on its device, such
+            as `sci_kernels.exposure` returns; the values of a tensor are not checked. None: the published division.
         return_illumination: also return the illumination.
-        return_gain: also return G `(N, 1, H, W)`, in the dtype of arithmetic, which `denoise` takes; needs an exposure.
-        impl: "triton", one kernel that reads and writes each pixel once (a new set of weights is compiled anew);
+        return_gain: also return G `(N, 1, H, W)` for `denoise`, in the dtype of arithmetic; needs an exposure.
+        impl: "triton", one kernel that reads and writes each pixel once, compiled anew for each set of weights;
             "native", the same in C on a CPU; "blocked", bands of rows in cache; "reference", plain convolutions; or
             "auto", as for `smooth_loss`.
 
-    Arithmetic is in float32, and in float64 for float64. Inference only: "reference" alone has a gradient. NaN gives
-    NaN, but where c = 0.
+    Arithmetic is in float32, in float64 for float64. Only "reference" has a gradient. NaN gives NaN unless c = 0.
 
     Returns:
-        The result, or a tuple of it and what else was asked for, in the order above; the result and the illumination in
-        the dtype of the image. As uint8 they are 255 times the value, truncated as the official code writes pictures;
-        the result of an exposure is rounded to nearest.
+        The result, or a tuple of it, the illumination and the gain, as asked for. Result and illumination have the
+        dtype of the image. As uint8 they are 255 times the value: truncated, as the official code writes pictures, but
+        with an exposure the result is rounded to nearest.
 
     Raises:
-        TypeError: `image` is no tensor of these dtypes, `weights` are no `EnhanceWeights`, or `exposure` is neither a
-            number nor a floating point tensor.
+        TypeError: an argument is not of a type or dtype named above.
         ValueError: a shape, number, device or option does not fit.
         RuntimeError: a gradient would be needed, or "triton" or "native" was asked for where it cannot run.
 
     Source: inference of the official implementation (CVPR 2022), in eval mode. The exposure is this project's.
     """
-    _check_image(image)
-    _check_enhance_weights(weights)
-    if exposure is not None:
-        exposure = _as_tensor(exposure, image)
-    elif return_gain:
-        raise ValueError("return_gain: the published division has no gain; give an exposure")
-    impl = resolve_impl(impl, image)
-    if impl == "reference":
-        black = 1.0 if exposure is None else constants_of(weights.packed)[1]
-        result, light, gain = reference.enhance(image, weights.packed, exposure, black)
-    else:
-        _refuse_gradient("enhance", image=image, exposure=exposure)
-        result, light, gain = ops.enhance(image, weights.packed, return_illumination, impl, exposure, return_gain)
-    more = (*([light] if return_illumination else []), *([gain] if return_gain else []))
+    exposures = _check_enhance_arguments(image, weights, exposure, return_gain)
+    result, light, gain = _enhance(image, weights, exposures, return_illumination, return_gain, impl)
+    more = [tensor for tensor in (light, gain) if tensor is not None]
     return (result, *more) if more else result
 
 
@@ -157,6 +192,33 @@ def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "
         if impl == "reference":
             return reference.denoise(image, gain, float(strength))
         return ops.denoise(image, gain, float(strength), impl)
+
+
+def _check_enhance_arguments(
+    image: Tensor, weights: EnhanceWeights, exposure: float | Tensor | None, return_gain: bool
+) -> Tensor | None:
+    """Returns the exposures as a tensor, None without."""
+    _check_image(image)
+    _check_enhance_weights(weights)
+    if exposure is not None:
+        return _as_tensor(exposure, image)
+    if return_gain:
+        raise ValueError("return_gain: the published division has no gain; give an exposure")
+    return None
+
+
+def _enhance(
+    image: Tensor, weights: EnhanceWeights, exposure: Tensor | None, illumination: bool, gain: bool, impl: str
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Result, illumination and gain; None for what was not asked for."""
+    impl = resolve_impl(impl, image)
+    if impl == "reference":
+        black = 1.0 if exposure is None else constants_of(weights.packed)[1]
+        result, light, gains = reference.enhance(image, weights.packed, exposure, black)
+    else:
+        _refuse_gradient("enhance", image=image, exposure=exposure)
+        result, light, gains = ops.enhance(image, weights.packed, illumination, impl, exposure, gain)
+    return result, light if illumination else None, gains if gain else None
 
 
 def _check_image(image: Tensor) -> None:

@@ -7,7 +7,7 @@ keeps what it would keep there. Works on any device; half precision is computed 
     d_o(p) = sum_c |L_c(p) - L_c(p+o)|
     loss   = sum_o mean_p w_o(p) d_o(p)             over the p for which p and p+o are inside
 
-Y is the colour-transformed input, L the illumination.
+Y is the color-transformed input, L the illumination.
 """
 
 import functools

@@ -29,13 +29,13 @@ def check(supported: Supported, version: str) -> None:
     """Raises UnsupportedVersionError for a release older than what is supported; warns of one newer than was tried."""
     known = f"the kernels support {supported.name} {supported.oldest} to {supported.newest}"
     found = release(version)
-    if found is None or found < release(supported.oldest):
+    if found < release(supported.oldest):
         raise UnsupportedVersionError(f"{supported.name} {version or 'of no version'} is installed; {known}")
     if found > release(supported.newest):
         warnings.warn(f"{supported.name} {version} is newer than what was tried; {known}", stacklevel=2)
 
 
-def release(version: str) -> tuple[int, int] | None:
-    """(3, 6) of 3.6.0+gitabc; None where that is not how it begins."""
+def release(version: str) -> tuple[int, ...]:
+    """(3, 6) of "3.6.0+gitabc"; an empty tuple, which compares as older than all, for what does not begin so."""
     found = re.match(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else None
+    return (int(found[1]), int(found[2])) if found else ()

@@ -228,7 +228,7 @@ def record(case: Case, target: str) -> list[RecordedLaunch]:
         unittest.mock.patch.object(torch.version, "hip", "any" if is_amd else None),
         unittest.mock.patch.object(torch.cuda, "get_device_capability", lambda device: capability),
         unittest.mock.patch(
-            "sci_kernels.triton.neighbours.multiprocessors", lambda device: GPUS[target].multiprocessors
+            "sci_kernels.triton.neighbors.multiprocessors", lambda device: GPUS[target].multiprocessors
         ),
         unittest.mock.patch.object(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext()),
         FakeTensorMode(),

@@ -57,5 +57,6 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
         weight.mul_(scale[here]).sub_((dy * dy + dx * dx) / (2 * REACH * REACH))
         weight.clamp_(min=_LEAST_EXPONENT).exp_().sub_(least)  # of what is infinitely far 0, as times infinity is NaN
         weights[here].add_(weight)
-        total[(slice(None), *here)].addcmul_(weight, there)
+        of_channels = (slice(None), *here)
+        total[of_channels].addcmul_(weight, there)
     return total.div_(weights)

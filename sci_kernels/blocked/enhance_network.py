@@ -1,7 +1,7 @@
 """The enhance network without Triton: bands of rows small enough to stay in cache, folded convolutions.
 
 PyTorch's convolutions are made for many channels; for three they compute far more than is used. Here FOLD
-neighbouring columns count as FOLD * 3 output channels of one convolution that moves on by FOLD columns:
+neighboring columns count as FOLD * 3 output channels of one convolution that moves on by FOLD columns:
 
     out[y, FOLD t + i, o] = sum_{c, dy, dx} w[o, c, dy, dx] x[y + dy, FOLD t + i + dx, c]
                           = sum_{c, dy, k}  v[(i, o), c, dy, k] x[y + dy, FOLD t + k, c],     v[.., k] = w[.., k - i]

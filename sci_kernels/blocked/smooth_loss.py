@@ -13,7 +13,6 @@ and the gradient of the input is that of Y through the transposed color transfor
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -38,6 +37,18 @@ class _Scratch(NamedTuple):
     signs: tuple[Tensor, ...]
     weight: Tensor
     distance: Tensor
+
+
+_Pair = tuple[Tensor, Tensor]  # the pixels p of a plane, and those at p + o
+
+
+class _Band(NamedTuple):
+    """The planes of one band of rows for one offset; gradients only where they are asked for."""
+
+    y: _Pair
+    light: _Pair
+    grad_y: _Pair | None
+    grad_l: _Pair | None
 
 
 class _Workspace:
@@ -79,7 +90,7 @@ def loss(
     grad_y = torch.zeros_like(y) if input_grad else None
     grad_l = torch.zeros_like(light) if illumination_grad else None
     value = _smooth_pass(y, light, grad_y, grad_l, sigma, smooth_weight)
-    grad_x = _from_color_gradient(grad_y, y, color) if input_grad else None
+    grad_x = None if grad_y is None else _from_color_gradient(grad_y, y, color)
     if fidelity_weight != 0.0:
         value = value + _fidelity_pass(x, light, grad_x, grad_l, fidelity_weight)
     return value, grad_x, grad_l
@@ -100,8 +111,8 @@ def _smooth_pass(
     partial = y.new_zeros(n, bands, len(PAIRS))
     factors = [2.0 * smooth_weight / (n * (h - dy) * (w - abs(dx))) for dy, dx in PAIRS]
     for image in range(n):
-        planes = [None if t is None else t[image] for t in (y, light, grad_y, grad_l)]
-        pairs = [list(_bands(planes, offset, rows)) for offset in PAIRS]
+        grad_y_image, grad_l_image = (None if grad is None else grad[image] for grad in (grad_y, grad_l))
+        pairs = [_bands(y[image], light[image], grad_y_image, grad_l_image, offset, rows) for offset in PAIRS]
         for band in range(bands):
             for index, (pair, factor) in enumerate(zip(pairs, factors, strict=True)):
                 if band < len(pair):
@@ -109,24 +120,27 @@ def _smooth_pass(
     return (partial * partial.new_tensor(factors)).sum()
 
 
-def _bands(planes: list[Tensor | None], offset: tuple[int, int], rows: int) -> Iterator[tuple]:
-    """For each band of rows: (here, there) of every plane, there being `offset` away from here."""
+def _bands(
+    y: Tensor, light: Tensor, grad_y: Tensor | None, grad_l: Tensor | None, offset: tuple[int, int], rows: int
+) -> list[_Band]:
+    """One image, `(C, H, W)`, in bands of rows, for an offset o = (dy, dx) with dy >= 0."""
     dy, dx = offset
-    views = []
-    for plane in planes:
-        if plane is None:
-            views += [None, None]
-            continue
-        h, w = plane.shape[-2:]
-        views.append(plane[:, : h - dy, max(0, -dx) : w - max(0, dx)].split(rows, 1))
-        views.append(plane[:, dy:, max(0, dx) : w - max(0, -dx)].split(rows, 1))
-    for band in range(len(views[0])):
-        yield tuple(None if view is None else view[band] for view in views)
+    h, w = y.shape[-2:]
+
+    def split(plane: Tensor) -> list[_Pair]:
+        here = plane[:, : h - dy, max(0, -dx) : w - max(0, dx)].split(rows, 1)
+        there = plane[:, dy:, max(0, dx) : w - max(0, -dx)].split(rows, 1)
+        return list(zip(here, there, strict=True))
+
+    ys, lights = split(y), split(light)
+    none = [None] * len(ys)
+    grad_ys, grad_ls = (none if grad is None else split(grad) for grad in (grad_y, grad_l))
+    return [_Band(*planes) for planes in zip(ys, lights, grad_ys, grad_ls, strict=True)]
 
 
-def _pair_pass(band: tuple, workspace: _Workspace, sigma: float, factor: float, partial: Tensor) -> None:
+def _pair_pass(band: _Band, workspace: _Workspace, sigma: float, factor: float, partial: Tensor) -> None:
     """One pair on one band: writes sum of w*d to `partial`, adds to the gradients that are not None."""
-    y_here, y_there, l_here, l_there, grad_y_here, grad_y_there, grad_l_here, grad_l_there = band
+    (y_here, y_there), (l_here, l_there), grad_y, grad_l = band
     s = workspace.view(l_here.shape[1], l_here.shape[2])
     torch.sub(y_there, y_here, out=s.y_diff)
     torch.mul(s.y_diffs[0], s.y_diffs[0], out=s.weight)
@@ -141,10 +155,12 @@ def _pair_pass(band: tuple, workspace: _Workspace, sigma: float, factor: float, 
         s.distance.addcmul_(channel, sign)
     s.distance.mul_(s.weight)
     torch.sum(s.distance, dim=(0, 1), out=partial)
-    if grad_l_here is not None:
+    if grad_l is not None:
+        grad_l_here, grad_l_there = grad_l
         grad_l_there.addcmul_(s.sign, s.weight, value=factor)
         grad_l_here.addcmul_(s.sign, s.weight, value=-factor)
-    if grad_y_here is not None:
+    if grad_y is not None:
+        grad_y_here, grad_y_there = grad_y
         factor_y = factor / (sigma * sigma)
         grad_y_there.addcmul_(s.y_diff, s.distance, value=-factor_y)
         grad_y_here.addcmul_(s.y_diff, s.distance, value=factor_y)
@@ -160,15 +176,15 @@ def _fidelity_pass(
     """fidelity_weight * mean((l - x)^2), adding its gradients."""
     factor = fidelity_weight / x.numel()
     chunk = 3 * band_pixels(x)
-    flats = [None if t is None else t.view(-1).split(chunk) for t in (x, light, grad_x, grad_l)]
-    partial = x.new_empty(len(flats[0]))
-    for index in range(len(flats[0])):
-        x_part, l_part, grad_x_part, grad_l_part = (None if flat is None else flat[index] for flat in flats)
+    x_parts, l_parts = (tensor.view(-1).split(chunk) for tensor in (x, light))
+    grad_x_parts, grad_l_parts = (None if grad is None else grad.view(-1).split(chunk) for grad in (grad_x, grad_l))
+    partial = x.new_empty(len(x_parts))
+    for index, (x_part, l_part) in enumerate(zip(x_parts, l_parts, strict=True)):
         diff = l_part - x_part
-        if grad_x_part is not None:
-            grad_x_part.add_(diff, alpha=-2.0 * factor)
-        if grad_l_part is not None:
-            grad_l_part.add_(diff, alpha=2.0 * factor)
+        if grad_x_parts is not None:
+            grad_x_parts[index].add_(diff, alpha=-2.0 * factor)
+        if grad_l_parts is not None:
+            grad_l_parts[index].add_(diff, alpha=2.0 * factor)
         torch.sum(diff.square_(), dim=0, out=partial[index])
     return partial.sum() * factor
 

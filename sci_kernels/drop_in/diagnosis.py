@@ -35,7 +35,8 @@ def diagnosis(loss: Loss, fitted: SmoothLoss, like: Probe) -> list[str]:
     Each experiment is made with both, and tells what comes out otherwise: with "reference" colors, for one, a constant
     input does not have one color.
     """
-    canvas, ours, findings = _Canvas(loss, like), _Canvas(fitted, like), []
+    canvas, ours = (_Canvas(each, like, fitted.sigma) for each in (loss, fitted))
+    findings = []
     for experiment in (_neighbors, _norm, _law, _batch, _weights):
         try:
             finding = experiment(canvas, ours)
@@ -48,8 +49,8 @@ def diagnosis(loss: Loss, fitted: SmoothLoss, like: Probe) -> list[str]:
 class _Canvas:
     """Values of a loss on small images with a constant input."""
 
-    def __init__(self, loss: Loss, like: Probe):
-        self.loss, self.device = loss, like.input.device
+    def __init__(self, loss: Loss, like: Probe, sigma: float):
+        self.loss, self.device, self.sigma = loss, like.input.device, sigma
         self.channels, self.lights = like.input.shape[1], like.illumination.shape[1]
 
     def value(self, *points: tuple[int, int], height: float = 1.0, channels: int = 1, batch: int = 1) -> float:
@@ -135,7 +136,7 @@ def _batch(canvas: _Canvas, ours: _Canvas) -> str | None:
 
 
 def _weights(canvas: _Canvas, ours: _Canvas) -> str | None:
-    steps = [step * ours.loss.sigma for step in _DIFFERENCES]
+    steps = [step * ours.sigma for step in _DIFFERENCES]
     theirs, usual = ([each.weighed(step) / each.weighed(0.0) for step in steps] for each in (canvas, ours))
     found = max(zip(steps, theirs, usual, strict=True), key=lambda values: abs(values[1] - values[2]))
     if abs(found[1] - found[2]) < _CLOSE:

@@ -47,7 +47,7 @@ _IMPL = "blocked"  # what is compared: it runs on every device, and nothing is c
 class Unlike(Exception):
     """The loss cannot be reproduced; the message says why. `nearest` is the fused one that comes nearest, if any."""
 
-    def __init__(self, reason: str, nearest: nn.Module | None = None):
+    def __init__(self, reason: str, nearest: SmoothLoss | LossFunction | None = None):
         super().__init__(reason)
         self.nearest = nearest
 
@@ -77,7 +77,7 @@ def argument_names(original: nn.Module) -> list[str]:
     return [p.name for p in named[:2]] if len(named) >= 2 else []
 
 
-def fit(original: nn.Module) -> nn.Module:
+def fit(original: nn.Module) -> SmoothLoss | LossFunction:
     """A `SmoothLoss` or `LossFunction` that reproduces `original`; Unlike if there is none.
 
     It is a copy that is run: the official loss keeps its arguments as attributes.
@@ -100,7 +100,7 @@ def fit(original: nn.Module) -> nn.Module:
     raise Unlike(f"it could not be run as loss(input, illumination), {tried}")
 
 
-def _tried(trial: "_Trial", samples: list[Probe], start: int, first: Answer) -> nn.Module:
+def _tried(trial: "_Trial", samples: list[Probe], start: int, first: Answer) -> SmoothLoss | LossFunction:
     try:
         return trial.fit(samples, start, first)
     except Unlike:
@@ -132,7 +132,7 @@ def duplicate(module: nn.Module) -> nn.Module:
         raise Unlike(f"it cannot be copied, to be run aside: {told(error)}") from None
 
 
-def by_hand(loss: nn.Module, nearest: nn.Module | None) -> str:
+def by_hand(loss: nn.Module, nearest: SmoothLoss | LossFunction | None) -> str:
     """What to construct instead."""
     kind = type(loss).__name__
     if nearest is None:
@@ -147,13 +147,11 @@ def by_hand(loss: nn.Module, nearest: nn.Module | None) -> str:
 
 
 def _sigma(original: nn.Module) -> float:
-    owner = sigma_owner(original)
-    if owner is None:
-        return SIGMA
+    held = getattr(sigma_owner(original), "sigma", SIGMA)
     try:
-        sigma = float(owner.sigma)
+        sigma = float(held)
     except (TypeError, ValueError, RuntimeError):
-        raise Unlike(f"its sigma is no number but {owner.sigma!r}") from None
+        raise Unlike(f"its sigma is no number but {held!r}") from None
     if not 0 < sigma < float("inf"):
         raise Unlike(f"its sigma is {sigma:g}; expected a positive number")
     return sigma
@@ -180,7 +178,7 @@ class _Trial(NamedTuple):
     sigma: float
     tolerance: float  # of every difference, relative
 
-    def fit(self, samples: list[Probe], start: int, first: Answer) -> nn.Module:
+    def fit(self, samples: list[Probe], start: int, first: Answer) -> SmoothLoss | LossFunction:
         """The fused loss that agrees on every probe; `first` is the foreign one's answer to the one at `start`."""
         sample = samples[start]
         again = relative(value(self.loss, sample.input, sample.illumination), first.value)
@@ -195,7 +193,7 @@ class _Trial(NamedTuple):
         self._require_other_channels(fitted, sample)
         return fitted
 
-    def _nearest(self, sample: Probe, theirs: Answer) -> nn.Module:
+    def _nearest(self, sample: Probe, theirs: Answer) -> SmoothLoss | LossFunction:
         """The candidate that differs least; one whose value agrees before any other."""
         candidates = {}
         for color in COLORS:
@@ -217,7 +215,7 @@ class _Trial(NamedTuple):
         except Exception:
             return None
 
-    def _require_alike_in_other_mode(self, fitted: nn.Module, sample: Probe) -> None:
+    def _require_alike_in_other_mode(self, fitted: SmoothLoss | LossFunction, sample: Probe) -> None:
         training = self.loss.training
         self.loss.train(not training)
         try:
@@ -227,7 +225,7 @@ class _Trial(NamedTuple):
         finally:
             self.loss.train(training)
 
-    def _require_other_channels(self, fitted: nn.Module, like: Probe) -> None:
+    def _require_other_channels(self, fitted: SmoothLoss | LossFunction, like: Probe) -> None:
         """A loss that runs on other numbers of channels does the same there, where the fused one runs at all."""
         for channels in CHANNELS:
             if channels != (like.input.shape[1], like.illumination.shape[1]):
@@ -238,7 +236,9 @@ class _Trial(NamedTuple):
                     continue
                 self._require_alike(fitted, sample, self._answer_if_run(sample))
 
-    def _require_alike(self, fitted: nn.Module, sample: Probe, theirs: Answer | None, where: str = "") -> None:
+    def _require_alike(
+        self, fitted: SmoothLoss | LossFunction, sample: Probe, theirs: Answer | None, where: str = ""
+    ) -> None:
         if theirs is None:
             return
         ours = answer(fitted, sample)
@@ -262,7 +262,9 @@ def _size(difference: float) -> str:
     return f"{difference:.1%}" if 0.01 <= difference < 10 else f"{difference:.1e} times its size"
 
 
-def _candidate(loss: nn.Module, sigma: float, color: str, sample: Probe, detach_input: bool) -> nn.Module:
+def _candidate(
+    loss: nn.Module, sigma: float, color: str, sample: Probe, detach_input: bool
+) -> SmoothLoss | LossFunction:
     if type(loss).__name__ == SmoothLoss.__name__:
         return SmoothLoss(sigma, color, _IMPL, detach_input)
     x, constant = sample.input, torch.full_like(sample.input, sigma)

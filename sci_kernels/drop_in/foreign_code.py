@@ -1,6 +1,7 @@
 """The surroundings in which somebody else's loss is run, the same whatever the program around has set."""
 
 import contextlib
+import operator
 import random
 import threading
 import unittest.mock
@@ -73,14 +74,14 @@ def _full_precision() -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
             torch.backends.cudnn.allow_tf32 = convolutions
         return
-    # One by one: the setting for all of them cannot be read where they differ.
-    backends = torch.backends
-    settings = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    before = [setting.fp32_precision for setting in settings]
+    # One by one: the setting for all of them cannot be read where they differ. By name: PyTorch declares no types here.
+    names = ("cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv")
+    settings = [operator.attrgetter(name)(torch.backends) for name in names]
+    precisions = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:
             setting.fp32_precision = "ieee"
         yield
     finally:
-        for setting, precision in zip(settings, before, strict=True):
+        for setting, precision in zip(settings, precisions, strict=True):
             setting.fp32_precision = precision

@@ -8,11 +8,12 @@ from .fit import Unlike, copied
 from .foreign_code import probing
 from .probes import CHANNELS, devices, probes, relative, told
 from .report import Refusal
+from .stand_in import StandIn
 
 _TOLERANCE = 1e-4  # of whatever else it adds up
 
 
-def require_outer_alike(module: nn.Module, name: str, new: nn.Module, refused: list[Refusal]) -> None:
+def require_outer_alike(module: nn.Module, name: str, new: StandIn, refused: list[Refusal]) -> None:
     """Unlike, if a refused loss around `name` can be run and does not do the same with `new` inside.
 
     What could not be run before the exchange proves nothing against it.
@@ -24,7 +25,7 @@ def require_outer_alike(module: nn.Module, name: str, new: nn.Module, refused: l
                 raise Unlike(f"the loss around it, {outer.name}, was kept, and with the fused one inside {changed}")
 
 
-def _change(outer: nn.Module, name: str, new: nn.Module) -> str | None:
+def _change(outer: nn.Module, name: str, new: StandIn) -> str | None:
     """In what a loss changes when one inside it is exchanged, tried on a copy; None: in nothing that can be seen."""
     for device in devices():
         for channels in CHANNELS:

@@ -5,6 +5,7 @@ import logging
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,20 @@ from .outer_loss import require_outer_alike
 from .probes import told
 from .report import Acceleration, Refusal, Replacement
 from .stand_in import StandIn, original_of, stand_in
-from .verify import Batch, Measured
+from .verify import Arguments, Batch, Measured
 
 _log = logging.getLogger(__name__)
+
+
+class _Exchange(NamedTuple):
+    """A loss by its name in the network: what stands there, and what is to stand there."""
+
+    name: str
+    old: nn.Module
+    new: StandIn
+
+
+_Fitted = dict[bytes | None, SmoothLoss | LossFunction]  # by what the original holds
 
 
 def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = None) -> Acceleration:
@@ -51,24 +63,26 @@ def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = Non
     `.cuda()` is run with that call left out.
     """
     _check(module, impl)
-    function = None if verify is None else verification.whole(module, verify)
-    report, planned, fitted = Acceleration(), [], {}
+    function, arguments = (None, None) if verify is None else verification.understood(module, verify)
+    report = Acceleration()
+    planned: list[_Exchange] = []
+    fitted: _Fitted = {}
     for name, place, loss in _losses(module, report):
         try:
             known = (new for _, old, new in planned if old is place)
             new = next(known, None) or _replacement(place, loss, impl, fitted)
             require_outer_alike(module, name, new, report.refused)
-            if verify is not None and function is None:
-                _verify_loss(name, loss, new, verify, report)
+            if arguments is not None:
+                _verify_loss(name, loss, new, arguments, report)
         except Unlike as reason:
             report.refused.append(Refusal(name, _class_name(loss), str(reason)))
             continue
-        planned.append((name, place, new))
+        planned.append(_Exchange(name, place, new))
         report.replaced.append(Replacement(name, _class_name(loss), new))
     report.refused += _out_of_reach(module)
     before = verification.measure_network(module, function) if function is not None and planned else None
     with _all_or_none(module, planned):
-        if before is not None:
+        if function is not None and before is not None:
             _verify_network(module, function, before, planned, report)
         for refusal in report.refused:
             warnings.warn(str(refusal), stacklevel=2)
@@ -139,7 +153,7 @@ def _losses(module: nn.Module, report: Acceleration) -> Iterator[tuple[str, nn.M
             yield name, child, _unwrapped(child)
 
 
-def _replacement(place: nn.Module, loss: nn.Module, impl: str, fitted: dict) -> StandIn:
+def _replacement(place: nn.Module, loss: nn.Module, impl: str, fitted: _Fitted) -> StandIn:
     """The fused module that reproduces `loss` and stands where `place` did, or Unlike; equal losses are fitted once."""
     try:
         same = _content(loss)
@@ -158,7 +172,7 @@ def _content(loss: nn.Module) -> bytes | None:
         return None
 
 
-def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Batch, report: Acceleration) -> None:
+def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Arguments, report: Acceleration) -> None:
     """Unlike, where both can be run on the user's tensors and do not agree."""
     try:
         before = verification.measure_loss(duplicate(loss), batch)
@@ -172,7 +186,7 @@ def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Batch, repor
 
 
 def _verify_network(
-    module: nn.Module, function: Callable[[], Tensor], before: Measured, planned: list, report: Acceleration
+    module: nn.Module, function: Callable[[], Tensor], before: Measured, planned: list[_Exchange], report: Acceleration
 ) -> None:
     """Compares the user's own loss; puts the originals back where it is another one now."""
     calls: list[nn.Module] = []
@@ -197,7 +211,7 @@ def _verify_network(
 
 
 @contextlib.contextmanager
-def _all_or_none(module: nn.Module, planned: list) -> Iterator[None]:
+def _all_or_none(module: nn.Module, planned: list[_Exchange]) -> Iterator[None]:
     """With the new losses in their places; whatever is raised meanwhile, the old ones are there again."""
     try:
         for name, _, new in planned:
@@ -208,7 +222,7 @@ def _all_or_none(module: nn.Module, planned: list) -> Iterator[None]:
         raise
 
 
-def _put_back(module: nn.Module, planned: list) -> None:
+def _put_back(module: nn.Module, planned: list[_Exchange]) -> None:
     for name, old, _ in planned:
         module.set_submodule(name, old)
 

@@ -20,8 +20,12 @@ _SHARED = [name for name, value in vars(nn.Module()).items() if isinstance(value
 class StandIn(nn.Module):
     """The part that does not depend on the loss: sigma, attributes and argument names are those of the original."""
 
-    _original: nn.Module | None = None
+    impl: str
+    _original: nn.Module  # set by _replace
     _owner: nn.Module | None = None
+    _argument_names: dict[str, str]  # of the original's first two arguments, the fused loss's names
+    _sigma: float
+    _read: tuple[tuple[int, int] | None, float]  # of a sigma that is a tensor: identity and version, and its value
 
     def _replace(self, original: nn.Module, owner: nn.Module | None, names: list[str]) -> None:
         """Take the place of `original`, whose sigma is read from `owner` and whose arguments are called `names`."""
@@ -53,7 +57,7 @@ class StandIn(nn.Module):
                 with torch.no_grad():
                     held.fill_(value)
             else:
-                self._owner.sigma = value
+                self._owner.sigma = value  # type: ignore[assignment]  # nn.Module declares tensors and modules alone
         self._sigma, self._read = number, (None, 0.0)
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
@@ -63,17 +67,17 @@ class StandIn(nn.Module):
             return self._original(*args, **{back.get(name, name): value for name, value in kwargs.items()})
         return super().forward(*args, **kwargs)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Tensor | nn.Module:  # declared as by nn.Module, which returns anything, too
         try:
             return super().__getattr__(name)
         except AttributeError:
             # Names of protocols, such as __deepcopy__, would be the original's way to copy itself.
-            if self._original is None or name.startswith("__"):
+            if "_original" not in self.__dict__ or name.startswith("__"):
                 raise
         return getattr(self._original, name)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        original = self._original
+    def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:  # likewise
+        original = self.__dict__.get("_original")
         if name == "sigma":
             object.__setattr__(self, name, value)  # past nn.Module, which may know a buffer of that name
             return
@@ -91,7 +95,7 @@ class StandIn(nn.Module):
             )
 
     def __delattr__(self, name: str) -> None:
-        if self._original is None or name in self.__dict__:
+        if "_original" not in self.__dict__ or name in self.__dict__:
             super().__delattr__(name)
         else:
             delattr(self._original, name)
@@ -114,7 +118,9 @@ class LossFunctionStandIn(StandIn, LossFunction):
         return LossFunction.__name__
 
 
-def stand_in(fitted: nn.Module, original: nn.Module, owner: nn.Module | None, names: list[str], impl: str) -> StandIn:
+def stand_in(
+    fitted: SmoothLoss | LossFunction, original: nn.Module, owner: nn.Module | None, names: list[str], impl: str
+) -> StandIn:
     """A module of what was fitted, with all that the original had.
 
     Args:
@@ -123,11 +129,13 @@ def stand_in(fitted: nn.Module, original: nn.Module, owner: nn.Module | None, na
         names: of the original's first two arguments; none where it takes any.
         impl: of the new one.
     """
-    options = {"sigma": fitted.sigma, "color": fitted.color, "impl": impl, "detach_input": fitted.detach_input}
+    sigma, color, detach_input = fitted.sigma, fitted.color, fitted.detach_input
+    new: StandIn
     if isinstance(fitted, LossFunction):
-        new = LossFunctionStandIn(fitted.fidelity_weight, fitted.smooth_weight, **options)
+        weights = fitted.fidelity_weight, fitted.smooth_weight
+        new = LossFunctionStandIn(*weights, sigma, color, impl, detach_input)
     else:
-        new = SmoothLossStandIn(**options)
+        new = SmoothLossStandIn(sigma, color, impl, detach_input)
     new._replace(original, owner, names)
     return new
 

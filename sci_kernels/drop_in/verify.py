@@ -1,5 +1,7 @@
 """Runs a loss, or a whole computation of one, before and after the exchange, on the user's own tensors."""
 
+import functools
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from .foreign_code import foreign_code, random_states_kept
 from .probes import NotScalarError, relative, scalar
 
-Batch = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | Callable[[], Tensor]
+Arguments = Sequence[Tensor] | Mapping[str, Tensor]  # of a loss, in order or by name
+Batch = Tensor | Arguments | Callable[[], Tensor]
 
 # The rounding of the original, not ours: a network's gradient passes many layers, half precision has three digits.
 _TOLERANCE, _HALF = 1e-3, 5e-2
@@ -61,8 +64,8 @@ def compared(name: str, before: Measured, after: Measured) -> Verification:
     return Verification(name, *values, max(difference, of_gradient or 0.0) <= bound)
 
 
-def whole(module: nn.Module, batch: Batch) -> Callable[[], Tensor] | None:
-    """The computation of the whole network that `batch` stands for; None where it is arguments for each loss."""
+def understood(module: nn.Module, batch: Batch) -> tuple[Callable[[], Tensor] | None, Arguments | None]:
+    """What `batch` stands for: a computation of the whole network, or else arguments for each loss."""
     if isinstance(batch, Tensor):
         if not callable(getattr(module, "_loss", None)):
             raise ValueError(
@@ -70,9 +73,9 @@ def whole(module: nn.Module, batch: Batch) -> Callable[[], Tensor] | None:
                 "two tensors that the loss takes, as a tuple or a dict by name, or a function without arguments that "
                 "returns your loss"
             )
-        return lambda: module._loss(batch)
+        return functools.partial(operator.methodcaller("_loss", batch), module), None
     if callable(batch):
-        return batch
+        return batch, None
     held = list(_values(batch)) if isinstance(batch, (Sequence, Mapping)) else []
     if not held or not all(isinstance(tensor, Tensor) for tensor in held):
         found = f"{type(batch).__name__} of {', '.join(type(item).__name__ for item in held) or 'nothing'}"
@@ -80,10 +83,10 @@ def whole(module: nn.Module, batch: Batch) -> Callable[[], Tensor] | None:
             "verify: expected a tensor, a tuple or dict of tensors, or a function without arguments; got "
             f"{found if isinstance(batch, (Sequence, Mapping)) else type(batch).__name__}"
         )
-    return None
+    return None, batch
 
 
-def measure_loss(loss: nn.Module, batch: Sequence[Tensor] | Mapping[str, Tensor]) -> Measured:
+def measure_loss(loss: nn.Module, batch: Arguments) -> Measured:
     """A loss called with the user's tensors, of which those of floating point get a gradient."""
     device = next(iter(_values(batch))).device.type
 
@@ -148,7 +151,8 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     A user's own function may do a whole step.
     """
     # What autograd may need again is written to only where it has changed; BatchNorm's statistics do not tell that.
-    saved = [(tensor, _version(tensor), tensor.detach().clone()) for tensor in module.parameters()]
+    saved: list[tuple[Tensor, int | None, Tensor]] = []
+    saved += [(tensor, _version(tensor), tensor.detach().clone()) for tensor in module.parameters()]
     saved += [(tensor, None, tensor.clone()) for tensor in module.buffers()]
     grads = [(parameter, parameter.grad) for parameter in module.parameters()]
     parts = [(part, part.training, dict(part._buffers)) for part in module.modules()]
@@ -173,7 +177,7 @@ def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _values(batch: Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+def _values(batch: Arguments) -> list[Tensor]:
     return list(batch.values()) if isinstance(batch, Mapping) else list(batch)
 
 

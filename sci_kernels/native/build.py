@@ -61,7 +61,7 @@ def _compiler() -> list[str]:
     if os.name == "nt":
         raise RuntimeError("the C kernels are not for Windows")
     names = shlex.split(os.environ.get("CC", "")) or next(
-        ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None
+        ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), []
     )
     if not names or not shutil.which(names[0]):
         raise RuntimeError(f"no C compiler: {names[0] + ' (CC)' if names else 'cc, gcc or clang'} cannot be found")

@@ -42,8 +42,9 @@ def batch_norm_statistics(
     work.run("statistics")
     work.code.finish_statistics(work.address, ctypes.c_double(eps), ctypes.c_double(momentum))
     for name in ("running_mean", "running_variance"):
-        if parameters[name] is not None and tensors[name] is not parameters[name]:
-            parameters[name].copy_(tensors[name])
+        average = parameters[name]
+        if average is not None and tensors[name] is not average:
+            average.copy_(tensors[name])
     return table
 
 

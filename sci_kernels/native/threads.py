@@ -75,7 +75,7 @@ def _openmp() -> Callable[..., int] | None:
     for path in (None, torch._C.__file__):
         with contextlib.suppress(OSError, AttributeError):  # not loaded, or without these functions
             loaded = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
-            addresses = [ctypes.cast(getattr(loaded, name), ctypes.c_void_p) for name, _ in _Runtime._fields_]
+            addresses = [ctypes.cast(getattr(loaded, name), ctypes.c_void_p) for name, *_ in _Runtime._fields_]
             if _is_that_of_pytorch(loaded):
                 run = library("threads.c").run_in_bands
                 run.argtypes = [*3 * [ctypes.c_void_p], *2 * [ctypes.c_int64], ctypes.c_uint]

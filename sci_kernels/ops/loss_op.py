@@ -86,11 +86,13 @@ def _loss_gradients(
     arguments = (input, illumination, sigma, color, fidelity_weight, smooth_weight, input_grad, illumination_grad)
     if impl == "triton":
         return triton_launchers(input.device).launch_loss_backward(grad_loss, *arguments)
-    _, *grads = host_code(impl, input.device).loss(*arguments)
-    return tuple(
-        tensor.new_empty(0) if grad is None else (grad * grad_loss).to(tensor.dtype)
-        for grad, tensor in zip(grads, (input, illumination), strict=True)
-    )
+    _, grad_input, grad_illumination = host_code(impl, input.device).loss(*arguments)
+    return _scaled(grad_input, grad_loss, input), _scaled(grad_illumination, grad_loss, illumination)
+
+
+def _scaled(grad: Tensor | None, grad_loss: Tensor, of: Tensor) -> Tensor:
+    """A gradient times the incoming one, in the dtype of its argument `of`; empty where there is none."""
+    return of.new_empty(0) if grad is None else (grad * grad_loss).to(of.dtype)
 
 
 _illumination_loss_bwd = torch.library.custom_op("sci::illumination_loss_bwd", _loss_gradients, mutates_args=())

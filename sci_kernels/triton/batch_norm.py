@@ -235,7 +235,7 @@ def launch_batch_norm_statistics(
     partial = _partial(z)
     table = z.new_empty(4, z.shape[1], dtype=partial.dtype)
     _launch(_launch_statistics, z, z, partial)
-    averages = (running_mean, running_variance, batches) if running else (table, table, table)
+    averages = (table if average is None else average for average in (running_mean, running_variance, batches))
     numbers = (scalar_bits(value, torch.float64) for value in (eps, momentum))
     parameters = (gamma, beta, beta if bias is None else bias)
     flags = (bias is not None, running)
@@ -259,8 +259,8 @@ def launch_batch_norm_relu_gradient(
 ) -> None:
     """Adds `other` to `grad`, writes the gradient of z, adds those of gamma and beta to `parameter_grads`."""
     partial, slopes = _partial(z), table.new_empty(2, table.shape[1])
-    two = other is not None
-    _launch(_launch_sums, z, grad, other if two else grad, z, table, partial, flags=(two,))
+    added = grad if other is None else other
+    _launch(_launch_sums, z, grad, added, z, table, partial, flags=(other is not None,))
     _finish(_finish_slopes, z, partial, table, slopes, parameter_grads)
     _launch(_launch_backward, z, grad, z, table, slopes, out)
 

@@ -1,4 +1,4 @@
-"""The reference colour mode: a matrix over triples of consecutive elements of NCHW memory.
+"""The reference color mode: a matrix over triples of consecutive elements of NCHW memory.
 
     Y[3t + p]  = sum_k M[k][p] X[3t + k] + bias[p]          up to a constant, which cancels
     dX[3t + k] = sum_p M[k][p] dY[3t + p]  -  g 2 f (L - X)[3t + k] / numel
@@ -24,7 +24,7 @@ def _elements(count, TRIPLES: tl.constexpr, N: tl.constexpr):
     """Offsets of the pieces that this program's threads read, TRIPLES triples each, and which threads have any."""
     index = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
     inside = index * TRIPLES < count
-    pieces = ()
+    pieces: tl.tuple = ()
     if TRIPLES == 4:
         first = 12 * index[:, None] + tl.arange(0, 4)[None, :]
         inside = inside[:, None]
@@ -38,7 +38,7 @@ def _elements(count, TRIPLES: tl.constexpr, N: tl.constexpr):
 @triton.jit
 def _load_elements(ptr, pieces, inside, TRIPLES: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
     """3 TRIPLES consecutive elements, a tensor [N] each."""
-    result = ()
+    result: tl.tuple = ()
     for piece in tl.static_range(3):
         value = tl.load(ptr + pieces[piece], mask=inside, other=0.0).to(ACC)
         result = result + (split4(value, N) if TRIPLES == 4 else (value,))
@@ -61,7 +61,7 @@ def _color_fwd_kernel(
 ):  # fmt: skip
     pieces, inside = _elements(count, TRIPLES, N)
     x = _load_elements(x_ptr, pieces, inside, TRIPLES, N, ACC)
-    y = ()
+    y: tl.tuple = ()
     for t in tl.static_range(TRIPLES):
         for p in tl.static_range(3):
             value = MATRIX[p] * x[3 * t] + MATRIX[3 + p] * x[3 * t + 1] + MATRIX[6 + p] * x[3 * t + 2] + BIAS[p]
@@ -90,7 +90,7 @@ def _color_bwd_kernel(
         x = _load_elements(x_ptr, pieces, inside, TRIPLES, N, ACC)
         light = _load_elements(l_ptr, pieces, inside, TRIPLES, N, ACC)
         scale = tl.load(grad_loss_ptr).to(ACC) * scalar(fidelity_factor, ACC)
-    grads = ()
+    grads: tl.tuple = ()
     for t in tl.static_range(TRIPLES):
         for k in tl.static_range(3):
             grad = MATRIX[3 * k] * g[3 * t] + MATRIX[3 * k + 1] * g[3 * t + 1] + MATRIX[3 * k + 2] * g[3 * t + 2]

@@ -1,6 +1,6 @@
-"""Launch configurations, and the constants of the colour distance in the form the kernels use.
+"""Launch configurations, and the constants of the color distance in the form the kernels use.
 
-The transform is linear, so its bias cancels in differences and the squared colour distance of two pixels
+The transform is linear, so its bias cancels in differences and the squared color distance of two pixels
 that differ by v = (r, g, b) is the quadratic form
 
     |M^T v|^2 = v^T (M M^T) v = |U v|^2         U the upper triangular Cholesky factor of M M^T

@@ -51,7 +51,7 @@ class Launcher:
 
     def __init__(self, kernel: triton.JITFunction):
         self._kernel = kernel
-        self._compiled: dict[tuple, _Compiled] = {}
+        self._compiled: dict[tuple | None, _Compiled] = {}  # under None, which stands for no key, there is nothing
         self._fits = _can_be_direct(kernel)
         parameters = [parameter for parameter in kernel.params if not parameter.is_constexpr] if self._fits else []
         # Of each argument, whether its address counts where it is a tensor, and its range where it is an integer.

@@ -13,7 +13,7 @@ from ..reference import compute_dtype
 from .color import launch_color_forward
 from .config import loss_launch
 from .launcher import Launcher
-from .neighbours import (
+from .neighbors import (
     compare,
     illumination_distance,
     own_columns,
@@ -51,7 +51,7 @@ def _pairs(
 @triton.jit(do_not_specialize=SCALARS)
 def _loss_fwd_kernel(
     x_ptr,  # the input itself, for the fidelity term
-    y_ptr,  # what colour differences are taken of: the input, or its transform in reference mode
+    y_ptr,  # what color differences are taken of: the input, or its transform in reference mode
     l_ptr,
     partial_ptr,
     u00: tl.int64, u01: tl.int64, u02: tl.int64, u11: tl.int64, u12: tl.int64, u22: tl.int64,  # s U

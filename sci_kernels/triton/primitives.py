@@ -78,7 +78,7 @@ def signed(magnitude, xs, COUNT: tl.constexpr, PTX: tl.constexpr):
     At level 2 it is the smaller of magnitude and |x| with the sign of x: two instructions fewer, and the same as
     long as 0 < |x| < magnitude does not occur. The caller sees to that by scaling the magnitude by TINY.
     """
-    result = ()
+    result: tl.tuple = ()
     for k in tl.static_range(COUNT):
         x = xs[k]
         if PTX >= 2:
@@ -100,7 +100,7 @@ def in_order(x):
     """x itself, opaque to LLVM; for NVIDIA.
 
     Sums that pass through it are added up in the order written. Otherwise LLVM makes vectors of operations on
-    neighbouring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
+    neighboring columns, which no NVIDIA GPU has, takes them apart again, and leaves an order in which twice as many
     values are alive as there are registers.
     """
     return tl.inline_asm_elementwise("mov.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)

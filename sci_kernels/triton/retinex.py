@@ -156,7 +156,7 @@ def launch_retinex_backward(
     """The gradients of residual + stage_input and of image, contiguous, in `dtype`; with `sigmoid`, that of what is
     given for the residual, else the first again."""
     grad_sum, grad_image, *more = _empty(image, dtype, 3 if sigmoid else 2)
-    outputs = grad_sum, grad_image, *(more or [grad_sum])
+    outputs = grad_sum, grad_image, more[0] if more else grad_sum
     _launch_all(_launch_backward, (grad_illumination, grad_reflectance, residual, stage_input, image), outputs, sigmoid)
     return outputs
 

@@ -1,4 +1,4 @@
-"""The pixels of a thread: a strip of COLS neighbours in a row, and the two columns on either side that they reach.
+"""The pixels of a thread: a strip of COLS neighbors in a row, and the two columns on either side that they reach.
 
 Each column is a tensor [N], so that a shift is another index and nothing moves between threads. Where rows begin at
 multiples of 4 (VECTOR, COLS = 4) a row is read as vectors of 2, 4 and 2 columns (16 bytes in float32), and taken
@@ -54,12 +54,12 @@ def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.c
     if VECTOR:
         own = tl.minimum(left, W - 4).to(tl.int64)[:, None]
         two = tl.arange(0, 2)[None, :]
-        columns = (own - 2 + two, own + tl.arange(0, 4)[None, :], own + 4 + two)
-        return columns, (own >= 4, own + 4 < W), ()
+        pieces = (own - 2 + two, own + tl.arange(0, 4)[None, :], own + 4 + two)
+        return pieces, (own >= 4, own + 4 < W), ()
     else:
         first = tl.minimum(left, W - COLS) if SHIFT else left
-        columns = ()
-        inside = ()
+        columns: tl.tuple = ()
+        inside: tl.tuple = ()
         for j in tl.static_range(-2, COLS + 2):
             columns = columns + (first.to(tl.int64) + j,)
             inside = inside + ((first + j >= 0) & (first + j < W),)
@@ -82,7 +82,7 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
     if VECTOR:
         return (tl.load(ptr + columns[1]).to(ACC),)
     else:
-        pieces = ()
+        pieces: tl.tuple = ()
         for j in tl.static_range(COLS):
             if len(inside) > 0:
                 piece = tl.load(ptr + columns[2 + j], mask=inside[j], other=0.0)
@@ -96,12 +96,11 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
 def prefetch(ptr, plane, left, W, CHANNELS: tl.constexpr, PREFETCH: tl.constexpr):
     """Asks for a strip and the columns beside it in the row that `ptr` points at, to be near when they are read.
 
-    PREFETCH is the cache, 1 or 2. What neighbouring threads ask for together is all but the last thread's right side.
+    PREFETCH is the cache, 1 or 2. What neighboring threads ask for together is all but the last thread's right side.
     """
-    if PREFETCH == 1:
-        asm: tl.constexpr = "prefetch.global.L1 [$1]; mov.b32 $0, 0;"
-    else:
-        asm: tl.constexpr = "prefetch.global.L2 [$1]; mov.b32 $0, 0;"
+    L1: tl.constexpr = "prefetch.global.L1 [$1]; mov.b32 $0, 0;"
+    L2: tl.constexpr = "prefetch.global.L2 [$1]; mov.b32 $0, 0;"
+    asm: tl.constexpr = L1 if PREFETCH == 1 else L2
     before = tl.maximum(tl.minimum(left, W) - 2, 0)
     after = tl.minimum(left + 4, W - 1)
     for channel in tl.static_range(CHANNELS):
@@ -118,7 +117,7 @@ def load_sides(ptr, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, 
     """
     # .ca is what a load does anyway, but makes it another operation than one without.
     modifier: tl.constexpr = ".ca" if AGAIN else ""
-    pieces = ()
+    pieces: tl.tuple = ()
     for k in tl.static_range(2 if VECTOR else 4):
         column = columns[2 * k if VECTOR else (k if k < 2 else COLS + k)]
         pieces = pieces + (tl.load(ptr + column, mask=beside[k], other=0.0, cache_modifier=modifier).to(ACC),)

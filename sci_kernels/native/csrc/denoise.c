@@ -1,4 +1,4 @@
-/* The 5x5 filter of a brightened image, row by row: each pixel against its neighbours, a vector of pixels at a time.
+/* The 5x5 filter of a brightened image, row by row: each pixel against its neighbors, a vector of pixels at a time.
  *
  * Formulas: sci_kernels/pictures.py. The five rows that a row needs are kept in a ring, as planes of numbers. Each lane
  * computes one pixel by the same operations in the same order, wherever it lies: parts of an image have the bits of the
@@ -58,7 +58,7 @@ static void read_gain(const problem *job, const rows *r, int64_t image, int64_t 
 /* 2^t for t <= 0. */
 INLINE vec weight_of(vec t) {
 #if BYTES
-    /* Within 1e-4, much less than a grey level. The sum's low bits are the integer n nearest to t. */
+    /* Within 1e-4, much less than a gray level. The sum's low bits are the integer n nearest to t. */
     const vec sum = t + (real)0x1.8p23, r = t - (sum - (real)0x1.8p23);
     const vec p = ((r * 0.0551717f + 0.2426111f) * r + 0.6932610f) * r + 0.9999281f;
     return (vec)(((ivec)p + (ivec)((uvec)sum << MANTISSA)) & ~(t < LOWEST));
@@ -68,7 +68,7 @@ INLINE vec weight_of(vec t) {
 }
 
 /* Adds the pixels at `there` to the sums, by their distance from `own`. */
-INLINE void neighbour(vec sum[CHANNELS], vec *weights, const vec own[CHANNELS], vec scale, real nearness,
+INLINE void neighbor(vec sum[CHANNELS], vec *weights, const vec own[CHANNELS], vec scale, real nearness,
                       const real *there, int64_t pitch, vec inside) {
     vec square = {0};
     for (int c = 0; c < CHANNELS; ++c) {
@@ -91,7 +91,7 @@ INLINE void filter(const problem *job, const rows *r, const real *const row[ROWS
 #pragma GCC unroll 5
         for (int dx = -RADIUS; dx <= RADIUS; ++dx)
             if (dy || dx)
-                neighbour(sum, &weights, own, scale, job->spread * (dy * dy + dx * dx), row[dy + RADIUS] + at + dx,
+                neighbor(sum, &weights, own, scale, job->spread * (dy * dy + dx * dx), row[dy + RADIUS] + at + dx,
                           r->pitch, border ? load(r->inside + LANES + at + dx) : all);
     }
     for (int c = 0; c < CHANNELS; ++c) store_all(r->result + LANES + c * r->pitch + at, rounded(sum[c] / weights));

@@ -1,8 +1,8 @@
-/* The loss and its gradients, row by row: each pixel against its neighbours, a vector of pixels at a time.
+/* The loss and its gradients, row by row: each pixel against its neighbors, a vector of pixels at a time.
  *
- * Formulas: sci_kernels/blocked/smooth_loss.py. With gradients every pixel gathers from all 24 neighbours, so that each sum is
+ * Formulas: sci_kernels/blocked/smooth_loss.py. With gradients every pixel gathers from all 24 neighbors, so that each sum is
  * made in one place and in one order, whatever the number of threads; without, 12 pairs suffice. The five rows of Y
- * and L that a row needs are kept in a ring, beside them columns whose colour is so far away that they weigh nothing.
+ * and L that a row needs are kept in a ring, beside them columns whose color is so far away that they weigh nothing.
  *
  * CHANNELS (of the input) and LIGHTS (of the illumination) are given on the command line, 1 to 3. Sums that are not
  * finite are left to the caller: here NaN need only reach the loss.
@@ -21,7 +21,7 @@ enum { REFERENCE, YCBCR, RGB };
 
 typedef struct {
     const real *input, *light; /* (N, CHANNELS, H, W), (N, LIGHTS, H, W) */
-    real *grad_input, *grad_light; /* of the same shapes, or NULL; grad_input is that of Y in REFERENCE colours */
+    real *grad_input, *grad_light; /* of the same shapes, or NULL; grad_input is that of Y in REFERENCE colors */
     double *partial; /* (N * H,): each row's share of the loss */
     int64_t height, width, color;
     real matrix[9], bias[3]; /* y[p] = bias[p] + sum_k matrix[3 k + p] x[k] */
@@ -89,7 +89,7 @@ typedef struct {
     vec grad_y[CHANNELS], grad_l[LIGHTS], loss;
 } sums;
 
-INLINE void neighbour(sums *s, const real *there, size_t pitch, real exponent, real ratio, int grad_y, int grad_l) {
+INLINE void neighbor(sums *s, const real *there, size_t pitch, real exponent, real ratio, int grad_y, int grad_l) {
     vec e[CHANNELS], f[LIGHTS], square, distance;
     for (int c = 0; c < CHANNELS; ++c) {
         e[c] = load(there + c * pitch) - s->y[c];
@@ -138,13 +138,13 @@ INLINE void pass(const problem *job, const ring *rows, const real *const *row, i
         sums s = {0};
         for (int c = 0; c < CHANNELS; ++c) s.y[c] = load(row[2] + c * rows->pitch + at);
         for (int c = 0; c < LIGHTS; ++c) s.l[c] = load(row[2] + (CHANNELS + c) * rows->pitch + at);
-#define NEIGHBOUR(dy, dx) \
-    neighbour(&s, row[(dy) + 2] + at + (dx), rows->pitch, job->exponent, job->ratio[5 * ((dy) + 2) + (dx) + 2], grad_x, grad_l)
-        if (gather) NEIGHBOUR(0, -2), NEIGHBOUR(0, -1);
-        NEIGHBOUR(0, 1), NEIGHBOUR(0, 2);
+#define NEIGHBOR(dy, dx) \
+    neighbor(&s, row[(dy) + 2] + at + (dx), rows->pitch, job->exponent, job->ratio[5 * ((dy) + 2) + (dx) + 2], grad_x, grad_l)
+        if (gather) NEIGHBOR(0, -2), NEIGHBOR(0, -1);
+        NEIGHBOR(0, 1), NEIGHBOR(0, 2);
         for (int dy = gather ? -2 : 1; dy <= 2; dy += gather && dy == -1 ? 2 : 1)
-            NEIGHBOUR(dy, -2), NEIGHBOUR(dy, -1), NEIGHBOUR(dy, 0), NEIGHBOUR(dy, 1), NEIGHBOUR(dy, 2);
-#undef NEIGHBOUR
+            NEIGHBOR(dy, -2), NEIGHBOR(dy, -1), NEIGHBOR(dy, 0), NEIGHBOR(dy, 1), NEIGHBOR(dy, 2);
+#undef NEIGHBOR
         smooth_sum += total(s.loss);
         vec g_x[3] = {0}, g_l[3] = {0};
         for (int c = 0; c < LIGHTS; ++c) g_l[c] = 2 * job->smooth * s.grad_l[c];
@@ -217,7 +217,7 @@ int smooth_loss(const problem *job, int64_t first, int64_t end) {
     return 0;
 }
 
-/* In REFERENCE colours: triples `first` ... `end` of the gradient of Y become those of the input, in place. */
+/* In REFERENCE colors: triples `first` ... `end` of the gradient of Y become those of the input, in place. */
 int gradient_of_triples(const problem *job, int64_t first, int64_t end) {
     real matrix[9];
     memcpy(matrix, job->matrix, sizeof matrix);

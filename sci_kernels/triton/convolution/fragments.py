@@ -32,7 +32,7 @@ def high(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def highs(xs, PRECISION: tl.constexpr):
-    result = ()
+    result: tl.tuple = ()
     for i in tl.static_range(len(xs)):
         result = result + (high(xs[i], PRECISION),)
     return result
@@ -41,7 +41,7 @@ def highs(xs, PRECISION: tl.constexpr):
 @triton.jit
 def lows(xs, PRECISION: tl.constexpr):
     """The rest of each number, exact; () where it is not wanted."""
-    result = ()
+    result: tl.tuple = ()
     if PRECISION == "tf32x3":
         for i in tl.static_range(len(xs)):
             result = result + (xs[i] - high(xs[i], PRECISION),)
@@ -52,7 +52,7 @@ def lows(xs, PRECISION: tl.constexpr):
 def multiply(a, b, c, PTX: tl.constexpr):
     """A B + C"""
     if not PTX:
-        return _multiply_plainly(a, b, c)
+        return _multiply_plainly(a, b, c, a[0].shape[0] // 32, 4 * len(b))
     elif len(b) == 2:
         return tl.inline_asm_elementwise(
             "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
@@ -75,10 +75,8 @@ def multiply(a, b, c, PTX: tl.constexpr):
 
 
 @triton.jit
-def _multiply_plainly(a, b, c):
+def _multiply_plainly(a, b, c, WARPS: tl.constexpr, K: tl.constexpr):
     """The same in ordinary arithmetic, every 32 threads of [T] a warp."""
-    WARPS: tl.constexpr = a[0].shape[0] // 32
-    K: tl.constexpr = 4 * len(b)
     if K == 8:
         # Their axes: g, t, which 8 rows, which 4 columns.
         left = tl.reshape(tl.join(tl.join(a[0], a[1]), tl.join(a[2], a[3])), [WARPS, 8, 4, 2, 2])

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..config import convolution_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
+from ..neighbors import tiles_of
 from ..primitives import tensor_cores
 from ..strips import join4
 from .fragments import highs, lows, multiply_several
@@ -52,11 +52,11 @@ def _load_weights(
 ):  # fmt: skip
     """A of each step of channels and each tap in it, high and low."""
     pairs: tl.constexpr = 2 if PER > 1 else 1
-    result = ()
-    rest = ()
+    result: tl.tuple = ()
+    rest: tl.tuple = ()
     for step in tl.static_range((PER + 1) // 2):
         for tap in tl.static_range(9):
-            numbers = ()
+            numbers: tl.tuple = ()
             for i in tl.static_range(2 * pairs):
                 c = PER * member + 2 * step + i // 2
                 o = group + 8 * (i % 2)
@@ -82,7 +82,7 @@ def _load_own(
 ):  # fmt: skip
     """The two columns of each of a thread's channels in a row, 0 outside the image; `ptr` is their place in row 0."""
     within = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for i in tl.static_range(PER):
         place = ptr + i * plane + row.to(tl.int64) * W
         wanted = within if C_IN == 4 * PER else within & (channel + i < C_IN)
@@ -102,7 +102,7 @@ def _with_sides(
 ):  # fmt: skip
     """The same and one column on either side, which what neighbors read has brought near."""
     within = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for i in tl.static_range(PER):
         place = ptr + i * plane + row.to(tl.int64) * W
         wanted = within if C_IN == 4 * PER else within & (channel + i < C_IN)
@@ -130,10 +130,10 @@ def _multiply_row(x, weights, weights_low, sums, PER: tl.constexpr, PRECISION: t
     """Adds what a row of x gives to the sums of three rows of out, the upper first, of two products each."""
     pairs: tl.constexpr = 2 if PER > 1 else 1
     for step in tl.static_range((PER + 1) // 2):
-        b = ()  # of each column
-        b_low = ()
+        b: tl.tuple = ()  # of each column
+        b_low: tl.tuple = ()
         for i in tl.static_range(4):
-            pair = (x[2 * step][i],)
+            pair: tl.tuple = (x[2 * step][i],)
             if pairs == 2:
                 pair = (x[2 * step][i], x[2 * step + 1][i])
             b = b + (highs(pair, PRECISION),)

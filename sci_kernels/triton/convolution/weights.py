@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..config import convolution_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
+from ..neighbors import tiles_of
 from ..primitives import tensor_cores
 from ..strips import split4
 from .fragments import highs, lows, multiply_several
@@ -34,7 +34,7 @@ def _load_own(ptr, wanted, column, W, VECTOR: tl.constexpr, T: tl.constexpr):
         strip = tl.load(place, mask=(wanted & (column < W))[:, None], other=0.0)
         return split4(strip.to(tl.float32), T)
     else:
-        result = ()
+        result: tl.tuple = ()
         for i in tl.static_range(4):
             one = tl.load(ptr + i, mask=wanted & (column + i < W), other=0.0)
             result = result + (one.to(tl.float32),)
@@ -48,7 +48,7 @@ def _load_x(
 ):  # fmt: skip
     """Columns 0 ... 3 of one or two channels."""
     within = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for half in tl.static_range(HALVES):
         place = ptr + half * 8 * plane + row.to(tl.int64) * W
         wanted = within if 8 * half + 8 <= C_IN else within & (group + 8 * half < C_IN)
@@ -60,7 +60,7 @@ def _load_x(
 def _with_sides(own, ptr, row, column, group, plane, H, W, HALVES: tl.constexpr, C_IN: tl.constexpr):
     """The same and one column on either side, which what neighbors read has brought near."""
     within = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for half in tl.static_range(HALVES):
         place = ptr + half * 8 * plane + row.to(tl.int64) * W
         wanted = within if 8 * half + 8 <= C_IN else within & (group + 8 * half < C_IN)
@@ -99,17 +99,17 @@ def _fragments(grad):
 @triton.jit
 def _multiply_row(x, grads, sums, HALVES: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr):
     """Adds what a row of x gives with each of three rows of the gradient, the upper first, to the sums by tap."""
-    result = ()
+    result: tl.tuple = ()
     for dy in tl.static_range(3):
         # Taken apart again in each of three rows: kept so, they would take the registers of 24 numbers more.
         a = _fragments(highs(grads[2 - dy], PRECISION))
-        a_low = ()
+        a_low: tl.tuple = ()
         if PRECISION == "tf32x3":
             a_low = _fragments(lows(grads[2 - dy], PRECISION))
         for dx in tl.static_range(3):
             for half in tl.static_range(HALVES):
                 b = _pairs(highs(x[half], PRECISION), dx)
-                b_low = ()
+                b_low: tl.tuple = ()
                 if PRECISION == "tf32x3":
                     b_low = _pairs(lows(x[half], PRECISION), dx)
                 total = sums[(dy * 3 + dx) * HALVES + half]
@@ -137,11 +137,11 @@ def _conv_weight_bwd_kernel(
     grad_ptr += (image * C_OUT + group) * plane + column
     zero = tl.zeros([T], tl.float32)
     none = (zero, zero, zero, zero, zero, zero, zero, zero)
-    sums = ()
+    sums: tl.tuple = ()
     for _ in tl.static_range(9 * HALVES):
         sums = sums + ((zero, zero, zero, zero),)
     # Of the three rows of grad that meet a row of x, the last is the one beneath it.
-    grads = (none, none)
+    grads: tl.tuple = (none, none)
     x = _load_x(x_ptr, top - 1, column, group, plane, H, W, HALVES, C_IN, VECTOR, T)
     grad = _load_grad(grad_ptr, top, top < H, column, group, plane, W, C_OUT, VECTOR, T)
     for step in range(0, march + 2):

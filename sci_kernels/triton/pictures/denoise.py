@@ -20,7 +20,7 @@ from ...constants import REACH
 from ...reference import compute_dtype, falloff
 from ..config import denoise_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
+from ..neighbors import tiles_of
 from ..primitives import ACC, aligned, divide, exp2, ptx_level, reciprocal, scalar, scalar_bits
 from ..strips import load_own, load_sides, row_offsets, split_own, split_sides, store_own, strip_columns, strip_position
 
@@ -38,7 +38,7 @@ def _nearness(SQUARE: tl.constexpr, inside, ACC: tl.constexpr):
 @triton.jit
 def _own(y_ptr, plane, start, columns, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
     """The thread's own columns of a row: COLS tensors [N] a channel."""
-    result = ()
+    result: tl.tuple = ()
     for channel in tl.static_range(3):
         pieces = load_own(y_ptr + channel * plane + start, columns, (), VECTOR, COLS, ACC)
         result = result + split_own(pieces, VECTOR, N)
@@ -51,7 +51,7 @@ def _with_sides(
     ACC: tl.constexpr,
 ):  # fmt: skip
     """Columns -2 ... COLS + 1 of a row: as many tensors [N] a channel."""
-    result = ()
+    result: tl.tuple = ()
     for channel in tl.static_range(3):
         pieces = load_sides(y_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
         sides = split_sides(pieces, VECTOR)
@@ -79,7 +79,7 @@ def _add(
     elif j >= COLS:
         near = tl.where(inside[j - COLS + 2], near, float("-inf"))
     weight = exp2(distance * scale[i] + near, PTX)
-    total = (sums[4 * i] + weight,)
+    total: tl.tuple = (sums[4 * i] + weight,)
     for channel in tl.static_range(3):
         total = total + (sums[4 * i + 1 + channel] + weight * q[channel * (COLS + 4) + 2 + j],)
     return sums[: 4 * i] + total + sums[4 * i + 4 :]
@@ -161,8 +161,8 @@ def _denoise_kernel(
         own = _own(y_ptr, plane, start, columns, VECTOR, COLS, N, ACC)
         y = _with_sides(own, y_ptr, plane, start, columns, beside, False, VECTOR, COLS, ACC)
         gain = split_own(load_own(gain_ptr + start, columns, (), VECTOR, COLS, ACC), VECTOR, N)
-        scale = ()
-        sums = ()
+        scale: tl.tuple = ()
+        sums: tl.tuple = ()
         for i in tl.static_range(COLS):
             scale = scale + (divide(scalar(factor, ACC), gain[i] * gain[i], PTX, ROUNDED=False),)
             sums = sums + (zero + 1.0,)
@@ -183,7 +183,7 @@ def _denoise_kernel(
         near = (_nearness(4, row_inside, ACC), _nearness(5, row_inside, ACC), _nearness(8, row_inside, ACC))
         if H >= 1:  # always
             sums2, sums = _add_rows(sums2, other, scale2, sums, y, scale, near, inside, COLS, PTX)
-        values = ()
+        values: tl.tuple = ()
         for channel in tl.static_range(3):
             for i in tl.static_range(COLS):
                 value = sums2[4 * i + 1 + channel] * reciprocal(sums2[4 * i], PTX)
@@ -192,7 +192,8 @@ def _denoise_kernel(
                 values = values + (value,)
         done = row - 2
         wanted = (done >= top) & (done < H) & (left < W)
-        owned = ()  # of a strip that was moved, the columns from where it was: the strip beside it stores the others
+        # Of a strip that was moved, the columns from where it was on: the strip to its left stores the others.
+        owned: tl.tuple = ()
         for i in tl.static_range(0 if VECTOR or COLS == 1 else COLS):
             owned = owned + (columns[2 + i] >= left,)
         for channel in tl.static_range(3):

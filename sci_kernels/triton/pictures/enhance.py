@@ -1,11 +1,12 @@
-"""The enhance network and what brightens the image by it in one kernel: each pixel read once, each result written once.
+"""The enhance network and the brightening of the image in one kernel: each pixel read once, each result written once.
 
-A thread marches down its columns. Each new row of the image completes a row of the first convolution one row above
-it, which completes one of the second a row higher, which completes one of the third: three rows behind the image, a
-row of the result is written. Of each convolution the sums of the two rows that are not complete are kept, and nothing
-else; the columns beside the thread's own are computed by both threads concerned, 365 multiplications a pixel instead
-of 243. Rows above the march cost 6 further steps. The weights are constants of the code: as an operand of a
-multiplication they cost neither a register nor a load.
+A thread owns COLS neighboring columns and marches down them, `march` rows of the result. Each new row of the image
+completes a row of the first convolution one row above it, which completes one of the second another row higher, which
+completes one of the third: three rows behind the image, a row of the result is written. So the march begins three rows
+above its first row and ends three rows below its last, 6 further steps. The network's arithmetic is in `network`.
+
+Images are contiguous, (N, 3, H, W). A row is read channel by channel, and is 0 outside the image: the convolutions pad
+their inputs with zeros.
 """
 
 import torch
@@ -17,12 +18,10 @@ from ...constants import FADE, ILLUMINATION_MAX, ILLUMINATION_MIN, LUMA
 from ...reference import compute_dtype
 from ..config import enhance_launch
 from ..launcher import Launcher
-from ..neighbours import tiles_of
-from ..primitives import ACC, aligned, clamp, divide, in_order, ptx_level, sigmoid
+from ..neighbors import tiles_of
+from ..primitives import ACC, aligned, clamp, divide, ptx_level
 from ..strips import row_offsets, split4, store_own, strip_position
-
-_LAYER = tl.constexpr(84)  # weights of a layer: 3 times 27 and a bias
-_CHANNEL = tl.constexpr(28)
+from .network import advance, biases, features, illuminate
 
 
 @triton.jit
@@ -31,8 +30,8 @@ def _columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
 
     Vectors are three of 4 columns, from -4 on.
     """
-    columns = ()
-    inside = ()
+    columns: tl.tuple = ()
+    inside: tl.tuple = ()
     if VECTOR:
         own = left.to(tl.int64)[:, None] + tl.arange(0, 4)[None, :]
         for j in tl.static_range(-1, 2):
@@ -60,7 +59,7 @@ def _image_row(
     """Columns -SIDE ... COLS + SIDE - 1 of a row, SIDE 3 or 0: a tensor [N] each, channel by channel; 0 outside."""
     start = row_offsets(row, H, W, VECTOR)
     row_inside = (row >= 0) & (row < H)
-    result = ()
+    result: tl.tuple = ()
     for channel in tl.static_range(3):
         ptr = x_ptr + channel * plane + start
         if VECTOR:
@@ -78,82 +77,10 @@ def _image_row(
 
 
 @triton.jit
-def _biases(WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
-    """Sums of a new row: OUT columns [N] a channel."""
-    result = ()
-    for o in tl.static_range(3):
-        for _ in tl.static_range(OUT):
-            result = result + (tl.full([N], WEIGHTS[LAYER * _LAYER + o * _CHANNEL + 27], ACC),)
-    return result
-
-
-@triton.jit
-def _convolve(
-    sums, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, DY: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr
-):
-    """The sums of a row of OUT columns a channel, with what row DY - 1 from it adds; `x` has OUT + 2 columns."""
-    result = ()
-    for o in tl.static_range(3):
-        for column in tl.static_range(OUT):
-            total = sums[o * OUT + column]
-            for i in tl.static_range(3):
-                for dx in tl.static_range(3):
-                    value = x[i * (OUT + 2) + column + dx]
-                    total += WEIGHTS[LAYER * _LAYER + o * _CHANNEL + i * 9 + DY * 3 + dx] * value
-            result = result + (in_order(total) if PTX >= 1 else total,)
-    return result
-
-
-@triton.jit
-def _advance(
-    older, newer, x, H, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr,
-    N: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """A new row of a convolution's input: the row it completes, and the sums of the two that it does not."""
-    complete = older
-    # Always true, a branch in float64: from sm_90 on its weights are no operands but need registers, which ptxas
-    # then holds for one block of code at a time, not for all layers at once, where it spills.
-    if tl.float32 == ACC or H >= 1:
-        complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, PTX)
-        older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, PTX)
-        newer = _convolve(_biases(WEIGHTS, LAYER, OUT, N, ACC), x, WEIGHTS, LAYER, 0, OUT, PTX)
-    return complete, older, newer
-
-
-@triton.jit
-def _features(sums, shortcut, row, left, H, W, SIDE: tl.constexpr, COLS: tl.constexpr, ADD: tl.constexpr):
-    """relu of the sums, plus the middle columns of `shortcut` if ADD, 0 outside the image: columns -SIDE and on."""
-    OUT: tl.constexpr = COLS + 2 * SIDE
-    row_inside = (row >= 0) & (row < H)
-    result = ()
-    for channel in tl.static_range(3):
-        for j in tl.static_range(OUT):
-            value = tl.maximum(sums[channel * OUT + j], 0.0, propagate_nan=tl.PropagateNan.ALL)
-            if ADD:
-                value += shortcut[channel * (OUT + 2) + j + 1]
-            column = left + j - SIDE
-            result = result + (tl.where(row_inside & (column >= 0) & (column < W), value, 0.0),)
-    return result
-
-
-@triton.jit
-def _illuminate(
-    totals, x, LOW: tl.constexpr, HIGH: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr
-):
-    """The illumination of the own columns, channel by channel, from the last convolution and the image."""
-    result = ()
-    for j in tl.static_range(3 * COLS):
-        # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
-        residual = sigmoid(totals[j], PTX, ACC)
-        result = result + (clamp(residual + x[j], tl.full([], LOW, ACC), tl.full([], HIGH, ACC)),)
-    return result
-
-
-@triton.jit
 def _divide_by(light, x, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr):
     """The published division, channel by channel."""
     one = tl.full([], 1.0, ACC)
-    result = ()
+    result: tl.tuple = ()
     for j in tl.static_range(3 * COLS):
         # Clamped before it is divided, as in the Retinex kernel.
         value = divide(clamp(x[j], tl.full([], 0.0, ACC), one), light[j], PTX)
@@ -177,10 +104,10 @@ def _expose(
     zero = tl.full([], 0.0, ACC)
     one = tl.full([], 1.0, ACC)
     fade = c * FADE
-    reds = ()
-    greens = ()
-    blues = ()
-    gains = ()
+    reds: tl.tuple = ()
+    greens: tl.tuple = ()
+    blues: tl.tuple = ()
+    gains: tl.tuple = ()
     for j in tl.static_range(COLS):
         red = clamp(x[j], zero, one)
         green = clamp(x[COLS + j], zero, one)
@@ -201,7 +128,7 @@ def _expose(
 @triton.jit
 def _unless_zero(c, values, others, COUNT: tl.constexpr):
     """`values`, and `others` in their place where c = 0; the latter None: 1."""
-    result = ()
+    result: tl.tuple = ()
     for j in tl.static_range(COUNT):
         result = result + (tl.where(c == 0, others[j] if len(others) > 0 else 1.0, values[j]),)
     return result
@@ -271,27 +198,27 @@ def _enhance_kernel(
     light_ptr += image * 3 * plane
     gain_ptr += image * plane
     c = tl.load(exposure_ptr + image) if EXPOSED else tl.full([], 0.0, ACC)
-    f_older = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
-    f_newer = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
-    g_older = _biases(WEIGHTS, 1, COLS + 2, N, ACC)
-    g_newer = _biases(WEIGHTS, 1, COLS + 2, N, ACC)
-    z_older = _biases(WEIGHTS, 2, COLS, N, ACC)
-    z_newer = _biases(WEIGHTS, 2, COLS, N, ACC)
-    f_above = _biases(WEIGHTS, 0, COLS + 4, N, ACC)
+    f_older = biases(WEIGHTS, 0, COLS + 4, N, ACC)
+    f_newer = biases(WEIGHTS, 0, COLS + 4, N, ACC)
+    g_older = biases(WEIGHTS, 1, COLS + 2, N, ACC)
+    g_newer = biases(WEIGHTS, 1, COLS + 2, N, ACC)
+    z_older = biases(WEIGHTS, 2, COLS, N, ACC)
+    z_newer = biases(WEIGHTS, 2, COLS, N, ACC)
+    f_above = biases(WEIGHTS, 0, COLS + 4, N, ACC)
     for step in range(0, march + 6):
         row = top + step - 3
         x = _image_row(x_ptr, plane, row, columns, inside, H, W, 3, BYTES, VECTOR, COLS, N, ACC)
-        f, f_older, f_newer = _advance(f_older, f_newer, x, H, WEIGHTS, 0, COLS + 4, PTX, N, ACC)
-        f = _features(f, f, row - 1, left, H, W, 2, COLS, False)
-        g, g_older, g_newer = _advance(g_older, g_newer, f, H, WEIGHTS, 1, COLS + 2, PTX, N, ACC)
-        g = _features(g, f_above, row - 2, left, H, W, 1, COLS, True)
+        f, f_older, f_newer = advance(f_older, f_newer, x, H, WEIGHTS, 0, COLS + 4, PTX, N, ACC)
+        f = features(f, f, row - 1, left, H, W, 2, COLS, False)
+        g, g_older, g_newer = advance(g_older, g_newer, f, H, WEIGHTS, 1, COLS + 2, PTX, N, ACC)
+        g = features(g, f_above, row - 2, left, H, W, 1, COLS, True)
         f_above = f
-        z, z_older, z_newer = _advance(z_older, z_newer, g, H, WEIGHTS, 2, COLS, PTX, N, ACC)
+        z, z_older, z_newer = advance(z_older, z_newer, g, H, WEIGHTS, 2, COLS, PTX, N, ACC)
         # The first rows are incomplete: what they lack lies above the march.
         row = row - 3
         wanted = (row >= top) & (row < H) & (left < W)
         x = _image_row(x_ptr, plane, row, columns, inside, H, W, 0, BYTES, VECTOR, COLS, N, ACC)
-        light = _illuminate(z, x, LOW, HIGH, COLS, PTX, ACC)
+        light = illuminate(z, x, LOW, HIGH, COLS, PTX, ACC)
         if EXPOSED:
             result, gain = _expose(light, x, c, LUMA, SHARE, FADE, COLS, PTX, ACC)
             result = _unless_zero(c, result, x, 3 * COLS)
@@ -326,7 +253,7 @@ def launch_enhance(
     gains = x.new_empty((n, 1, height, width), dtype=dtype) if gain else None
     level = ptx_level(x, dtype)
     exposed = result if exposure is None else exposure.contiguous()
-    tensors = (x, result, light if illumination else result, gains if gain else result, exposed)
+    tensors = (x, result, result if light is None else light, result if gains is None else gains, exposed)
     constants = (
         weights, ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / (3 * black), FADE, exposure is not None, illumination,
         gain, x.dtype == torch.uint8, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands,

@@ -1,16 +1,16 @@
-"""What the loss kernels share: rows of colours and illuminations, pairs of their columns, and the scalars they take.
+"""What the loss kernels share: rows of colors and illuminations, pairs of their columns, and the scalars they take.
 
 Four devices save instructions without losing digits:
 
-- Colours enter as v = s U x, with U from `config` (or the identity) and s^2 = log2(e) / (2 sigma^2), so that the
+- Colors enter as v = s U x, with U from `config` (or the identity) and s^2 = log2(e) / (2 sigma^2), so that the
   weight is w = 2^(-|v(p) - v(q)|^2), and the gradient by x is s U^T times that by v.
 - The mean over an offset's pixels, 1 / (N (H-|dy|) (W-|dx|)), is 1 / (N H W) times a ratio near 1, whose logarithm
   joins that exponent for nothing.
-- Borders cost no branch: the exponent is -inf for a row outside the image, and a column outside it has a colour so
+- Borders cost no branch: the exponent is -inf for a row outside the image, and a column outside it has a color so
   far from all others that the weight is 0.
 - The sign of a difference costs one instruction where PTX has it (see `primitives.signed`).
 
-The reference colour mode reads triples that straddle rows, so its Y is written once, by `color`, and its gradient goes
+The reference color mode reads triples that straddle rows, so its Y is written once, by `color`, and its gradient goes
 back the same way; the ycbcr mode needs no buffer.
 """
 
@@ -26,14 +26,14 @@ from .config import YCBCR_FACTOR, Launch, divide_up, multiprocessors
 from .primitives import exp2, scalar, scalar_bits
 from .strips import load_own, load_sides, row_offsets, split_own, split_sides
 
-# Beyond any colour that the smallest sigma can give, and its square still is a float32.
+# Beyond any color that the smallest sigma can give, and its square still is a float32.
 FAR = tl.constexpr(1e19)
 
 
 @triton.jit
 def _colors(pieces, u, PIECES: tl.constexpr, CHANNELS: tl.constexpr, YCBCR: tl.constexpr):
     """v of the module docstring, from PIECES tensors a channel and in their order."""
-    result = ()
+    result: tl.tuple = ()
     if YCBCR:
         for i in tl.static_range(PIECES):
             result = result + (u[0] * pieces[i] + u[1] * pieces[PIECES + i] + u[2] * pieces[2 * PIECES + i],)
@@ -56,17 +56,17 @@ def own_columns(
     """The thread's own columns of v and of the illumination in a row: COLS tensors [N] a channel."""
     PIECES: tl.constexpr = 1 if VECTOR else COLS
     start = row_offsets(row, H, W, VECTOR)
-    pieces = ()
+    pieces: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         pieces = pieces + load_own(y_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
     pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
-    v = ()
+    v: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_own(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR, N)
     if len(inside) > 0:
         for i in tl.static_range(COLS):
             v = v[:i] + (tl.where(inside[i], v[i], FAR),) + v[i + 1 :]
-    light = ()
+    light: tl.tuple = ()
     for channel in tl.static_range(L_CHANNELS):
         pieces = load_own(l_ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
         light = light + split_own(pieces, VECTOR, N)
@@ -82,17 +82,17 @@ def side_columns(
     """The columns beside the thread's own of v and of the illumination in a row: 4 tensors [N] a channel."""
     PIECES: tl.constexpr = 2 if VECTOR else 4
     start = row_offsets(row, H, W, VECTOR)
-    pieces = ()
+    pieces: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         pieces = pieces + load_sides(y_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
     pieces = _colors(pieces, u, PIECES, Y_CHANNELS, YCBCR)
     for i in tl.static_range(PIECES):
         far = tl.where(beside[i], pieces[i], FAR)
         pieces = pieces[:i] + (far,) + pieces[i + 1 :]
-    v = ()
+    v: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         v = v + split_sides(pieces[channel * PIECES : (channel + 1) * PIECES], VECTOR)
-    light = ()
+    light: tl.tuple = ()
     for channel in tl.static_range(L_CHANNELS):
         pieces = load_sides(l_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
         light = light + split_sides(pieces, VECTOR)
@@ -109,8 +109,8 @@ def compare(
     The differences e of v and f of the illumination, a tensor a channel, and the weight 2^(ratio - |e|^2).
     """
     exponent = ratio
-    e = ()
-    f = ()
+    e: tl.tuple = ()
+    f: tl.tuple = ()
     for channel in tl.static_range(Y_CHANNELS):
         difference = p_v[P * channel + i] - q_v[Q * channel + j]
         exponent = exponent - difference * difference
