@@ -54,6 +54,7 @@ class EnhanceNetwork(nn.Module):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
         _check_options(impl, checkpoint, convolutions)
+        self.channels = channels
         self.impl, self.checkpoint, self.convolutions = impl, checkpoint, convolutions
         self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.ReLU())
         self.conv = nn.Sequential(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
@@ -164,15 +165,14 @@ class FinetuneNetwork(nn.Module):
         return self.enhance(image)
 
 
-def enhance_part(network: nn.Module, argument: str = "network") -> EnhanceNetwork:
+def enhance_part(network: nn.Module, expected: str = "network: expected") -> EnhanceNetwork:
     """The enhance network of a `Network` or `FinetuneNetwork`, or an `EnhanceNetwork` itself.
 
-    Raises TypeError for any other module, naming the argument.
+    Raises TypeError for any other module, in a message that begins with `expected`.
     """
     enhance = getattr(network, "enhance", network)
     if not isinstance(enhance, EnhanceNetwork):
-        kinds = "Network, FinetuneNetwork or EnhanceNetwork"
-        raise TypeError(f"{argument}: expected {kinds}; got {type(network).__name__}")
+        raise TypeError(f"{expected} Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}")
     return enhance
 
 

@@ -16,7 +16,7 @@ from .conv3x3 import conv_of
 
 def unfused_reason(network: EnhanceNetwork) -> str | None:
     """Why the fused operator cannot stand for this network; None where it can."""
-    layers, channels = len(network.blocks), conv_of(network.in_conv).out_channels
+    layers, channels = len(network.blocks), network.channels
     if (layers, channels) == (1, 3):
         return None
     return f"the fused operator has the published layers=1, channels=3; this network has {layers} and {channels}"
