@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,9 +24,9 @@ from .row_tiles import tile_rows, tiles
 _OVERSHOOT = 2.0
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-_Array = np.ndarray[Any, np.dtype[_Scalar]]
 _Kind = TypeVar("_Kind")
 _Several = list[_Kind] | tuple[_Kind, ...]
+_Opened = str | Path | Image.Image
 
 
 class Enhanced(NamedTuple):
@@ -109,19 +110,21 @@ class Enhancer:
         self._brighten = Brightener(network, self.device, exposure is None, denoise, half)
 
     @overload
-    def __call__(self, image: str | Path | Image.Image) -> Image.Image: ...
+    def __call__(self, image: _Opened) -> Image.Image: ...
 
     @overload
-    def __call__(self, image: _Array[_Scalar]) -> _Array[_Scalar]: ...
+    def __call__(self, image: NDArray[_Scalar]) -> NDArray[_Scalar]: ...
 
     @overload
     def __call__(self, image: Tensor) -> Tensor: ...
 
     @overload
-    def __call__(self, image: _Several[str] | _Several[Path] | _Several[Image.Image]) -> list[Image.Image]: ...
+    def __call__(  # a list of one kind is no list of several
+        self, image: _Several[_Opened] | list[str] | list[Path] | list[str | Path] | list[Image.Image]
+    ) -> list[Image.Image]: ...
 
     @overload
-    def __call__(self, image: _Several[_Array[_Scalar]]) -> list[_Array[_Scalar]]: ...
+    def __call__(self, image: _Several[NDArray[_Scalar]]) -> list[NDArray[_Scalar]]: ...
 
     @overload
     def __call__(self, image: _Several[Tensor]) -> list[Tensor]: ...
