@@ -1,6 +1,6 @@
 """Enhance pictures and videos: `python -m model.enhance -i PATH... -o DIR`, or `-i VIDEO -o FILE`.
 
-Exit status: 0 all done, 1 some failed (each is named, the others are done), 2 nothing was started.
+Exit status: 0 if all are done, 1 if some failed (each is named, the others are done), 2 if nothing was started.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .command_line import RunReport
 from .enhance_checks import UsageError, check_side_files, device_of, make_folder, make_report, open_report
 from .enhance_options import parse
-from .enhancement import Enhancer, Job, Jobs, Naming, Options, Outcome, enhance_files
+from .enhancement import Done, Enhancer, Job, Jobs, Naming, Options, Outcome, enhance_files
 from .files import PICTURE_EXTENSIONS, Again, Files, ImageError, Processes, Share, SharingError, remove_leftovers
 from .gallery import Gallery, check_gallery
 from .images import allow_pixels
@@ -37,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _run(args, processes)
-    except KeyboardInterrupt:  # while nothing is in work: `run_jobs` and videos have words of their own
+    except KeyboardInterrupt:  # while nothing is in work; otherwise `run_jobs` and the videos have handled it
         print("error: interrupted; what was done by then is whole", file=sys.stderr)
         return 1
-    except OSError as error:  # all files have words of their own: this is what the run says, on a full disk
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left of it could not be written at the exit
+    except OSError as error:  # standard output, on a full disk; errors of all files have been handled
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - Python would fail again to flush it at exit
         reason = f"{error.filename or 'standard output'}: cannot be written ({error.strerror or error})"
         print(f"error: {reason}; what was done by then is whole", file=sys.stderr)
         return 1
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, processes: Processes) -> int:
     """This process's part of the run; returns the exit status."""
     try:
-        # No process writes before all have looked: results would else be taken for sources.
+        # No process writes before all have looked for files: they would take results for sources.
         prepared = _together(processes, lambda: _prepare(args, processes))
-        report = prepared and _together(processes, lambda: open_report(args))
-        if not report:
+        report = None if prepared is None else _together(processes, lambda: open_report(args))
+        if prepared is None or report is None:
             return 2 if processes.first else 0  # torchrun ends process 0 as soon as another one fails
         with report:
             return _enhance(args, processes, *prepared, report)
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
 
 
 def _together(processes: Processes, call: Callable[[], T]) -> T | None:
-    """What a call gives that every process makes; None if it fails in one of them, of which process 0 says why."""
+    """The result of a call that every process makes; None if it fails in one of them, and process 0 says why."""
     mistake = result = None
     try:
         result = call()
@@ -77,8 +77,8 @@ def _together(processes: Processes, call: Callable[[], T]) -> T | None:
     return None if mistakes else result
 
 
-def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | list, list[VideoJob], Enhancer]:
-    """All that can fail before any work: what to do, and with what.
+def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | None, list[VideoJob], Enhancer]:
+    """Everything that can fail before any work: finds the jobs, and makes the enhancer for them.
 
     Raises ImageError, WeightsError or UsageError.
     """
@@ -92,7 +92,7 @@ def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | lis
     device = device_of(args.device, args.gpu, processes.local_rank)
     options = {"exposure": args.exposure, "denoise": args.denoise, "tile": args.tile}
     enhancer = Enhancer(args.weights, device, strength=args.strength, **options)
-    if len(jobs):
+    if jobs:
         make_folder(args.output)
     check_side_files(args, jobs, videos)
     if processes.first:
@@ -100,8 +100,8 @@ def _prepare(args: argparse.Namespace, processes: Processes) -> tuple[Jobs | lis
     return jobs, videos, enhancer
 
 
-def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[VideoJob]]:
-    """The pictures and the videos to enhance. Raises ImageError where the arguments do not fit together."""
+def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | None, list[VideoJob]]:
+    """The pictures, None where there are none, and the videos. Raises ImageError where the arguments do not fit."""
     found = Files(args.input, PICTURE_EXTENSIONS + VIDEO_EXTENSIONS, "pictures or videos", without=args.output)
     count, videos = 0, []
     for source, name in tqdm(found, "looking for files", unit="", disable=None, leave=False, delay=2):
@@ -117,7 +117,7 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
     check_gallery(args)
     naming = Naming(args.output, args.suffix, args.ext, args.illumination, args.bits)
     pictures = Again(lambda: (pair for pair in found if not is_video(pair[0])))
-    jobs = Jobs(pictures, naming, args.skip_existing, share) if count else []
+    jobs = Jobs(pictures, naming, args.skip_existing, share) if count else None
     if share.index == 0:
         print(*(f"note: {line}\n" for line in found.passed_over()), sep="", end="", file=sys.stderr)
     names = dict(videos)
@@ -127,20 +127,20 @@ def _plan(args: argparse.Namespace, share: Share) -> tuple[Jobs | list, list[Vid
 def _enhance(
     args: argparse.Namespace,
     processes: Processes,
-    jobs: Jobs | list,
+    jobs: Jobs | None,
     videos: list[VideoJob],
     enhancer: Enhancer,
     report: RunReport,
 ) -> int:
     """Pictures, then videos; returns the exit status."""
     status, stopped = 0, False
-    if isinstance(jobs, Jobs) or processes.count > 1:
+    if jobs is not None or processes.count > 1:
         status, stopped = _enhance_pictures(jobs, enhancer, args, report, processes)
     if videos and stopped:
         print(f"{len(videos)} videos not tried", file=sys.stderr)
     elif videos:
         status = max(status, enhance_videos(videos, enhancer, enhancer.device, args, report))
-    # torchrun ends the others as soon as one fails: that is left to process 0, when all have said what they have to.
+    # torchrun ends the others as soon as one fails: process 0 alone fails, once all have printed their messages.
     sys.stdout.flush()
     if report.lost:
         line = f"error: {report.path}: cannot be written ({report.reason}); lacks the lines of {report.lost} files"
@@ -151,12 +151,12 @@ def _enhance(
 
 
 def _enhance_pictures(
-    jobs: Jobs | list, enhancer: Enhancer, args: argparse.Namespace, report: RunReport, processes: Processes
+    jobs: Jobs | None, enhancer: Enhancer, args: argparse.Namespace, report: RunReport, processes: Processes
 ) -> tuple[int, bool]:
-    """Enhance them and say what became of them; returns the exit status, and whether the run ends here."""
+    """Enhance them and report the results; returns the exit status, and whether the run ends here."""
     with Gallery(args) as gallery:
 
-        def listen(job: Job, done: str, result: object, error: str | None) -> None:
+        def listen(job: Job, done: str, result: Done, error: str | None) -> None:
             gallery.add(job, done, result)
             report.add(
                 *(job.source, job.result, done),
@@ -169,23 +169,24 @@ def _enhance_pictures(
             )
 
         options = Options(args.overwrite, args.bits, args.strip, args.raw_half)
-        skip = _Earlier(args.illumination) if args.skip_existing else None
-        mapped = _Mapped(jobs, gallery)
+        skip = _EarlierRun(args.illumination) if args.skip_existing else None
+        mapped = _WithIlluminations(jobs, gallery)
         outcome = enhance_files(mapped, enhancer, options, args.workers, skip=skip, listener=listen)
-        outcomes, counts = processes.gather(outcome), processes.gather(len(jobs))
+        outcomes, counts = processes.gather(outcome), processes.gather(len(mapped))
         if processes.first:
-            _say(_sum(outcomes), sum(counts), args.output)
+            _print_outcome(_sum(outcomes), sum(counts), args.output)
         no_page = gallery.write()
     for line in filter(None, (outcome.stopped, no_page)):
         print(f"error: {one_line_of(line)}", file=sys.stderr)
     return (1 if outcome.failures or outcome.stopped or no_page else 0), outcome.stopped is not None
 
 
-class _Mapped:
-    """The jobs, with illuminations for the gallery."""
+class _WithIlluminations:
+    """The jobs, if any, with the illuminations that the gallery shows."""
 
-    def __init__(self, jobs: Jobs | list, gallery: Gallery):
-        self._jobs, self._gallery = jobs, gallery
+    def __init__(self, jobs: Jobs | None, gallery: Gallery):
+        self._jobs: Jobs | tuple[Job, ...] = () if jobs is None else jobs
+        self._gallery = gallery
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -194,21 +195,22 @@ class _Mapped:
         return (self._gallery.mapped(job, number) for number, job in enumerate(self._jobs))
 
 
-class _Earlier:
-    """What an earlier run has done: tells whether it has written all of a job, and cleans up where it was killed."""
+class _EarlierRun:
+    """Whether an earlier run has written all results of a job; also deletes the leftovers where that run was killed."""
 
     def __init__(self, illumination: bool):
-        self._illumination, self._folder = illumination, None
+        self._illumination = illumination
+        self._folder: Path | None = None
 
     def __call__(self, job: Job) -> bool:
         if job.result.parent != self._folder:
             self._folder = job.result.parent
             remove_leftovers(self._folder)
-        return os.path.lexists(job.result) and (not self._illumination or os.path.lexists(job.illumination))
+        return all(os.path.lexists(path) for path in (job.results if self._illumination else (job.result,)))
 
 
 def _sum(outcomes: list[Outcome]) -> Outcome:
-    """What the processes have done together."""
+    """The outcomes of all processes added up."""
     return Outcome(
         sum(outcome.done for outcome in outcomes),
         [line for outcome in outcomes for line in outcome.failures],
@@ -217,7 +219,7 @@ def _sum(outcomes: list[Outcome]) -> Outcome:
     )
 
 
-def _say(outcome: Outcome, count: int, folder: Path) -> None:
+def _print_outcome(outcome: Outcome, count: int, folder: Path) -> None:
     left = f", {outcome.left} of them left as {'it was' if outcome.left == 1 else 'they were'}" * (outcome.left > 0)
     skipped = f", {outcome.skipped} skipped, whose results were there" * (outcome.skipped > 0)
     print(f"{outcome.done} of {count} pictures enhanced{left}{skipped}, in {folder}")

@@ -1,4 +1,4 @@
-"""What `python -m model.enhance` looks at before any work: its device, and where all that it writes goes."""
+"""What `python -m model.enhance` checks before any work: the device, and the places of everything that it writes."""
 
 import argparse
 import os
@@ -15,11 +15,11 @@ from .video import VideoJob
 
 
 class UsageError(Exception):
-    """A mistake in the arguments that only shows when they are looked at together; one line."""
+    """A mistake in the arguments that shows only when they are checked together; the message is one line."""
 
 
-def check_side_files(args: argparse.Namespace, jobs: Jobs | list, videos: list[VideoJob]) -> None:
-    """Raises UsageError where the report or the page would replace another file of this run, or be replaced."""
+def check_side_files(args: argparse.Namespace, jobs: Jobs | None, videos: list[VideoJob]) -> None:
+    """Raises UsageError where the report or the page would replace another file of this run, or be replaced by one."""
     for flag, path in (("--report", args.report), ("--gallery", args.gallery)):
         if path is None:
             continue
@@ -32,7 +32,7 @@ def check_side_files(args: argparse.Namespace, jobs: Jobs | list, videos: list[V
 
 
 def make_report(args: argparse.Namespace) -> None:
-    """Raises UsageError where the report cannot be written, or would replace an earlier one."""
+    """Create the report. Raises UsageError where it cannot be written, or would replace an earlier one."""
     path = args.report
     if path is None:
         return
@@ -44,7 +44,7 @@ def make_report(args: argparse.Namespace) -> None:
     try:
         if os.path.exists(path) and not is_report(path):
             raise UsageError(
-                f"{path}: is no report of an earlier run and was left alone; use another name for --report"
+                f"{path}: is not the report of an earlier run and was left alone; use another name for --report"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         if args.overwrite and args.shard.count == 1:  # other shards may be writing to it
@@ -55,7 +55,7 @@ def make_report(args: argparse.Namespace) -> None:
 
 
 def open_report(args: argparse.Namespace) -> RunReport:
-    """Raises UsageError where it cannot be written."""
+    """The report, opened. Raises UsageError where it cannot be written."""
     try:
         return RunReport(args.report)
     except OSError as error:
@@ -67,7 +67,7 @@ def _unwritable(path: Path, error: OSError) -> str:
 
 
 def device_of(name: str, gpu: int | None = None, local_rank: int | None = None) -> torch.device:
-    """The device to run on; of a GPU given by its number, the CPU where there is no GPU."""
+    """The device to run on; for a GPU given by its number, the CPU where there is no GPU."""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu is not None and not found:
         print("note: --gpu: there is no GPU that PyTorch can use; enhancing on the CPU", file=sys.stderr)
@@ -80,13 +80,13 @@ def device_of(name: str, gpu: int | None = None, local_rank: int | None = None) 
     if device.type == "cuda":
         if local_rank is not None and device.index is None:
             device = torch.device("cuda", local_rank % found)
-        # Convolutions would otherwise round to 10 bits, which shows in the last gray level.
+        # Convolutions would otherwise round to 10 bits, which changes the last gray level.
         torch.backends.cudnn.allow_tf32 = False
     return device
 
 
 def make_folder(folder: Path) -> None:
-    """The folder for the results. Raises UsageError where it takes no file."""
+    """Make the folder for the results. Raises UsageError where no file can be written there."""
     try:
         make_output_folder(folder)
     except OSError as error:

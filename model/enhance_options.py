@@ -14,7 +14,7 @@ from .video import add_video_options
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments, checked one by one; those that do not fit end the program with one line and status 2."""
+    """The arguments, each checked by itself; a mistake ends the program with one line and status 2."""
     parser = Parser(
         prog="python -m model.enhance",
         description="Enhance low-light pictures and videos: files, and folders with all below them.",
@@ -22,6 +22,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "torchrun share the files. Exit status: 0 all done, 1 some failed, 2 nothing started.",
         allow_abbrev=False,
     )
+    # In the order of --help.
+    _add_files(parser)
+    _add_device(parser)
+    _add_brightening(parser)
+    _add_resources(parser)
+    _add_formats(parser)
+    _add_existing_results(parser)
+    _add_further_outputs(parser)
+    args = parser.parse_args(argv)
+    settle_exposure(parser, args)
+    if args.bits == 16 and args.ext != "auto" and f".{args.ext}" not in DEEP_EXTENSIONS:
+        parser.error(f"--bits 16: expected --ext {', '.join(e[1:] for e in DEEP_EXTENSIONS)} or auto; got {args.ext}")
+    return args
+
+
+def _add_files(parser: Parser) -> None:
+    """What is read, and the names of the results."""
     add = parser.add_argument
     add(
         "-i",
@@ -60,6 +77,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="EXT",
         help=f"of the results: {' '.join(e[1:] for e in OUTPUT_EXTENSIONS)}, or auto: each source's own (default: png)",
     )
+
+
+def _add_device(parser: Parser) -> None:
     device = parser.add_mutually_exclusive_group()
     device.add_argument(
         "--device",
@@ -69,8 +89,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)",
     )
     device.add_argument("--gpu", type=_index, metavar="N", help="GPU number; without a GPU, the CPU")
-    add("--seed", type=int, metavar="N", help="accepted from the official command line; nothing here is random")
-    add(
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="accepted from the official command line; nothing here is random"
+    )
+
+
+def _add_brightening(parser: Parser) -> None:
+    parser.add_argument(
         "--strength",
         default=1.0,
         type=_strength,
@@ -78,6 +103,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="0: the original, 1: all of the effect (default: 1)",
     )
     add_exposure_options(parser, guards=True)
+
+
+def _add_resources(parser: Parser) -> None:
+    """Memory and threads."""
+    add = parser.add_argument
     add("-t", "--tile", type=_count, metavar="ROWS", help="compute this many rows at once (default: by free memory)")
     add("--max-pixels", type=_count, metavar="N", help="read pictures of up to N pixels (default: 178,956,970)")
     add(
@@ -86,14 +116,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="pictures in work at a time (default: one a thread of PyTorch, as memory allows)",
     )
+
+
+def _add_formats(parser: Parser) -> None:
+    """How pictures are read and written."""
+    add = parser.add_argument
     add("--bits", type=int, choices=(8, 16), help="a channel of PNG and TIFF (default: of TIFF as its source, else 8)")
     add("--strip", action="store_true", help="leave out EXIF, XMP, resolution and color profile")
     add("--raw-half", action="store_true", help="read raw files at half their width and height: faster, less noise")
+
+
+def _add_existing_results(parser: Parser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     existing.add_argument(
         "--skip-existing", action="store_true", help="go on where an earlier run ended: pass over what has a result"
     )
+
+
+def _add_further_outputs(parser: Parser) -> None:
+    """What is written besides the pictures, and options of videos."""
+    add = parser.add_argument
     add("--report", type=_path, metavar="FILE", help="also write what became of each file, as lines of JSON")
     add(
         "--shard",
@@ -105,11 +148,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
     add_gallery_options(add)
     add_video_options(add)
-    args = parser.parse_args(argv)
-    settle_exposure(parser, args)
-    if args.bits == 16 and args.ext != "auto" and f".{args.ext}" not in DEEP_EXTENSIONS:
-        parser.error(f"--bits 16: expected --ext {', '.join(e[1:] for e in DEEP_EXTENSIONS)} or auto; got {args.ext}")
-    return args
 
 
 def _path(text: str) -> Path:

@@ -1,8 +1,8 @@
 """The network for other runtimes: `python -m model.export --format onnx|torch|official -o FILE`.
 
-What is written is run first, on a photograph, and compared with the network here; a file that differs is not kept.
-For the official code it is the weights alone: they are read back first, and compared bit for bit.
-Exit status: 0 written, 1 the comparison failed, 2 a mistake in the arguments.
+The exported program is first run on a photograph and compared with the network here; one that differs is not written.
+For the official code only the weights are written; they are first read back and compared bit for bit.
+Exit status: 0 if written, 1 if the comparison failed, 2 on a mistake in the arguments.
 """
 
 import argparse
@@ -28,17 +28,17 @@ from .images import read_image
 from .network import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
 from .streams import own_streams
 
-BOUND = 1e-5  # on the difference of any value, between the file and the network here
+BOUND = 1e-5  # on the difference of any value between the exported program and the network here
 EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt"}
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "before-after.jpg"
-_NOTES = "sci-kernels.json"  # of a torch export: the metadata, beside the program
+_METADATA_FILE = "sci-kernels.json"  # in a torch export, next to the program
 
 Network = Published | Exposed
-Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+Run = Callable[[Tensor], Sequence[Tensor]]
 
 
 class ExportError(Exception):
-    """Something that keeps the export from being written; one line."""
+    """Why the export was not written, in one line."""
 
 
 def export(
@@ -49,30 +49,30 @@ def export(
     exposure: float | str | None = "auto",
     denoise: float | None = None,
 ) -> dict[str, float]:
-    """Write the network for another runtime, once what is to be written has proven itself on a picture.
+    """Write the network for another runtime, once the exported program gives the right result for a picture.
 
-    The input is `image`, float32 `(batch, 3, height, width)`, RGB in [0, 1], every size of it free; the outputs are
-    `result` (the bright picture) and `illumination`, of the same shape; the former is called `reflectance` where it is
-    the published division. Metadata: the version of this project, name and SHA-256 of the weights, `exposure`, with
-    `target` where it is found inside, and `denoise`.
+    The input is `image`, float32 `(batch, 3, height, width)`, RGB in [0, 1], of any batch, height and width. The
+    outputs, of the same shape, are `result` (the bright picture; called `reflectance` for the published division) and
+    `illumination`. The metadata are the version of this project, name and SHA-256 of the weights, `exposure` (with
+    `target` where the program finds it) and `denoise`.
 
     Args:
-        format: "onnx", run in ONNX Runtime, or "torch", a program of `torch.export`, run as it is loaded again.
-        path: the file, .onnx or .pt2; it appears whole or not at all and replaces an older one.
+        format: "onnx", compared in ONNX Runtime, or "torch", a program of `torch.export`, compared after loading it.
+        path: the file, .onnx or .pt2; it is written whole or not at all and replaces an older one.
         weights: as for `load_weights`.
         picture: compared at its own size, and as a batch of two smaller pieces with odd sides.
-        exposure: "auto", found inside, for each image of a batch by itself, as by `sci_kernels.exposure`; a number from
-            0 to 20; or None, the division of the published method.
+        exposure: "auto", found by the program for each image of a batch, as `sci_kernels.exposure` does; a number
+            from 0 to 20; or None, the division of the published method.
         denoise: strength of the filter of `sci_kernels.denoise` on the result, 0 to 4; 0 leaves it out. By default 1;
             the published division has none.
 
     Returns:
-        The largest difference for each shape compared: from the plain network where it is the published division, and
+        The largest difference for each shape compared: from the plain network for the published division, and
         otherwise from `sci_kernels` with impl="reference".
 
     Raises:
         ValueError: `exposure` or `denoise` is out of range, or a filter is asked for with the published division.
-        ExportError: a value differs by more than 1e-5 or is NaN; packages for ONNX are missing; another extension.
+        ExportError: a value differs by more than 1e-5 or is NaN; packages for ONNX are missing; wrong extension.
         WeightsError, ImageError: the weights or the picture cannot be read.
         OSError: the file cannot be written.
     """
@@ -89,7 +89,7 @@ def export(
     data = build(network, metadata)
     differences = _compare(load(data), network, image)
     for shape, difference in differences.items():
-        if not difference <= BOUND:  # NaN neither
+        if not difference <= BOUND:  # also where it is NaN
             raise ExportError(
                 f"{path}: not written; for {picture} as {shape} it differs from the network by {difference:.1e}, "
                 f"more than {BOUND:.0e}"
@@ -99,18 +99,18 @@ def export(
 
 
 def export_official(path: str | Path, weights: str | Path = DEFAULT_WEIGHTS) -> int:
-    """Write the weights as a state dict for the official code, once they have been read back bit for bit.
+    """Write the weights as a state dict for the official code, once they are found the same when read back.
 
     Args:
-        path: the file, .pt; it appears whole or not at all and replaces an older one.
-        weights: as for `load_weights`. A full checkpoint stays full, of 83 entries; one of the enhance part gives
+        path: the file, .pt; it is written whole or not at all and replaces an older one.
+        weights: as for `load_weights`. A full checkpoint stays full, with 83 entries; one of the enhance part gives
             that part, named as in the official fine-tuning model.
 
     Returns:
         How many entries were written.
 
     Raises:
-        ExportError: an entry read back differs; another extension.
+        ExportError: an entry read back differs; wrong extension.
         WeightsError: the weights cannot be read.
         OSError: the file cannot be written.
     """
@@ -118,7 +118,7 @@ def export_official(path: str | Path, weights: str | Path = DEFAULT_WEIGHTS) -> 
     _check_extension("official", path)
     state = official_state(weights)
     data = to_pt(state)
-    read = torch.load(io.BytesIO(data), weights_only=True)  # and without map_location, as the official code does
+    read = torch.load(io.BytesIO(data), weights_only=True)  # without map_location, as in the official code
     differing = [name for name in state | read if not _same_bits(state.get(name), read.get(name))]
     if differing:
         raise ExportError(
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(args: argparse.Namespace) -> list[str]:
-    """Write the file; returns what was compared, a line each."""
+    """Write the file; returns a line for each comparison."""
     if args.format == "official":
         return [f"{export_official(args.output, args.weights)} entries, read back: the same to the bit"]
     differences = export(args.format, args.output, args.weights, args.image, args.exposure, args.denoise)
@@ -168,7 +168,7 @@ def _check_extension(format: str, path: Path) -> None:
 
 
 def _same_bits(one: Tensor | None, other: Tensor | None) -> bool:
-    """Whether both are there and alike to the bit, which -0.0 and 0.0 are not."""
+    """Whether both exist and are equal bit for bit, so that -0.0 and 0.0 differ."""
     if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
         return False
     return torch.equal(*(tensor.reshape(-1).view(torch.uint8) for tensor in (one, other)))
@@ -191,7 +191,7 @@ def _build_onnx(network: Network, metadata: dict[str, str]) -> bytes:
         raise ExportError(f"--format onnx needs {error.name}, which is not installed; pip install '.[onnx]'") from None
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
-    quiet.setLevel(logging.ERROR)  # warns of torchvision operators that nobody asked for
+    quiet.setLevel(logging.ERROR)  # it would warn of missing torchvision operators, which are not needed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -201,10 +201,12 @@ def _build_onnx(network: Network, metadata: dict[str, str]) -> bytes:
                 verbose=False,
                 input_names=["image"],
                 output_names=list(network.outputs),
-                dynamic_shapes=_sizes(),  # for their names, which the program has lost
+                dynamic_shapes=_sizes(),  # for the names of the dimensions, which the traced program has lost
             )
     finally:
         quiet.setLevel(level)
+    if program is None:
+        raise ExportError("--format onnx: expected a program from torch.onnx.export; got none; try another PyTorch")
     program.model.metadata_props.update(metadata)
     return program.model_proto.SerializeToString()
 
@@ -218,7 +220,7 @@ def _load_onnx(data: bytes) -> Run:
 
 def _build_torch(network: Network, metadata: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(_traced(network), buffer, extra_files={_NOTES: json.dumps(metadata)})
+    torch.export.save(_traced(network), buffer, extra_files={_METADATA_FILE: json.dumps(metadata)})
     return buffer.getvalue()
 
 

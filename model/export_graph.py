@@ -1,8 +1,8 @@
-"""What an exported file computes: the published division, or an exposure with its rule inside.
+"""What an exported file computes: the published division, or an exposure, which it may find itself.
 
-An exporter has to follow it for every size at once, which it cannot through slices whose step or whose bounds depend on
-the size. Here the points of the exposure are therefore picked by their indices, and the filter moves a padded image;
-`expected` is the definition that a file is compared with.
+An exporter traces it for all sizes at once, which fails for slices whose step or bounds depend on the size. The points
+for the exposure are therefore picked by index here, and the filter shifts a padded image. `expected` is the definition
+that an exported file is compared with.
 """
 
 from pathlib import Path
@@ -17,13 +17,13 @@ from sci_kernels.constants import OFFSETS, RADIUS, REACH, SAMPLES, TARGET
 from .enhancement import check_rule
 from .network import DEFAULT_WEIGHTS, EnhanceNetwork, fold, load_weights
 
-_FAR = 1e3  # from every color: exp(-d^2 / (2 sigma^2)) is 0 for every sigma there is, 1.64 at most
+_FAR = 1e3  # far from every color: exp(-d^2 / (2 sigma^2)) is 0 for every possible sigma, which is at most 1.64
 
 
 def graph(
     weights: Path = DEFAULT_WEIGHTS, exposure: float | str | None = "auto", denoise: float | None = None
-) -> nn.Module:
-    """What computes this, `Published` or `Exposed`; arguments as for `export`."""
+) -> "Published | Exposed":
+    """The module to export; arguments as for `export`."""
     denoise = check_rule(exposure, denoise)
     if exposure is None:
         return Published(weights)
@@ -31,7 +31,7 @@ def graph(
 
 
 class Published(nn.Module):
-    """Eval mode of the plain network, of PyTorch's own operators alone: image to (reflectance, illumination).
+    """The plain network in eval mode, by PyTorch's own operators alone: image to (reflectance, illumination).
 
     Args:
         weights: as for `load_weights`.
@@ -59,7 +59,7 @@ class Exposed(nn.Module):
 
     Args:
         weights: as for `load_weights`.
-        exposure: a number from 0 to 20 for every image; None: found for each image of a batch by itself.
+        exposure: a number from 0 to 20 for every image; None: found for each image of a batch.
         denoise: strength of the filter, 0 to 4; 0 leaves it out.
     """
 
@@ -106,12 +106,12 @@ class Exposed(nn.Module):
 
 
 def _unless(unchanged: Tensor, image: Tensor, result: Tensor) -> Tensor:
-    """The result; of the images that get no exposure, themselves: there is no noise that was brightened."""
+    """The result; but images with exposure 0 themselves, as no noise was brightened in them."""
     return torch.where(unchanged.view(-1, 1, 1, 1), image, result)
 
 
 def _sample(image: Tensor) -> Tensor:
-    """`reference.sample`. The number of points is left open to the exporter, which else takes it to be 2 or more."""
+    """`reference.sample`, written so that the exporter does not assume there to be 2 points or more."""
     height, width = image.shape[-2:]
     step = torch.sym_max(1, torch.sym_max(height, width) // SAMPLES)
     step = torch.full((), step, dtype=torch.int64, device=image.device)  # ONNX has no remainder of a size
@@ -122,7 +122,7 @@ def _sample(image: Tensor) -> Tensor:
 
 
 def _denoise(y: Tensor, gain: Tensor, strength: float) -> Tensor:
-    """`reference.denoise` of what is in [0, 1]."""
+    """`reference.denoise` of values in [0, 1]."""
     height, width = y.shape[-2:]
     padded = nn.functional.pad(y, [RADIUS] * 4, value=_FAR)
     scale = reference.falloff(strength) / gain.square()

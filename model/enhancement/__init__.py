@@ -1,7 +1,8 @@
-"""Enhancing: what is done to a picture, how bright it becomes, in row tiles, and many at once."""
+"""Enhancing pictures: how much each is brightened or that it is left alone, how, in row tiles, and many at once."""
 
-from .brighten import Brightener, check_rule
+from .brighten import Brightener
 from .enhancer import Enhanced, Enhancer
+from .exposure import check_rule
 from .many_at_once import Done, Options, Outcome, enhance_files, run_jobs
 from .mean_brightness import brightness
 from .output_paths import Job, Jobs, Naming, plan_jobs

@@ -5,42 +5,47 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from sci_kernels.reference import sample as sample_images
-
 from ..images import Picture, from_pil, grey_of, quantize, read_image, to_pil
 from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, load_weights
-from .brighten import Brightener, check_range, check_rule
+from .brighten import Brightener
+from .exposure import all_left_alone, check_range, check_rule, exposure_of_each
 from .mean_brightness import brightness, visible_sample
 from .row_tiles import tile_rows, tiles
 
 # Above this, values are certainly not meant for [0, 1].
 _OVERSHOOT = 2.0
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Kind = TypeVar("_Kind")
+_Several = list[_Kind] | tuple[_Kind, ...]
+_Opened = str | Path | Image.Image
+
 
 class Enhanced(NamedTuple):
     """A picture that has been enhanced, and what was done to it."""
 
     pixels: np.ndarray  # (H, W, 3), uint8, or uint16 where 16 bits were asked for
-    illumination: np.ndarray | None  # the same, where it was asked for
+    illumination: np.ndarray | None  # of the same shape and dtype, where it was asked for
     exposure: float | None  # c of `sci_kernels.enhance`; None: the published division
     before: float  # mean luma of the original, see `brightness`
-    after: float  # and of the result
+    after: float  # mean luma of the result
 
     @property
     def left(self) -> bool:
-        """Whether the picture was left as it was."""
+        """Whether the picture was left alone."""
         return self.exposure == 0.0
 
     @property
     def line(self) -> str:
-        """For the user."""
+        """What was done, in words for the user."""
         if self.left:
             return f"brightness {self.before:.2f}, left as it was"
         exposure = "" if self.exposure is None else f", exposure {self.exposure:.2f}"
@@ -48,33 +53,33 @@ class Enhanced(NamedTuple):
 
 
 class Enhancer:
-    """Enhances pictures of any kind and size, and gives back the kind that it was given.
+    """Enhances pictures of any kind and size, and returns the kind that it was given.
 
         e = Enhancer()
         bright = e("night.jpg")         a path gives a PIL image, turned upright
-        bright = e(image)               a PIL image gives one: grey stays grey, transparency is kept, 8 bits
+        bright = e(image)               a PIL image gives one, 8 bits: gray stays gray, transparency is kept
         bright = e(array)               (H, W, 3) or (N, H, W, 3), uint8, uint16 or floating point in [0, 1]
-        bright = e(plane)               (H, W), likewise: grey, and grey again
+        bright = e(plane)               (H, W), of the same dtypes: gray, and the result is gray
         bright = e(tensor)              (3, H, W) or (N, 3, H, W), uint8 or floating point, on any device
         bright = e([a, b, "c.png"])     a list or tuple gives a list
 
     Args:
         weights: a weight file, or a `Network`, `FinetuneNetwork` or `EnhanceNetwork`, used as it is now.
         device: to compute on; "auto": a GPU where there is one.
-        half: floating point arrays and tensors are computed from and to float16, half the bytes to move; arithmetic
+        half: read and write floating point arrays and tensors as float16, which moves half the bytes; arithmetic
             stays in float32 and the result has the dtype of the original.
-        strength: 0 gives the original, 1 all of the effect. Multiplies the exposure; the published division is blended
-            with the original.
+        strength: 0 gives the original, 1 all of the effect. It multiplies the exposure; the published division is
+            blended with the original.
         exposure: "auto" makes each image as bright as a well exposed photograph, by `sci_kernels.exposure`, and leaves
-            alone what is bright already; a number from 0 to 20 is c itself; None is the published division.
+            alone an image that is bright already; a number from 0 to 20 is c itself; None is the published division.
         denoise: strength of the filter against the noise that was brightened, `sci_kernels.denoise`, from 0 to 4;
-            None: 1, and with the published division 0, which it always has.
+            None: 1. The published division has no filter: there it is 0.
         tile: rows to compute at once; None: as many as the free memory has room for. The result is the same.
 
-    Floating point values above 2 are refused. Others outside [0, 1] are taken for 0 or 1 where an image is brightened,
-    with a warning; those on a GPU are not looked at. An image that is left as it is keeps them, and so does one with
-    NaN: its exposure is 0. A PIL image has the color profile, EXIF data, XMP data and resolution of the original in its
-    `info`. What is hidden by transparency counts neither for the exposure nor for brightness.
+    Floating point values above 2 are refused. Other values outside [0, 1] are clamped, with a warning, where an image
+    is brightened; on a GPU, values are not checked. An image that is left alone keeps such values, and so does one with
+    NaN, whose exposure is 0. A PIL image has the color profile, EXIF data, XMP data and resolution of the original in
+    its `info`. Pixels hidden by transparency count neither for the exposure nor for the brightness.
 
     Raises:
         WeightsError, TypeError, ValueError: an argument does not fit.
@@ -97,17 +102,41 @@ class Enhancer:
             raise ValueError(f"tile: expected a number of rows, at least 1, or None; got {tile!r}")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.strength, self.exposure, self.tile = float(strength), exposure, tile
-        network = weights
-        if not isinstance(weights, nn.Module):
+        if isinstance(weights, nn.Module):
+            network = weights
+        else:
             network = EnhanceNetwork()
             load_weights(network, weights)
         self._brighten = Brightener(network, self.device, exposure is None, denoise, half)
 
+    @overload
+    def __call__(self, image: _Opened) -> Image.Image: ...
+
+    @overload
+    def __call__(self, image: NDArray[_Scalar]) -> NDArray[_Scalar]: ...
+
+    @overload
+    def __call__(self, image: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(  # a list of one kind is no list of several
+        self, image: _Several[_Opened] | list[str] | list[Path] | list[str | Path] | list[Image.Image]
+    ) -> list[Image.Image]: ...
+
+    @overload
+    def __call__(self, image: _Several[NDArray[_Scalar]]) -> list[NDArray[_Scalar]]: ...
+
+    @overload
+    def __call__(self, image: _Several[Tensor]) -> list[Tensor]: ...
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...]) -> list[Image.Image | np.ndarray | Tensor]: ...
+
     def __call__(self, image):
-        """The enhanced version of a path, PIL image, array, tensor, or of each of a list; the same kind.
+        """The enhanced version of a path, PIL image, array or tensor, of the same kind, or a list of them for a list.
 
         Raises:
-            ImageError: a file is no picture.
+            ImageError: a file is not a picture.
             TypeError, ValueError: another kind, dtype, shape or range.
         """
         if isinstance(image, list | tuple):
@@ -125,10 +154,10 @@ class Enhancer:
         )
 
     def picture(self, picture: Picture, illumination: bool = False, bits: int = 8) -> Enhanced:
-        """A picture as `read_image` gives it, without a copy of the whole in floating point.
+        """Enhance a picture as `read_image` gives it, without a floating point copy of all of it.
 
-        bits: of the result, 8 or 16. With 16 it is computed in float32, also where `half` is set, and rounded to the
-        nearest of 65535 levels; what is left as it was keeps its values, of 8 bits times 257.
+        bits: of the result, 8 or 16. With 16 it is computed in float32, even where `half` is set, and rounded to the
+        nearest of the levels 0 to 65535; a picture that is left alone keeps its values, those of 8 bits times 257.
         """
         if bits not in (8, 16):
             raise ValueError(f"bits: expected 8 or 16; got {bits!r}")
@@ -137,12 +166,12 @@ class Enhancer:
         exposure = None if exposures is None else float(exposures)
         result = np.empty(pixels.shape, np.uint8 if bits == 8 else np.uint16)
         light = np.empty_like(result) if illumination else None
-        # The official code truncates to 8 bits. What is left as it was is not to lose a level by that.
+        # The official code truncates to 8 bits; a picture that is left alone would lose a level by that.
         rounded = bits == 16 or exposure is not None or self.strength == 0.0
 
         def write(rows: slice, bright: Tensor, lit: Tensor | None) -> None:
             result[rows] = _stored(bright[0], rounded, bits)
-            if lit is not None:
+            if light is not None and lit is not None:
                 light[rows] = _stored(lit[0], bits == 16, bits)
 
         shape = (1, *pixels.shape[:2])
@@ -152,14 +181,11 @@ class Enhancer:
     @torch.no_grad()
     def exposures(self, images: Tensor) -> Tensor | None:
         """The exposure that each image `(N, 3, H, W)` would get, strength included; None: the published division."""
-        if self.exposure is None:
-            return None
-        if self.exposure == "auto":
-            return self.strength * self._brighten.find_exposure(sample_images(images).to(self.device))
-        return torch.full((len(images),), self.strength * self.exposure)
+        find = self._brighten.find_exposure
+        return exposure_of_each(images, self.exposure, self.strength, lambda points: find(points.to(self.device)))
 
     def frame(self, image: Tensor, exposure: float) -> Tensor:
-        """One image `(1, 3, H, W)` with an exposure that was found elsewhere, as for a video."""
+        """Enhance one image `(1, 3, H, W)` with an exposure that was found elsewhere, as for a video."""
         return self._tensor(image, torch.tensor([exposure]))
 
     def _by_tiles(
@@ -171,28 +197,23 @@ class Enhancer:
         illumination: bool = False,
         half: bool = True,
     ) -> None:
-        """Brightens images `read` by rows as (N, 3, rows, W) and hands the results to `write`.
+        """Brighten images, which `read` gives by rows as (N, 3, rows, W), and hand the results to `write`.
 
         Without `half` never in float16.
         """
         count, height, width = shape
         rows = self.tile or tile_rows(count * width, self.device, self._brighten.channels)
-        unchanged = self.strength == 0.0 or self._all_zero(exposures)
+        unchanged = self.strength == 0.0 or all_left_alone(exposures)
         for tile in tiles(height, rows, self._brighten.radius):
             around = read(slice(tile.low, tile.high))
             bright, lit = around[..., tile.own, :], None
             if not unchanged or illumination:
                 made, lit = self._brighten(around.to(self.device), exposures, illumination, half)
                 lit = None if lit is None else lit[..., tile.own, :]
-            if not unchanged:
-                made = made[..., tile.own, :].to(bright.device)
-                bright = made if exposures is not None else _blend(bright, made, self.strength)
+                if not unchanged:
+                    made = made[..., tile.own, :].to(bright.device)
+                    bright = made if exposures is not None else _blend(bright, made, self.strength)
             write(slice(tile.top, tile.bottom), bright, lit)
-
-    @staticmethod
-    def _all_zero(exposures: Tensor | None) -> bool:
-        """Whether every image is to be left as it is, where looking costs no waiting for a GPU."""
-        return exposures is not None and exposures.device.type == "cpu" and not exposures.any()
 
     def _picture_to_pil(self, picture: Picture) -> Image.Image:
         return to_pil(self.picture(picture).pixels, picture.alpha, picture.grey, picture.metadata)
@@ -234,7 +255,7 @@ class Enhancer:
 
 
 def _check_values(image: Tensor) -> None:
-    """Raises ValueError for floating point that cannot be meant for [0, 1], and warns of other values outside."""
+    """Raises ValueError for floating point values that cannot be meant for [0, 1]; warns of others outside [0, 1]."""
     if image.dtype == torch.uint8 or image.device.type != "cpu":
         return
     low, high = (float(value) for value in image.detach().aminmax())
@@ -247,9 +268,9 @@ def _check_values(image: Tensor) -> None:
 
 
 def _caller() -> int:
-    """Whoever called into this module, as the `stacklevel` of a warning that the function calling this one gives."""
+    """The `stacklevel` with which a warning in the calling function names the line outside that called this module."""
     frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
-    # Of this module also those that called through others, such as the decorator that turns gradients off.
+    # The outermost frame of this module: between its frames lie others, such as the decorator that turns gradients off.
     return 1 + max(level for level, frame in enumerate(frames, 1) if frame.f_globals is globals())
 
 
@@ -263,7 +284,7 @@ def _planes(pixels: np.ndarray, bits: int) -> Tensor:
 
 
 def _stored(values: Tensor, rounded: bool, bits: int) -> np.ndarray:
-    """As pixels (H, W, 3)."""
+    """Values (3, H, W) as pixels (H, W, 3)."""
     return values.permute(1, 2, 0).cpu().numpy() if values.dtype == torch.uint8 else quantize(values, rounded, bits)
 
 

@@ -1,8 +1,8 @@
 """Pictures from files to files, several at a time: while one is computed, others are decoded and encoded.
 
-A worker is a thread that reads, enhances and writes one picture, then takes the next: decoders, encoders and PyTorch
-let go of Python's lock, so no core waits for another, and no more pictures are in memory than there are workers. On a
-CPU the workers share PyTorch's threads; a GPU takes one picture at a time, while the others are read and written.
+A worker is a thread that reads, enhances and writes one picture, then takes the next. Decoders, encoders and PyTorch
+release Python's lock, so the cores work in parallel, and no more pictures are in memory than there are workers. On a
+CPU the workers share PyTorch's threads; a GPU enhances one picture at a time, while others are read and written.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,55 +29,63 @@ from ..streams import one_line_of
 from .enhancer import Enhancer
 from .output_paths import Job
 
-# Every further picture would meet these too, so the run stops.
+# Errors that every further picture would meet as well, so the run stops.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTCONN, errno.ESTALE, errno.ENODEV)
-# More gain nothing: Python's own share of the work is done by one thread at a time.
+# More workers gain nothing: Python's own share of the work is done by one thread at a time.
 _MOST_WORKERS = 16
-# Of memory, for each pixel of a picture in work: as read, as enhanced, encoded, and what computing it takes.
+# Memory for each pixel of a picture in work: as read, as enhanced, encoded, and what computing it takes.
 _PIXEL_BYTES = 32
-# tqdm's own, but always pictures a second, never seconds a picture.
+# As by default, but always pictures per second, never seconds per picture.
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 _one_on_the_gpu = threading.Lock()
 
 
 class Done(NamedTuple):
-    """What came of one picture that was written."""
+    """What was done to one picture that has been written."""
 
     notes: tuple[str, ...] = ()  # what could not be kept
-    line: str | None = None  # what was done, for the user
-    left: bool = False  # as it was
+    line: str | None = None  # what was done, in words for the user
+    left: bool = False  # whether the picture was left alone
     exposure: float | None = None
-    before: float | None = None  # mean luma
-    after: float | None = None
+    before: float | None = None  # mean luma of the original
+    after: float | None = None  # mean luma of the result
     seconds: float | None = None
 
 
 class Outcome(NamedTuple):
-    """How many pictures were written, a line for each that was not, and the line that ended the run early, if any."""
+    """The pictures of a run, counted."""
 
-    done: int
-    failures: list[str]
-    stopped: str | None = None
-    left: int = 0  # of those done, left as they were
-    skipped: int = 0  # their results were there
+    done: int  # written
+    failures: list[str]  # a line for each that was not
+    stopped: str | None = None  # why the run ended early, if it did
+    left: int = 0  # of those done, left alone
+    skipped: int = 0  # because their results existed
 
 
-# Told of each picture in order: its job, what came of it ("enhanced", "left", "skipped" or "failed"), more of what was
-# done, and why it failed.
+# Called for each picture in order with its job, what became of it ("enhanced", "left", "skipped" or "failed"), the
+# details, and why it failed.
 Listener = Callable[[Job, str, Done, str | None], object]
+
+
+class JobList(Protocol):
+    """Jobs that are iterated over once, and may be found meanwhile; how many there are is known before."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Job]: ...
 
 
 class Options(NamedTuple):
     """How pictures are read and written."""
 
     overwrite: bool = False
-    bits: int | None = None  # a channel; None: of TIFF as the source has, else 8
+    bits: int | None = None  # per channel; None: in TIFF as many as the source has, otherwise 8
     strip: bool = False  # leave out all metadata
-    half: bool = False  # raw files at half their size
+    half: bool = False  # read raw files at half their size
 
 
 def enhance_files(
-    jobs: Collection[Job],
+    jobs: JobList,
     enhancer: Enhancer,
     options: Options = Options(),  # noqa: B008 - immutable
     workers: int | None = None,
@@ -88,10 +96,10 @@ def enhance_files(
     """Enhance each job's picture; one that fails does not keep the others from being done.
 
     Args:
-        jobs: gone through once; may be found as they come.
-        workers: pictures at a time; None: one for each thread that PyTorch computes with, which they then share.
-        skip: whether to pass over a job, as its results are there.
-        listener: told of each picture.
+        jobs: see `JobList`.
+        workers: pictures at a time; None: one for each thread of PyTorch's, which they then share.
+        skip: whether to skip a job because its results exist.
+        listener: called for each picture.
     """
     return run_jobs(jobs, lambda job: enhance_file(job, enhancer, options), workers, skip=skip, listener=listener)
 
@@ -100,7 +108,7 @@ def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> 
     """Read, enhance and write one picture.
 
     Raises:
-        ImageError: the source is no picture, or a result exists and is not to be replaced.
+        ImageError: the source is not a picture, or a result exists and is not to be replaced.
         OSError: a result cannot be written.
     """
     began = time.perf_counter()
@@ -111,15 +119,14 @@ def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> 
     bits = _bits(options.bits, job.result, picture)
     with contextlib.nullcontext() if enhancer.device.type == "cpu" else _one_on_the_gpu:
         enhanced = enhancer.picture(picture, job.illumination is not None, bits)
-    picture = replace(picture, pixels=None)  # no longer needed, and as large as the result
-    job.result.parent.mkdir(parents=True, exist_ok=True)
     metadata, notes = (NO_METADATA, _stripped(picture)) if options.strip else (picture.metadata, picture.notes)
+    alpha, gray, exclusive = picture.alpha, picture.grey, not options.overwrite
+    del picture  # its pixels are no longer needed, and take as much memory as the result
+    job.result.parent.mkdir(parents=True, exist_ok=True)
     try:
-        notes += write_image(
-            job.result, enhanced.pixels, picture.alpha, picture.grey, metadata, exclusive=not options.overwrite
-        )
-        if job.illumination is not None:
-            write_image(job.illumination, enhanced.illumination, None, picture.grey, exclusive=not options.overwrite)
+        notes += write_image(job.result, enhanced.pixels, alpha, gray, metadata, exclusive=exclusive)
+        if job.illumination is not None and enhanced.illumination is not None:
+            write_image(job.illumination, enhanced.illumination, None, gray, exclusive=exclusive)
     except FileExistsError as error:
         raise ImageError(_left_alone(Path(error.filename))) from None
     seconds = time.perf_counter() - began
@@ -131,7 +138,7 @@ def _left_alone(path: Path) -> str:
 
 
 def _bits(wanted: int | None, result: Path, picture: Picture) -> int:
-    """The depth of a result."""
+    """The bits per channel of a result."""
     if wanted is None:
         return 16 if result.suffix.lower() in (".tif", ".tiff") and picture.pixels.dtype == np.uint16 else 8
     return wanted
@@ -144,17 +151,17 @@ def _stripped(picture: Picture) -> tuple[str, ...]:
 
 
 def run_jobs(
-    jobs: Collection[Job],
+    jobs: JobList,
     work: Callable[[Job], Done],
     workers: int | None = None,
     *,
     skip: Callable[[Job], bool] | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
-    """`work` on each job, `workers` at a time; what came of them is told in their order.
+    """Do `work` on each job, `workers` at a time, and report the results in the order of the jobs.
 
-    No more are in work than fit into half of the memory that is free at the start, and always one. Ctrl-C and a full
-    disk end the run once the pictures in work are done; a second Ctrl-C does not wait for them.
+    Only as many are in work as fit into half of the memory that is free at the start, but at least one. Ctrl-C and a
+    full disk end the run once the pictures in work are done; a second Ctrl-C does not wait for them.
     """
     workers = max(1, min(workers or min(torch.get_num_threads(), _MOST_WORKERS), len(jobs)))
     room = free_memory(torch.device("cpu")) // (2 * _PIXEL_BYTES)
@@ -167,13 +174,13 @@ def run_jobs(
                     tally.skip(job)
                     continue
                 pixels = pixel_count(job.source)
-                # Enough in the queue for the others to go on while the oldest takes long.
+                # The queue is long enough for the other workers to go on while the oldest picture takes long.
                 while queue and (len(queue) >= 2 * workers - 1 or _in_work(queue) + pixels > room):
                     tally.add_first(queue)
                 queue.append((job, pool.submit(work, job), pixels))
             while queue:
                 tally.add_first(queue)
-        except (_Full, ImageError) as error:  # the latter: a folder can no longer be listed
+        except (_Full, ImageError) as error:  # ImageError: a folder can no longer be listed
             tally.finish(queue)
             advice = "make room and run again" if isinstance(error, _Full) else "run again with --skip-existing"
             tally.stopped = f"{error}; {tally.left} not tried; {advice}"
@@ -213,14 +220,14 @@ class _Tally:
         return self.total - self.done - len(self.failures) - self.skipped
 
     def skip(self, job: Job) -> None:
-        """Counts one whose results are there."""
+        """Count a picture whose results exist."""
         self._progress.update()
         self.skipped += 1
         self._tell(job, "skipped")
 
     def add_first(self, queue: deque[tuple[Job, Future, int]]) -> None:
-        """Waits for the first of the queue, takes it out and counts it. Raises _Full."""
-        wait([queue[0][1]])  # before it is taken out: an interruption comes here
+        """Wait for the first picture of the queue, take it out and count it. Raises _Full."""
+        wait([queue[0][1]])  # before it is taken out, so that an interruption leaves it in the queue
         job, future, _ = queue.popleft()
         self._progress.update()
         try:
@@ -251,7 +258,7 @@ class _Tally:
             self.listener(job, done, result, error)
 
     def finish(self, queue: deque[tuple[Job, Future, int]]) -> None:
-        """Counts those of the queue that are in work, and drops the rest."""
+        """Count those of the queue that are in work, and drop the rest."""
         begun = deque(item for item in queue if not item[1].cancel())
         with contextlib.suppress(KeyboardInterrupt):
             while begun:
@@ -260,13 +267,13 @@ class _Tally:
 
 
 def _in_work(queue: deque[tuple[Job, Future, int]]) -> int:
-    """Pixels of the pictures that are not done yet."""
+    """The pixels of all pictures that are not done yet."""
     return sum(pixels for _, future, pixels in queue if not future.done())
 
 
 @contextlib.contextmanager
 def _shared_threads(workers: int) -> Iterator[None]:
-    """PyTorch's threads shared among `workers`: each that starts in here computes with its share of them."""
+    """Share PyTorch's threads among `workers`: one that starts within this context computes with its share of them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))
     try:
@@ -276,7 +283,7 @@ def _shared_threads(workers: int) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Why a picture could not be enhanced, in part of a line."""
+    """Why a picture could not be enhanced, to be part of a line."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return "not enough memory to enhance it; use a smaller --tile, scale the picture down, or try --device cpu"
     lines = str(error).strip().splitlines()

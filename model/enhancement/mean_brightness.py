@@ -1,11 +1,11 @@
 """How bright pictures are: the mean luma of stored values, 0.299 R + 0.587 G + 0.114 B, in [0, 1].
 
-Looked at are the points that exposure is found from: every k-th of every k-th row, 256 to 511 along the longer side.
-Of a picture with transparency they are those of its part that shows: a color that nobody sees, mostly black, counts
-for nothing.
+It is the mean over the points that the exposure is found from: every k-th pixel of every k-th row, 256 to 511 along the
+longer side. In a picture with transparency only the visible part counts: the colors that nobody sees are mostly black.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from sci_kernels.constants import LUMA
 from sci_kernels.reference import sample_step
@@ -18,12 +18,13 @@ def sample(pixels: np.ndarray) -> np.ndarray:
 
 
 def visible_sample(pixels: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """The points of the part that shows, with visible ones in the place of those that are fully transparent.
+    """The points of the visible part, in which visible ones replace those that are fully transparent.
 
-    The visible ones are taken evenly in the order of rows, so that means over all points are means over these.
+    The replacements are taken evenly from the visible points in row order, so that the mean over all points is that
+    over the visible ones.
 
     Args:
-        alpha: transparency (H, W); None: all is visible. Where nothing is, all points are as they are.
+        alpha: transparency (H, W); None: all is visible. If nothing is visible, all points stay as they are.
     """
     points, seen = _points(pixels, alpha)
     if seen.all():
@@ -43,19 +44,19 @@ def brightness(pixels: np.ndarray, alpha: np.ndarray | None = None) -> float:
 
 
 def _points(pixels: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The points of the least rectangle with all that is visible, and which of them are; at least one is."""
+    """The points of the smallest rectangle around all that is visible, and which of them are visible: at least one."""
     if alpha is not None and (visible := alpha > 0).any():
         box = tuple(_extent(visible.any(axis)) for axis in (1, 0))
         points, seen = sample(pixels[box]), sample(visible[box])
         if seen.any():
             return points, seen
-        points = pixels[visible][None]  # lines so thin that no point is on them
+        points = pixels[visible][None]  # lines so thin that they miss every point
         return points, np.ones(points.shape[:2], bool)
     points = sample(pixels)
     return points, np.ones(points.shape[:2], bool)
 
 
-def _extent(lines: np.ndarray) -> slice:
-    """From the first to the last that is set."""
+def _extent(lines: npt.ArrayLike) -> slice:
+    """From the first line that is set to the last."""
     numbers = np.flatnonzero(lines)
     return slice(numbers[0], numbers[-1] + 1)

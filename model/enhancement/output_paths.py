@@ -22,19 +22,19 @@ class Job(NamedTuple):
     @property
     def results(self) -> tuple[Path, ...]:
         """The files to write."""
-        return self[1:] if self.illumination else (self.result,)
+        return (self.result,) if self.illumination is None else (self.result, self.illumination)
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How results are called.
+    """The names of results.
 
     Attributes:
         folder: where results go, each under its relative name.
         suffix: put between a name and its extension.
-        ext: one of `OUTPUT_EXTENSIONS` without the dot, or "auto": the source's own, png where that cannot be written.
-        illumination: also plan for NAME_illumination.
-        bits: 16: "auto" keeps extensions of formats that hold them.
+        ext: one of `OUTPUT_EXTENSIONS` without the dot, or "auto": that of the source, or png where we cannot write it.
+        illumination: whether NAME_illumination is written, too.
+        bits: with 16, "auto" keeps only the extensions of formats that hold 16 bits.
     """
 
     folder: Path
@@ -56,13 +56,13 @@ class Naming:
 
 
 class Jobs:
-    """The jobs of a run, found anew each time it is gone through; none is kept in memory.
+    """The jobs of a run, found again at each iteration; none is kept in memory.
 
     Args:
-        found: the pictures, as `search.Files` goes through them.
+        found: the pictures, as `model.files.Files` finds them.
         naming: of the results.
-        resumed: an earlier run is taken up: its results among the pictures are not enhanced again.
-        share: of several processes, the one that these are for.
+        resumed: an earlier run is continued: its results are not enhanced again where they lie among the pictures.
+        share: the part of the files that this process enhances.
 
     Raises:
         ImageError: two results would have one name; a result would replace a source.
@@ -72,21 +72,20 @@ class Jobs:
         self._found, self._naming, self._share = found, naming, share
         hint = "" if naming.ext == "auto" else "use --ext auto if only their formats differ, or "
         hint += "enhance them one by one into different folders"
-        show = {"unit": "", "disable": None, "leave": False, "delay": 2}  # of a large folder, that something is done
-        self._names = Names(Again(lambda: iter(tqdm(self._all(), "comparing names", **show))), hint, resumed)
+        self._names = Names(Again(self._shown), hint, resumed)
         self._count = sum(1 for _ in self) if share.count > 1 or resumed else self._names.count
-
-    def writes(self, path: Path) -> bool:
-        """Whether a file is one of the results, of all processes, by its name."""
-        return self._names.is_result(path)
-
-    def __len__(self) -> int:
-        """How many there were at the start."""
-        return self._count
 
     def reads(self, path: Path) -> bool:
         """Whether a file is one of the pictures."""
         return self._names.knows(path)
+
+    def writes(self, path: Path) -> bool:
+        """Whether a file has the name of a result, of any process."""
+        return self._names.is_result(path)
+
+    def __len__(self) -> int:
+        """How many jobs there were at the start."""
+        return self._count
 
     def __iter__(self) -> Iterator[Job]:
         for source, name in self._found:
@@ -95,6 +94,10 @@ class Jobs:
             job = self._naming.job(source, name)
             if not self._names.is_earlier_result(source, job.result):
                 yield job
+
+    def _shown(self) -> Iterator[tuple[Path, Path]]:
+        """Each source with each of its results; in a large folder with a progress bar, since it takes a while."""
+        return iter(tqdm(self._all(), "comparing names", unit="", disable=None, leave=False, delay=2))
 
     def _all(self) -> Iterator[tuple[Path, Path]]:
         for source, name in self._found:
@@ -105,5 +108,5 @@ class Jobs:
 def plan_jobs(
     found: Iterable[tuple[Path, Path]], folder: Path, suffix: str = "", ext: str = "png", illumination: bool = False
 ) -> list[Job]:
-    """A job for each picture, as `Jobs` with a `Naming` of these arguments. Raises ImageError likewise."""
+    """A job for each picture, as by `Jobs` with a `Naming` of these arguments. Raises ImageError as they do."""
     return list(Jobs(list(found), Naming(folder, suffix, ext, illumination)))

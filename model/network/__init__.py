@@ -1,9 +1,10 @@
-"""SCI"s networks: layers, training with less memory, BatchNorm folded into convolutions, weight files."""
+"""SCI's networks: layers, inference, training with less memory, BatchNorm folded into convolutions, weight files."""
 
-from .architecture import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_image
+from .architecture import CalibrateNetwork, EnhanceNetwork, FinetuneNetwork, Network, Stages, enhance_part
 from .batch_statistics import planned_for_gpu
 from .fold_batch_norm import fold, unfused_reason
 from .fused_training import CHECKPOINTS, CONVOLUTIONS
+from .inference import enhance_image
 from .weights import DEFAULT_WEIGHTS, WeightsError, load_weights, official_state, save_weights, to_pt
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Stages",
     "WeightsError",
     "enhance_image",
+    "enhance_part",
     "fold",
     "load_weights",
     "official_state",

@@ -14,11 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sci_kernels import enhance as fused_enhance
 from sci_kernels import retinex
 
-from .conv3x3 import Conv3x3
-from .fold_batch_norm import fold, unfused_reason
+from .conv3x3 import Conv3x3, conv_of
 from .fused_training import CHECKPOINTS, CONVOLUTIONS, can_fuse, fused_network
 
 _STD = 0.02
@@ -56,12 +54,13 @@ class EnhanceNetwork(nn.Module):
         super().__init__()
         _check_counts(layers=layers, channels=channels)
         _check_options(impl, checkpoint, convolutions)
+        self.channels = channels
         self.impl, self.checkpoint, self.convolutions = impl, checkpoint, convolutions
         self.in_conv = nn.Sequential(Conv3x3(3, channels), nn.ReLU())
         self.conv = nn.Sequential(Conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
         self.blocks = nn.ModuleList([self.conv] * layers)
         self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
-        _initialise(self.in_conv, self.conv, self.out_conv)
+        _initialize(self.in_conv, self.conv, self.out_conv)
 
     def residual(self, stage_input: Tensor) -> Tensor:
         """Illumination minus `stage_input`, before the clamp: `(N, 3, H, W)` in [0, 1]."""
@@ -102,7 +101,7 @@ class CalibrateNetwork(nn.Module):
         )
         self.blocks = nn.ModuleList([self.convs] * layers)
         self.out_conv = nn.Sequential(Conv3x3(channels, 3), nn.Sigmoid())
-        _initialise(self.in_conv, self.convs, self.out_conv)
+        _initialize(self.in_conv, self.convs, self.out_conv)
 
     def forward(self, reflectance: Tensor) -> Tensor:
         """`reflectance - s`, s in [0, 1]; shape `(N, 3, H, W)`."""
@@ -166,57 +165,31 @@ class FinetuneNetwork(nn.Module):
         return self.enhance(image)
 
 
-@torch.no_grad()
-def enhance_image(network: nn.Module, image: Tensor, impl: str = "auto") -> tuple[Tensor, Tensor]:
-    """One enhance pass in eval mode, without gradients: `(illumination, reflectance)`.
+def enhance_part(network: nn.Module, expected: str = "network: expected") -> EnhanceNetwork:
+    """The enhance network of a `Network` or `FinetuneNetwork`, or an `EnhanceNetwork` itself.
 
-    Args:
-        network: `Network`, `FinetuneNetwork` or `EnhanceNetwork`; left in the mode it was in.
-        image: `(N, 3, H, W)`, any size, on the network's device: of the network's dtype in [0, 1], or uint8.
-        impl: "auto": the fused operator, by the network's own `impl`, where it has the published shape, and otherwise
-            the network; "plain": the network, layer by layer; or an implementation of `sci_kernels.enhance`. On a
-            GPU the fused operator is compiled for each set of weights: "plain" for those of a network in training.
-
-    Raises:
-        TypeError: `network` is another module, or `image` no tensor of these dtypes.
-        ValueError: `image` has another shape, or the implementation asked for cannot stand for the network.
+    Raises TypeError for any other module, in a message that begins with `expected`.
     """
     enhance = getattr(network, "enhance", network)
     if not isinstance(enhance, EnhanceNetwork):
-        raise TypeError(f"network: expected Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}")
-    reason = unfused_reason(enhance)
-    if impl == "plain" or (impl == "auto" and reason):
-        return _enhance_plain(enhance, image)
-    if reason:
-        raise ValueError(f"impl: {impl!r} cannot be used, {reason}; use impl='plain'")
-    impl = enhance.impl if impl == "auto" else impl
-    reflectance, illumination = fused_enhance(image, fold(enhance), return_illumination=True, impl=impl)
-    return illumination, reflectance
+        raise TypeError(f"{expected} Network, FinetuneNetwork or EnhanceNetwork; got {type(network).__name__}")
+    return enhance
 
 
-def _enhance_plain(enhance: EnhanceNetwork, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The network itself, in eval mode; uint8 by way of its own dtype."""
-    modes = [(module, module.training) for module in enhance.modules()]
-    enhance.eval()
-    try:
-        if image.dtype != torch.uint8:
-            return enhance(image)
-        dtype = enhance.in_conv[0].weight.dtype
-        illumination, reflectance = ((255 * x).to(torch.uint8) for x in enhance(image.to(dtype) / 255))
-        return illumination, reflectance
-    finally:
-        for module, training in modes:
-            module.training = training
+def _output(
+    network: EnhanceNetwork | CalibrateNetwork,
+    head: nn.Sequential,
+    block: nn.Sequential,
+    x: Tensor,
+    subtract: bool = False,
+) -> Tensor:
+    """The output of the last convolution for x, or x minus its sigmoid; in training by one function where possible.
 
-
-def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Tensor, subtract: bool = False) -> Tensor:
-    """What the last convolution makes of x, or x less the sigmoid of that: by one function where training can.
-
-    A compiler is given the modules: what to keep and what to compute again is its own choice.
+    Under torch.compile the modules are called one by one: the compiler decides itself what to keep for backward.
     """
     compiling = torch.compiler.is_compiling() and network.checkpoint == "off"
     if network.training and network.impl != "reference" and can_fuse(head, block) and not compiling:
-        last, layers = network.out_conv[0], len(network.blocks)
+        last, layers = conv_of(network.out_conv), len(network.blocks)
         options = (network.checkpoint, subtract, network.impl, network.convolutions)
         return fused_network(x, head, block, layers, last, *options)
     if network.training and network.convolutions == "triton":
@@ -230,8 +203,8 @@ def _output(network: nn.Module, head: nn.Sequential, block: nn.Sequential, x: Te
             f"got {network.checkpoint!r}; leave it off"
         )
     features = head(x)
-    for block in network.blocks:
-        features = features + block(features)
+    for shared in network.blocks:
+        features = features + shared(features)
     features = network.out_conv[0](features)
     return x - features.sigmoid() if subtract else features
 
@@ -249,11 +222,11 @@ def _check_options(impl: str, checkpoint: str, convolutions: str) -> None:
         raise ValueError("convolutions: expected 'auto' with impl='reference'; got 'triton'; use impl='auto'")
 
 
-def _initialise(*parts: nn.Module) -> None:
+def _initialize(*parts: nn.Sequential) -> None:
     """The official start: convolutions N(0, 0.02) without bias, BatchNorm scales N(1, 0.02)."""
     for part in parts:
         for module in part:
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, Conv3x3):
                 nn.init.normal_(module.weight, 0.0, _STD)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):

@@ -55,16 +55,19 @@ def batch_statistics(z: Tensor, running: batch_norm.Running, bias: Tensor) -> Te
 def _mean_and_variance(z: Tensor) -> tuple[Tensor, Tensor]:
     if not _in_phases(z):
         return torch.batch_norm_update_stats(z, None, None, 0.0)
-    channels, counts, means, variances = z.shape[1], [], [], []
+    channels = z.shape[1]
+    counts: list[int] = []
+    means: list[Tensor] = []
+    variances: list[Tensor] = []
     for part in _parts(z):
         mean, variance = (t.view(-1, channels).double() for t in torch.batch_norm_update_stats(part, None, None, 0.0))
         means.append(mean)
         variances.append(variance)
         counts += [part.shape[0]] * mean.shape[0]
     share = torch.tensor(counts, dtype=torch.float64)[:, None] / sum(counts)
-    means, variances = torch.cat(means), torch.cat(variances)
-    mean = (share * means).sum(0)
-    variance = (share * (variances + (means - mean).square())).sum(0)
+    each_mean, each_variance = torch.cat(means), torch.cat(variances)
+    mean = (share * each_mean).sum(0)
+    variance = (share * (each_variance + (each_mean - mean).square())).sum(0)
     return mean.to(z.dtype), variance.to(z.dtype)
 
 
@@ -72,7 +75,8 @@ def channel_sums(grad: Tensor) -> Tensor:
     """Sum of each channel of `(N, C, H, W)`."""
     if not _in_phases(grad):
         return grad.sum((0, 2, 3))
-    return sum(part.sum(0).view(-1, grad.shape[1]).sum(0) for part in _parts(grad))
+    first, *rest = (part.sum(0).view(-1, grad.shape[1]).sum(0) for part in _parts(grad))
+    return sum(rest, start=first)
 
 
 def batch_norm_gradient(

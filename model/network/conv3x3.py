@@ -1,7 +1,7 @@
 """The 3x3 convolution of the networks.
 
-When training is compiled it is one operator that the compiler does not look into: Inductor, on a CPU at least, fixes
-the size of what it differentiates a convolution of, and would compile a step again for every size of image.
+When training is compiled, it is one operator that the compiler does not look into: at least on a CPU, Inductor fixes
+the image size when it differentiates a convolution, and would compile the step again for every new size.
 """
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 class Conv3x3(nn.Conv2d):
     """`nn.Conv2d(inputs, outputs, 3, padding=1)`."""
+
+    bias: Tensor  # there always is one
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, kernel_size=3, padding=1)
@@ -22,6 +24,14 @@ class Conv3x3(nn.Conv2d):
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
         return _convolve(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+def conv_of(part: nn.Sequential) -> Conv3x3:
+    """The convolution that a part of a network begins with."""
+    conv = part[0]
+    if not isinstance(conv, Conv3x3):
+        raise TypeError(f"network: expected a part that begins with Conv3x3; got {type(conv).__name__}")
+    return conv
 
 
 @torch.library.custom_op("sci_model::conv3x3", mutates_args=())

@@ -20,6 +20,8 @@ them: the same bits, and statistics that are updated once. On a CPU features are
 want.
 """
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -27,7 +29,8 @@ from torch.autograd.function import once_differentiable
 from sci_kernels import batch_norm, convolution
 
 from .batch_statistics import planning
-from .recompute import Backward, Pass, Plan, in_dtype
+from .fused_backward import Backward
+from .fused_forward import Config, NormConfig, Pass, in_dtype
 
 CHECKPOINTS = ("off", "stage", "block")
 # "auto" is for whichever is faster where that has been measured: so far the library's everywhere.
@@ -77,26 +80,25 @@ def fused_network(
         `subtract` in the memory format of x.
     """
     groups = _groups(head) + _groups(block)
-    running = tuple(norm and _running(norm) for _, norm in groups)
+    norms = tuple(None if norm is None else _norm_config(norm) for _, norm in groups)
     pixels = x.numel() // x.shape[1]
-    if pixels < 2 and any(running):
+    if pixels < 2 and any(norm is not None for norm in norms):
         raise ValueError(f"x: expected two pixels or more, of which BatchNorm takes a variance; got {tuple(x.shape)}")
     autocast = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
-    eps = tuple(norm and norm.eps for _, norm in groups)
     if convolutions == "triton":
         _check_triton(x, dtype, [conv.weight for conv, _ in (*groups, (last, None))])
     else:
         convolutions = "library"
-    plan = Plan(layers, len(groups) - 1, eps, running, checkpoint, subtract, dtype, impl, convolutions)
-    parameters = []
+    config = Config(layers, len(groups) - 1, norms, checkpoint, subtract, dtype, impl, convolutions)
+    parameters: list[Tensor | None] = []
     for conv, norm in (*groups, (last, None)):
-        parameters += [conv.weight, conv.bias, norm and norm.weight, norm and norm.bias]
-    return _Network.apply(x, plan, *parameters)
+        parameters += [conv.weight, conv.bias, *((None, None) if norm is None else (norm.weight, norm.bias))]
+    return _Network.apply(x, config, *parameters)
 
 
 def _check_triton(x: Tensor, dtype: torch.dtype, weights: list[Tensor]) -> None:
-    """Raise RuntimeError where the kernels asked for cannot make each of the convolutions."""
+    """Raise RuntimeError where the Triton kernels do not support one of the convolutions."""
     for weight in weights:
         features = x.new_empty((1, weight.shape[1], 1, 1), dtype=dtype)
         if not (planning() or convolution.takes(features, weight.to(dtype).contiguous())):
@@ -107,14 +109,17 @@ def _check_triton(x: Tensor, dtype: torch.dtype, weights: list[Tensor]) -> None:
             )
 
 
-def _running(norm: nn.BatchNorm2d) -> batch_norm.Running:
-    """What BatchNorm keeps besides normalizing; a shared one is moved once an application, in order."""
-    return batch_norm.Running(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+def _norm_config(norm: nn.BatchNorm2d) -> NormConfig:
+    """With the running averages; those of a shared BatchNorm move once per application, in order."""
+    mean, variance, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+    if mean is None or variance is None or batches is None or momentum is None:
+        raise ValueError(f"head, block: expected BatchNorm with running averages and a momentum; got {norm}")
+    return NormConfig(norm.eps, batch_norm.Running(mean, variance, batches, momentum))
 
 
 def _groups(part: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d | None]]:
     """Each convolution with the BatchNorm that follows it, if one does."""
-    groups = []
+    groups: list[tuple[nn.Conv2d, nn.BatchNorm2d | None]] = []
     for module in part:
         if isinstance(module, nn.Conv2d):
             groups.append((module, None))
@@ -127,16 +132,16 @@ class _Network(torch.autograd.Function):
     """The network as a function of x and its parameters; see the module."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, plan: Plan, *parameters: Tensor | None) -> Tensor:
+    def forward(ctx, x: Tensor, config: Config, *parameters: Tensor | None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            walk = Pass(x, plan, parameters)
-            features = walk.trunk(plan.layers, keep=plan.checkpoint == "off")
-            weight, bias, *_ = walk.parameters[-1]
+            walk = Pass(x, config, parameters)
+            features = walk.trunk(config.layers, keep=config.checkpoint == "off")
+            weight, bias, _ = walk.parameters[-1]
             out, sigmoid = walk.convolved(features, weight, bias), None
-            if plan.subtract:
+            if config.subtract:
                 sigmoid = out.sigmoid_()
                 out = x - sigmoid
-        ctx.plan, ctx.dtype, ctx.normed, ctx.kept = plan, x.dtype, tuple(walk.tables), tuple(walk.z)
+        ctx.config, ctx.dtype, ctx.normed, ctx.kept = config, x.dtype, tuple(walk.tables), tuple(walk.z)
         ctx.save_for_backward(walk.x, sigmoid, *parameters, *walk.tables.values(), *walk.z.values())
         ctx.set_materialize_grads(False)
         return out
@@ -146,30 +151,34 @@ class _Network(torch.autograd.Function):
     def backward(ctx, grad: Tensor | None):
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        plan, count = ctx.plan, len(ctx.needs_input_grad) - 2
+        config, count = ctx.config, len(ctx.needs_input_grad) - 2
         x, sigmoid, *rest = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
             parameters, tables, z = rest[:count], rest[count : count + len(ctx.normed)], rest[count + len(ctx.normed) :]
-            walk = Pass(x, plan, parameters)
+            walk = Pass(x, config, parameters)
             walk.tables = dict(zip(ctx.normed, tables, strict=True))
             walk.z = {a: z for a, z in zip(ctx.kept, z, strict=True) if z.untyped_storage().nbytes()}
             del rest, z
-            if plan.checkpoint == "stage" or len(walk.z) < len(ctx.kept):
-                walk.trunk(plan.layers, keep=True)
+            if config.checkpoint == "stage" or len(walk.z) < len(ctx.kept):
+                walk.trunk(config.layers, keep=True)
             grad_x, grads = Backward(walk, ctx.needs_input_grad[0]).run(_output_gradient(grad, sigmoid, walk))
         if grad_x is not None:
             grad_x = grad_x.to(ctx.dtype).contiguous()
-            grad_x = grad_x.add_(grad) if plan.subtract else grad_x
-        grads = (
-            grad if grad is None else in_dtype(like.dtype, grad) for grad, like in zip(grads, parameters, strict=True)
-        )
-        wanted = (g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[2:], strict=True))
-        return grad_x, None, *wanted
+            grad_x = grad_x.add_(grad) if config.subtract else grad_x
+        return grad_x, None, *_wanted(grads, parameters, ctx.needs_input_grad[2:])
+
+
+def _wanted(
+    grads: Sequence[Tensor | None], parameters: Sequence[Tensor | None], needed: Sequence[bool]
+) -> Iterator[Tensor | None]:
+    """The gradients that autograd needs, each in the dtype of its parameter, and None for the others."""
+    for grad, parameter, need in zip(grads, parameters, needed, strict=True):
+        yield None if not need or grad is None or parameter is None else in_dtype(parameter.dtype, grad)
 
 
 def _output_gradient(grad: Tensor, sigmoid: Tensor | None, walk: Pass) -> Tensor:
-    """The gradient of what the last convolution makes, from that of what the function gives."""
-    grad = grad.to(walk.plan.dtype)
+    """The gradient of the last convolution's output, from that of the function's result."""
+    grad = grad.to(walk.config.dtype)
     if sigmoid is not None:
         grad = torch.ops.aten.sigmoid_backward(grad, sigmoid).neg_()
     return walk.laid_out(grad)

@@ -58,7 +58,7 @@ def test_the_implementation_of_the_network_is_used(monkeypatch):
     seen = []
     fused = sci_kernels.enhance
     monkeypatch.setattr(
-        "model.network.architecture.fused_enhance", lambda *a, impl, **k: seen.append(impl) or fused(*a, **k)
+        "model.network.inference.fused_enhance", lambda *a, impl, **k: seen.append(impl) or fused(*a, **k)
     )
     enhance_image(EnhanceNetwork(impl="blocked"), torch.rand(1, 3, 4, 4))
     enhance_image(EnhanceNetwork(impl="blocked"), torch.rand(1, 3, 4, 4), impl="reference")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.network.architecture import FinetuneNetwork, Network, enhance_image
+from model.network.architecture import FinetuneNetwork, Network
+from model.network.inference import enhance_image
 from sci_kernels import LossFunction
 from train.step.update import make_optimizer, training_step
 
