@@ -79,7 +79,7 @@ def holds(item, every: int = 1, **values) -> bool:
 def place_in(item, mark) -> int:
     """Which of the values of a @pytest.mark.parametrize a test has."""
     names, cases = mark.args
-    names = [name.strip() for name in names.split(",")]
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     own = tuple(item.callspec.params[name] for name in names)
     for place, case in enumerate(cases):
         if isinstance(case, type(pytest.param())):
@@ -160,6 +160,12 @@ def host(request) -> str:
     if request.param == "native" and (reason := native.compiler_error()):
         pytest.skip(reason)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory) -> Path:
+    """A cache for processes that need the compiled C kernels, whoever made them."""
+    return tmp_path_factory.mktemp("libraries")
 
 
 @pytest.fixture
