@@ -1,11 +1,15 @@
 """Golden vectors, implementations under test, and the optional folder of official photographs and weights."""
 
+import functools
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+# Before OpenMP is loaded: on processors shared with other tests, threads that spin while they wait cost seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import torch  # noqa: E402
 
 # Before anything imports Triton: without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
@@ -32,28 +36,59 @@ def pytest_addoption(parser):
     parser.addoption("--ptx", action="store_true", help="tests marked ptx: all their cases and targets (compiles long)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config, items):
-    """Leaves the compiled code to the tests marked `ptx`, in the cases and for the targets that the mark names."""
+    """Leaves the compiled code to the tests marked `ptx`; marks as slow what the marks `quick` leave out."""
     every = config.getoption("--ptx")
-    items[:] = [item for item in items if target_of(item) is None or marked(item, target_of(item), every)]
+    items[:] = [item for item in items if way_of(item) not in TARGETS or is_compiled(item, way_of(item), every)]
+    for item in items:
+        if not is_quick(item):
+            item.add_marker(pytest.mark.slow)
 
 
-def target_of(item) -> str | None:
-    """The architecture whose code a test would execute."""
+def way_of(item) -> str | None:
+    """What computes in a test of each implementation: "native-cpu", "triton-cpu", a target whose code is executed..."""
     if "fused" not in getattr(item, "fixturenames", ()):
         return None
-    _, device = item.callspec.params["fused"]
-    return device if device in TARGETS else None
+    impl, device = item.callspec.params["fused"]
+    return device if device in TARGETS else f"{impl}-{device}"
 
 
-def marked(item, target: str, every: bool) -> bool:
+def is_compiled(item, target: str, every: bool) -> bool:
     """@pytest.mark.ptx(*targets, **values): sm_90 unless other targets are named; of a parameter, the values named."""
     mark = item.get_closest_marker("ptx")
     if mark is None or every:
         return mark is not None
-    return target in (mark.args or TARGETS[:1]) and all(
-        item.callspec.params[name] in values for name, values in mark.kwargs.items()
-    )
+    return target in (mark.args or TARGETS[:1]) and holds(item, **mark.kwargs)
+
+
+def is_quick(item) -> bool:
+    """@pytest.mark.quick(*ways, **values): by these ways (all that are not on a GPU), the other cases are slow."""
+    way = way_of(item)
+    marks = [mark for mark in item.iter_markers("quick") if way in mark.args or not mark.args]
+    return way in ("blocked-cuda", "triton-cuda") or all(holds(item, **mark.kwargs) for mark in marks)
+
+
+def holds(item, every: int = 1, **values) -> bool:
+    """Of each parameter, the values named; and one case in `every`, so that any two values of two parameters meet."""
+    if any(item.callspec.params[name] not in allowed for name, allowed in values.items()):
+        return False
+    return every == 1 or sum(map(functools.partial(place_in, item), item.iter_markers("parametrize"))) % every == 0
+
+
+def place_in(item, mark) -> int:
+    """Which of the values of a @pytest.mark.parametrize a test has."""
+    names, cases = mark.args
+    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    own = tuple(item.callspec.params[name] for name in names)
+    for place, case in enumerate(cases):
+        if isinstance(case, type(pytest.param())):
+            case = case.values
+        elif len(names) == 1:
+            case = (case,)
+        if own == tuple(case):
+            return place
+    raise ValueError(f"{item.nodeid}: {own} is none of its parameters")
 
 
 def load_golden(name: str, folder: Path = GOLDEN) -> dict[str, torch.Tensor]:
@@ -125,6 +160,12 @@ def host(request) -> str:
     if request.param == "native" and (reason := native.compiler_error()):
         pytest.skip(reason)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory) -> Path:
+    """A cache for processes that need the compiled C kernels, whoever made them."""
+    return tmp_path_factory.mktemp("libraries")
 
 
 @pytest.fixture

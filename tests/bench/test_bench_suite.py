@@ -242,6 +242,7 @@ def test_the_compiled_baselines_become_one_file(tmp_path):
     assert [row["op"] for row in content["rows"]] == ["loss", "step"] and not content["complete"]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_runs_the_stages_on_a_cpu(tmp_path, capfd):
     assert run_gpu.main(["--rehearse", "--stages", "tests,compiled,sanitizer,ncu", "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"checks.json", "compiled.json"}

@@ -68,6 +68,7 @@ def exact(values: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 @pytest.mark.ptx
+@pytest.mark.quick("sm_90", shape=SHAPES[1:2])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_float32_keeps_its_digits(device, shape, poisoned):
     values = make(shape)
@@ -77,6 +78,7 @@ def test_float32_keeps_its_digits(device, shape, poisoned):
 
 
 @pytest.mark.ptx
+@pytest.mark.quick("sm_90", dtype=[torch.float16])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_added_up_in_float32(device, dtype):
     values = make(SHAPES[0], dtype)

@@ -64,6 +64,7 @@ def test_reference_in_halves_and_bytes():
 
 # An interpreted program takes a second: one for each way through the kernel. Widths decide how rows are read.
 @pytest.mark.ptx(dtype=[torch.float32, torch.uint8])
+@pytest.mark.quick("sm_90", dtype=[torch.float32])
 @pytest.mark.parametrize(
     "dtype, width",
     [(torch.float32, 24), (torch.uint8, 21), (torch.float32, 3), (torch.bfloat16, 8), (torch.float64, 22)],

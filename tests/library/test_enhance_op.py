@@ -32,7 +32,7 @@ def check(image, **options):
     outputs = sci_kernels.enhance(image, make_weights(), return_illumination=True, **options)
     for actual, wanted in zip(outputs, exact(image), strict=True):
         assert actual.dtype == image.dtype and actual.shape == image.shape
-        # Truncated to a grey level, or rounded to a dtype of which 1 is a multiple of the bound.
+        # Truncated to a gray level, or rounded to a dtype of which 1 is a multiple of the bound.
         bound = 1.0 + 1e-4 if image.dtype == torch.uint8 else BOUNDS[image.dtype]
         assert (actual.cpu().double() - wanted).abs().max() <= bound
 
@@ -49,6 +49,7 @@ def test_host_in_every_shape_and_dtype(host, shape, dtype, poisoned):
 
 # An interpreted program takes a second: one for each way through the kernel. Widths decide how rows are read.
 @pytest.mark.ptx(dtype=[torch.float32, torch.uint8])
+@pytest.mark.quick("sm_90", dtype=[torch.float32])
 @pytest.mark.parametrize(
     "dtype, width", [(torch.float32, 24), (torch.uint8, 21), (torch.float64, 21)], ids=["vector", "bytes", "columns"]
 )
@@ -90,7 +91,7 @@ def test_nan_spreads_over_the_receptive_field(fused):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("width", [8, 13, 40])
-def test_tiles_have_the_bits_of_the_whole(host, width, dtype):
+def test_tiles_have_the_bits_of_the_whole(host, width, dtype, one_thread):
     image = make_image(1, 3, 150, width, dtype=dtype)
     whole = sci_kernels.enhance(image, make_weights(), impl=host)
     for rows in (1, 7, 64, 100):

@@ -68,6 +68,7 @@ def test_budgets(tmp_path):
         assert budget * 0.8 <= counted[key] <= budget, key
 
 
+@pytest.mark.slow
 def test_fusion_is_asked_for(tmp_path):
     """What Triton does unasked is a setting of its own, and another one from 3.10 on."""
     counts = []
@@ -96,6 +97,7 @@ def test_no_kernel_knows_none():
 
 
 # Of NVIDIA's other targets what came closest to a spill, where it did. `make compile` has AMD's, with every kernel.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target, kernels, cases",
     [

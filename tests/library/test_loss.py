@@ -56,6 +56,7 @@ def random_pair(shape, dtype=torch.float32, channels=None, seed=0):
     return x.to(dtype), y.to(dtype)
 
 
+@pytest.mark.quick("triton-cpu", every=2)
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("kind", ["smooth", "total"])
@@ -109,6 +110,7 @@ def _golden_errors(impl, device, arrays, dtype, kind):
     return errors
 
 
+@pytest.mark.quick("triton-cpu", every=3)
 @pytest.mark.parametrize("sigma", [10.0, 1.0, 0.1])
 @pytest.mark.parametrize("color", ["reference", "ycbcr", "rgb"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -119,6 +121,8 @@ def test_dtype_color_sigma(fused, dtype, color, sigma):
 # Every residue of W % 3 and H * W % 3; borders that are all there is; tiles and bands that end inside.
 # Compiled, unaligned widths of three channels take half a minute more: tests of one channel have those.
 @pytest.mark.ptx(shape=[(1, 3, 13, 8)], color=["ycbcr"])
+@pytest.mark.quick("triton-cpu", every=2)
+@pytest.mark.quick("sm_90", shape=[])
 @pytest.mark.parametrize("color", ["reference", "ycbcr"])
 @pytest.mark.parametrize(
     "shape",
@@ -139,7 +143,10 @@ def test_shapes(fused, shape, color, poisoned):
     compare(fused, *random_pair(shape), sigma=0.3, color=color, fidelity_weight=1.5)
 
 
-@pytest.mark.ptx("sm_90", "sm_80", channels=[(1, 1), (2, 2)])
+@pytest.mark.ptx("sm_90", "sm_80", channels=[(1, 1), (2, 2)], every=2)
+@pytest.mark.quick("triton-cpu", every=2)
+@pytest.mark.quick("sm_90", channels=[(1, 1)])
+@pytest.mark.quick("sm_80", channels=[])
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1), (2, 2)], ids=str)
 @pytest.mark.parametrize("color", ["reference", "rgb"])
 def test_channels_need_not_agree(fused, channels, color):
@@ -155,6 +162,8 @@ def test_triples_straddle_images_of_one_channel(fused):
 
 
 @pytest.mark.ptx(color=["reference"], width=[12])
+@pytest.mark.quick("triton-cpu", every=2)
+@pytest.mark.quick("sm_90", needs=[(False, True)])
 @pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=["input", "illumination"])
 @pytest.mark.parametrize("color", ["reference", "ycbcr"])
 @pytest.mark.parametrize("width", [11, 12])
@@ -183,6 +192,7 @@ def test_ties_have_no_gradient(fused):
     compare(fused, x, steps, sigma=0.5)
 
 
+@pytest.mark.quick("triton-cpu", every=2)
 @pytest.mark.parametrize("layout", ["channels_last", "transposed", "expanded", "sliced"])
 def test_strides_change_nothing(fused, layout):
     impl, device = fused
@@ -216,6 +226,7 @@ def test_nothing_outside_the_tensors_is_used(fused, color, poisoned):
 
 
 @pytest.mark.ptx(channels=[1])
+@pytest.mark.quick("triton-cpu", every=2)
 @pytest.mark.parametrize("flat", [False, True], ids=["random", "flat"])
 @pytest.mark.parametrize("which", [0, 1], ids=["input", "illumination"])
 @pytest.mark.parametrize("dtype, channels", [(torch.float64, 3), (torch.float32, 1)], ids=["float64", "float32"])

@@ -35,6 +35,7 @@ def _compiler():
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of processors are those of x86")
+@pytest.mark.quick(processor=["x86-64"])
 @pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3"])
 def test_narrower_vectors(tmp_path, processor):
     if processor == "x86-64-v3" and "avx2" not in torch.backends.cpu.get_cpu_capability().lower().replace("512", "2"):

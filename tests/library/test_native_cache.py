@@ -1,5 +1,6 @@
 """Where the compiled C kernels are kept, and what of it is never loaded."""
 
+import functools
 import hashlib
 import os
 import stat
@@ -11,7 +12,11 @@ import pytest
 
 from sci_kernels import native
 from sci_kernels.native import cache
-from tests.native_runs import THE_LOSS, WHAT_RUNS, run
+from tests import native_runs
+from tests.native_runs import THE_LOSS, WHAT_RUNS
+
+# Compiled again in most tests, and no faster code is needed.
+run = functools.partial(native_runs.run, SCI_KERNELS_CFLAGS="-O0")
 
 
 @pytest.fixture(autouse=True)

@@ -54,11 +54,11 @@ forked()
 
 @pytest.mark.parametrize("imported", ["before", "in the child"])
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_forked_child_does_not_wait_for_threads_that_it_has_not(tmp_path, count, imported):
+def test_a_forked_child_does_not_wait_for_threads_that_it_has_not(libraries, count, imported):
     """libgomp's would: it remembers threads that exist in the parent alone."""
     if imported != "before" and sys.platform != "linux":
         pytest.skip("only Linux tells that a process was forked")
-    run(FORK.format(threads=count, imported=imported), tmp_path)
+    run(FORK.format(threads=count, imported=imported), libraries)
 
 
 WORKERS = """
@@ -82,5 +82,5 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_of_a_loader(tmp_path):
-    run(WORKERS, tmp_path)
+def test_workers_of_a_loader(libraries):
+    run(WORKERS, libraries)

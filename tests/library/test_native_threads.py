@@ -238,10 +238,10 @@ print(len(set(seen)), hash(tuple(bits)))
 
 
 @LINUX
-def test_the_environment_is_obeyed(tmp_path):
+def test_the_environment_is_obeyed(libraries):
     """One thread, a number that is none, and fewer threads than asked for: the same bits, and every row once."""
     cases = [{"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "0"}, {"OMP_NUM_THREADS": "5", "OMP_THREAD_LIMIT": "2"}]
-    printed = [run(COUNTED, tmp_path, PYTHONHASHSEED="0", **case)[-1].split() for case in cases]
+    printed = [run(COUNTED, libraries, PYTHONHASHSEED="0", **case)[-1].split() for case in cases]
     assert len({bits for _, bits in printed}) == 1
     assert printed[0][0] == "1" and int(printed[2][0]) <= 2
 
@@ -281,5 +281,5 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_waits_for_the_threads(openmp, tmp_path):
-    assert run(INTERRUPTED, tmp_path) == ["True"]
+def test_an_interrupt_waits_for_the_threads(openmp, libraries):
+    assert run(INTERRUPTED, libraries) == ["True"]

@@ -91,6 +91,7 @@ def test_a_mistake_is_said_once(capsys):
     assert capsys.readouterr().err == "error: mine\nerror: another's mistake\n"
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("torchrun")
 def test_one_of_them_killed(photos):
     process = start("-i", "in", "-o", "out")

@@ -47,6 +47,7 @@ RULES = {
     "written": {"exposure": "published", "target": None, "denoise": None},
     "exposed": {"exposure": "auto", "target": "0.40", "denoise": "1"},
 }
+WITH_EXPOSURE = pytest.param("exposed", marks=pytest.mark.slow)  # half a minute of following the network
 OUTPUTS = {"written": "reflectance", "exposed": "result"}
 
 
@@ -123,7 +124,7 @@ def test_numbers_at_other_sizes(written, name):
             assert got.shape == wanted.shape and (got - wanted).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("kind", ["written", "exposed"])
+@pytest.mark.parametrize("kind", ["written", WITH_EXPOSURE])
 def test_onnx_holds_standard_operators_and_metadata(request, kind):
     path = of(request.getfixturevalue(kind), "onnx")[0]
     import onnx
@@ -141,7 +142,7 @@ def test_onnx_holds_standard_operators_and_metadata(request, kind):
     assert [value.name for value in outputs] == [OUTPUTS[kind], "illumination"]
 
 
-@pytest.mark.parametrize("kind", ["written", "exposed"])
+@pytest.mark.parametrize("kind", ["written", WITH_EXPOSURE])
 def test_torch_program_holds_no_custom_operator(request, kind):
     path, *_, compute = request.getfixturevalue(kind)["torch"]
     with zipfile.ZipFile(path) as file:
@@ -157,6 +158,7 @@ def test_torch_program_holds_no_custom_operator(request, kind):
     assert not any(output.requires_grad for output in program(torch.rand(1, 3, 8, 9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "torch"])
 def test_exposures_at_other_sizes(exposed, name):
     """Sides from 1 to some beyond 512, where the rule begins to skip points; each image of a batch has its own."""
@@ -175,6 +177,7 @@ def test_exposures_at_other_sizes(exposed, name):
             assert got.shape == wanted.shape and (got - wanted).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "torch"])
 def test_what_gets_no_exposure_stays_as_it_is(exposed, name):
     compute = of(exposed, name)[-1]

@@ -76,6 +76,7 @@ def damaged(source: str) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(max(300, 40 * MUTATIONS))
 def test_damage_ends_in_a_result_or_a_line():
     names = [name for source in SOURCES for name in damaged(source)]

@@ -104,6 +104,7 @@ def test_as_tifffile_writes_it(tmp_path, bits, compression):
     assert tried > 100
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize(
     ("bits", "compression"),
     [*itertools.product([1, 4, 8, 12, 16], COMPRESSIONS), *((bits, "lzma") for bits in (2, 3, 6, 7, 10, 14))],

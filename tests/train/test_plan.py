@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import itertools
 from pathlib import Path
@@ -25,6 +26,8 @@ STEPS = [
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+planned = functools.cache(plan)  # seconds for the whole network
+two_whole_networks = pytest.mark.xdist_group("plan")
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
@@ -65,8 +68,9 @@ def test_the_count_is_that_of_the_allocator(step):
     assert allocated(step, 60, 80) == pytest.approx(measure(step, 60, 80, fake=False).peak, rel=0.01)
 
 
+@two_whole_networks
 def test_a_fifth_of_the_official_step():
-    assert 5 * plan(PlannedStep()).peak <= plan(OFFICIAL).peak
+    assert 5 * planned(PlannedStep()).peak <= planned(OFFICIAL).peak
 
 
 def test_what_is_kept_falls_with_checkpoints_and_bf16():
@@ -102,11 +106,12 @@ def test_the_command(capsys):
         assert error.value.code == 2 and arguments[0] in capsys.readouterr().err
 
 
+@two_whole_networks
 def test_the_table_of_the_readme_is_what_is_planned():
     steps = {"| float32 | off |": PlannedStep(), "| bf16 | block |": PlannedStep(amp="bf16", checkpoint="block")}
     for start, step in (steps | {"| the official code | off |": OFFICIAL}).items():
         rows = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith(start)]
-        found = plan(step)
+        found = planned(step)
         sizes = ["{1} x {0}".format(*found.largest(memory * GIB)) for memory in (8, 16, 24, 80)]
         assert rows == [f"{start} {found.peak:.0f} | {' | '.join(sizes)} |"]
 
@@ -124,5 +129,5 @@ def test_the_plan_holds_on_a_gpu():
         gc.collect()
         torch.cuda.reset_peak_memory_stats()
         training_step(model, criterion, optimizer, image).read()
-        planned = plan(PlannedStep(checkpoint=checkpoint)).total(1080 * 1920)
-        assert torch.cuda.max_memory_allocated() <= planned
+        bound = plan(PlannedStep(checkpoint=checkpoint)).total(1080 * 1920)
+        assert torch.cuda.max_memory_allocated() <= bound

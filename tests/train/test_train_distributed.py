@@ -27,20 +27,16 @@ SIZES = ((20, 23), (17, 19))
 PHOTOGRAPHS = {f"{name}.png": (15 + k, 20 - k) for k, name in enumerate("abcde")}
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "train"]
 
-# What each of two processes does, which takes them seconds to begin: gradients, which are saved; a run that a signal
-# ends; another that is left alone. Their ports are the last arguments.
-WORKER = """
-import functools, os, sys, torch
-from pathlib import Path
-from tests.train.test_train_distributed import OPTIONS, STEPS_MORE, images, network
-from train.__main__ import main
+# What each of two processes does, which takes them seconds to begin: gradients, which are saved.
+GRADIENTS = """
+import functools, sys, torch
+from tests.train.test_train_distributed import images, network
 from train.distributed import join, leave
 from train.step import losses_function, make_optimizer, training_step
 from sci_kernels import LossFunction
 
-folder, *ports = sys.argv[1:]
+folder, = sys.argv[1:]
 torch.compile = functools.partial(torch.compile, backend="eager")  # what else it does takes long, alone as in company
-os.environ["MASTER_PORT"] = ports[0]
 processes, device = join("cpu")
 for stage, compiled in ((3, False), (1, True)):
     model = network(stage)
@@ -55,14 +51,23 @@ for stage, compiled in ((3, False), (1, True)):
     torch.save((gradients, result.gradient_norm), f"{folder}/got-{stage}-{processes.rank}.pt")
 assert processes.largest(processes.rank + 4) == 5 and processes.mean(processes.rank) == 0.5
 leave()
+"""
+
+# A run that a signal ends, and another that is left alone; their ports are the last arguments.
+RUNS = """
+import os, sys, torch
+from tests.train.test_train_distributed import OPTIONS, STEPS_MORE
+from train.__main__ import main
+
+folder, *ports = sys.argv[1:]
 
 def run(name, port, steps):
     os.environ["MASTER_PORT"] = port
     return main(["--data", f"{folder}/photos", "--out", f"{folder}/{name}", *OPTIONS, "--steps", str(steps)])
 
-assert run("out", ports[1], 10000) == 143
+assert run("out", ports[0], 10000) == 143
 step = torch.load(f"{folder}/out/checkpoint.pt", weights_only=True)["step"]
-assert run("whole", ports[2], step + STEPS_MORE) == 0
+assert run("whole", ports[1], step + STEPS_MORE) == 0
 """
 OPTIONS = ["--sample-every", "0", "--stage", "2"]
 STEPS_MORE = 7  # two epochs and a part of one
@@ -88,24 +93,17 @@ def environment(rank=0, port=0, count=2):
     return {name: str(value) for name, value in names.items()} | {"OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What two processes leave in a folder, and what they say."""
-    place = tmp_path_factory.mktemp("two")
-    photographs(place / "photos", PHOTOGRAPHS)
-    command = [sys.executable, "-c", WORKER, str(place), *(str(free_port()) for _ in range(3))]
-    workers = [start_process(command, **environment(rank)) for rank in (0, 1)]
-    wait_for((place / "out" / "checkpoint.pt").exists, *workers)
-    for worker in workers:
-        worker.send_signal(signal.SIGTERM)
+def finish(workers):
+    """What they say; none may fail."""
     said = [worker.communicate(timeout=120)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
-    return place, said
+    return said
 
 
-@pytest.mark.xdist_group("two processes")
-def test_gradients_are_those_of_accumulated_batches(two):
-    place, _ = two
+def test_gradients_are_those_of_accumulated_batches(tmp_path):
+    place, port = tmp_path, free_port()
+    command = [sys.executable, "-c", GRADIENTS, str(place)]
+    finish([start_process(command, **environment(rank, port)) for rank in (0, 1)])
     for stage in (3, 1):
         got = [torch.load(place / f"got-{stage}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         model, alone = network(stage), {}
@@ -142,6 +140,7 @@ def child_of(pid, rank):
     raise AssertionError(f"no process of rank {rank}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_one_killed_ends_the_run_and_another_number_goes_on(folder, tmp_path, capsys):
     out = tmp_path / "out"
@@ -169,11 +168,16 @@ def last_loss(out):
     return (out / "log.txt").read_text().rpartition(" loss ")[2].split()[0]
 
 
-@pytest.mark.xdist_group("two processes")
-def test_interrupted_and_resumed_by_as_many_and_by_one(two, tmp_path):
+@pytest.mark.slow
+def test_interrupted_and_resumed_by_as_many_and_by_one(folder, tmp_path):
     """Two processes go on to the bits of a run left alone; one alone finishes from the same place."""
-    place, (errors, other) = two
-    whole, out, alone = place / "whole", place / "out", tmp_path / "alone"
+    whole, out, alone = tmp_path / "whole", tmp_path / "out", tmp_path / "alone"
+    command = [sys.executable, "-c", RUNS, str(tmp_path), str(free_port()), str(free_port())]
+    workers = [start_process(command, **environment(rank)) for rank in (0, 1)]
+    wait_for((out / "checkpoint.pt").exists, *workers)
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    errors, other = finish(workers)
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     (line,) = [line for line in errors.splitlines() if line.startswith("train: saved at step")]
     assert f"step {step} of 10000" in line and "--nproc_per_node=2" in line and "train: " not in other

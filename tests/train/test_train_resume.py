@@ -89,6 +89,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("module, name, call", MOMENTS, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_killed_at_any_moment(folder, unharmed, tmp_path, monkeypatch, no_board, module, name, call, after):
@@ -214,6 +215,7 @@ def test_a_damaged_run_is_refused_by_name(unharmed, tmp_path, capsys, damage):
     assert path.read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_terminated_then_killed_then_resumed(folder, tmp_path):
     """A real process with workers: terminated, continued by the command it printed, killed, continued."""
     seed = time.time_ns()
