@@ -61,7 +61,7 @@ def _add_schedule(parser: Parser) -> None:
         "--steps",
         type=_steps,
         metavar="N",
-        help="optimisation steps in all; overrides --epochs (fine-tuning: 100). The official finetune.py counts "
+        help="training steps in all; overrides --epochs (fine-tuning: 100). The official finetune.py counts "
         "passes over the photographs: its --steps is --epochs here",
     )
     add("--lr", type=float, help="learning rate of Adam (3e-4; fine-tuning 5e-4)")
@@ -70,7 +70,7 @@ def _add_schedule(parser: Parser) -> None:
         "--batch_size",
         type=int,
         metavar="N",
-        help="photographs a step and process (1); more need --crop",
+        help="photographs per step and process (1); more need --crop",
     )
     add("--crop", type=int, nargs=2, metavar=("H", "W"), help="train on random crops of this size")
     add("--seed", type=int, help="of the initial weights, the order and the crops (2)")
@@ -95,17 +95,21 @@ def _add_computation(parser: Parser) -> None:
     add = parser.add_argument
     add("--amp", choices=("off", "bf16"), help="bfloat16 convolutions (off); the loss stays in float32")
     add("--sync-bn", "--sync_bn", action="store_true", help="BatchNorm over all processes (torchrun, GPUs only)")
-    add("--impl", choices=IMPLS, help="of the operators (auto: triton on a GPU, native or blocked on a CPU)")
+    add(
+        "--impl",
+        choices=IMPLS,
+        help="kernels to use (auto: triton on a GPU, native or blocked on a CPU)",
+    )
     add(
         "--exact",
         action="store_true",
-        help="also compute the last stage's calibration, which moves nothing but "
-        "BatchNorm statistics of the calibrate network, as the official code does",
+        help="also compute the last stage's calibration, as the official code does; it changes nothing but the "
+        "running averages of the calibrate network",
     )
     add(
         "--checkpoint",
         choices=CHECKPOINTS,
-        help="compute again in backward instead of keeping: nothing (off), a "
+        help="recompute in backward instead of keeping: nothing (off), a "
         "stage, or block by block; the same numbers in less memory",
     )
     add(
@@ -117,12 +121,12 @@ def _add_computation(parser: Parser) -> None:
     add(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="have torch.compile make the step; the first takes minutes",
+        help="compile the step with torch.compile; the first step takes minutes",
     )
     add(
         "--graph",
         action=argparse.BooleanOptionalAction,
-        help="on a GPU, record the step of a size that comes back as a CUDA graph, and replay it (on with --crop); "
+        help="on a GPU, record the step of a size that recurs as a CUDA graph, and replay it (on with --crop); "
         "the same numbers",
     )
 
@@ -130,14 +134,20 @@ def _add_computation(parser: Parser) -> None:
 def _add_loss(parser: Parser) -> None:
     add = parser.add_argument
     add("--fidelity-weight", "--fidelity_weight", type=float, help="of the loss (1.5)")
-    add("--sigma", type=float, help="colour scale of the smoothness loss (10)")
-    add("--color", choices=COLORS, help="colour transform of the smoothness loss (reference)")
+    add("--sigma", type=float, help="color scale of the smoothness loss (10)")
+    add("--color", choices=COLORS, help="color transform of the smoothness loss (reference)")
 
 
 def _add_saving(parser: Parser) -> None:
     """What is saved when, and what happens to an earlier run."""
     add = parser.add_argument
-    add("--save-every", "--save_every", type=int, metavar="N", help="steps between checkpoints, besides each epoch's")
+    add(
+        "--save-every",
+        "--save_every",
+        type=int,
+        metavar="N",
+        help="steps between checkpoints; every epoch saves one, too",
+    )
     add("--sample-every", "--sample_every", type=int, metavar="N", help="epochs between sample pictures (20; 0: none)")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue the run in --out; its settings are kept")

@@ -216,15 +216,15 @@ def main(argv: list[str] | None = None) -> int:
         type=memory_size,
         default=24 * GIB,
         metavar="SIZE",
-        help="of the GPU, such as 24GiB (24GB is 7 %% less)",
+        help="memory of the GPU, such as 24GiB (24GB is 7 %% less)",
     )
     add("--stage", type=int, default=3, metavar="N", help="stages (3)")
-    add("--batch-size", type=int, default=1, metavar="N", help="images a step (1)")
+    add("--batch-size", type=int, default=1, metavar="N", help="images per step (1)")
     add("--amp", choices=("off", "bf16"), default="off")
     add("--checkpoint", choices=CHECKPOINTS, default="off")
     add("--exact", action="store_true")
     add("--finetune", action="store_true", help="the enhance network alone")
-    add("--official", action="store_true", help="as the official code makes the step, to compare with")
+    add("--official", action="store_true", help="the step of the official code, to compare with")
     args = parser.parse_args(argv)
     for name in ("stage", "batch_size"):
         if not 1 <= getattr(args, name) <= 100:
@@ -243,8 +243,8 @@ def _lines(step: PlannedStep, memory: float, batch: int) -> Iterator[str]:
     kind = ("the official code, " if step.held else "") + ("fine-tuning" if step.finetune else f"{step.stage} stages")
     yield f"{kind}, amp {step.amp}, checkpoint {step.checkpoint}, batch {batch}: planned, not measured"
     for part, value in found.kept.items():
-        yield f"  kept for backward, {part:10} {value:8.0f} bytes a pixel"
-    yield f"  {'at the peak, in all':28}{found.peak:8.0f} bytes a pixel"
+        yield f"  kept for backward, {part:10} {value:8.0f} bytes per pixel"
+    yield f"  {'at the peak, in all':28}{found.peak:8.0f} bytes per pixel"
     height, width = found.largest(memory, batch)
     size = f"{width} x {height}" if height else "none"
     yield f"  largest 16:9 image in {memory / GIB:g} GiB, less {RESERVE / GIB:g} for CUDA and its libraries: {size}"

@@ -44,7 +44,7 @@ class Run:
 
     @property
     def batch(self) -> int:
-        """Photographs a step, of all processes."""
+        """Photographs per step, of all processes."""
         return self.settings.batch_size * self.processes.count
 
     @property

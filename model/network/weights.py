@@ -180,10 +180,10 @@ def _refuse_checkpoint(path: Path, step: int) -> str:
     """The message that a checkpoint of the trainer is not a weight file, and where the weights are."""
     there = [name for name in RUN_WEIGHTS if (path.parent / name).is_file()]
     if there:
-        where = f"use {' or '.join(there)} beside it"
+        where = f"use {' or '.join(there)} next to it"
     else:
         where = (
-            "weights.safetensors and weights.pt appear beside it when the run ends: python -m train --out "
+            "weights.safetensors and weights.pt appear next to it when the run ends: python -m train --out "
             f"{shlex.quote(str(path.parent))} --resume (with --steps {step}: at once)"
         )
     return f"{path}: the checkpoint of a run, for --resume alone, not a weight file; {where}"
