@@ -1,7 +1,7 @@
 """SCI's networks, their weights, and pictures from files and back.
 
-A name is loaded with its room when it is first used, so that importing one room loads no other: a command that writes a
-file asks for no package that decodes pictures.
+A name is loaded when it is first used, with the folder that defines it. Importing one folder thus loads no other: a
+command that only writes files needs no package that decodes pictures.
 """
 
 import importlib

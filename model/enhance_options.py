@@ -57,7 +57,7 @@ def _add_files(parser: Parser) -> None:
         required=True,
         type=_path,
         metavar="DIR",
-        help="for the results; of one video also FILE",
+        help="folder for the results; for one video also FILE",
     )
     add(
         "-n",
@@ -114,14 +114,19 @@ def _add_resources(parser: Parser) -> None:
         "--workers",
         type=_count,
         metavar="N",
-        help="pictures in work at a time (default: one a thread of PyTorch, as memory allows)",
+        help="pictures in work at a time (default: one per thread of PyTorch, as memory allows)",
     )
 
 
 def _add_formats(parser: Parser) -> None:
     """How pictures are read and written."""
     add = parser.add_argument
-    add("--bits", type=int, choices=(8, 16), help="a channel of PNG and TIFF (default: of TIFF as its source, else 8)")
+    add(
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        help="per channel of PNG and TIFF (default: TIFF as its source, else 8)",
+    )
     add("--strip", action="store_true", help="leave out EXIF, XMP, resolution and color profile")
     add("--raw-half", action="store_true", help="read raw files at half their width and height: faster, less noise")
 
@@ -130,20 +135,20 @@ def _add_existing_results(parser: Parser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     existing.add_argument(
-        "--skip-existing", action="store_true", help="go on where an earlier run ended: pass over what has a result"
+        "--skip-existing", action="store_true", help="continue an earlier run: skip files that have a result"
     )
 
 
 def _add_further_outputs(parser: Parser) -> None:
-    """What is written besides the pictures, and options of videos."""
+    """What else is written, and the options of videos."""
     add = parser.add_argument
-    add("--report", type=_path, metavar="FILE", help="also write what became of each file, as lines of JSON")
+    add("--report", type=_path, metavar="FILE", help="also write the outcome for each file, as lines of JSON")
     add(
         "--shard",
         default=ALL,
         type=_shard,
         metavar="K/N",
-        help="only the K-th, from 1, of N parts of the files, for runs side by side",
+        help="only the K-th, from 1, of N parts of the files, for parallel runs",
     )
     add("--illumination", action="store_true", help="also write the illumination map, as NAME_illumination")
     add_gallery_options(add)

@@ -244,8 +244,9 @@ def _compare(run: Run, network: Network, image: Tensor) -> dict[str, float]:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m model.export",
-        description="Write what enhances a picture, exposure and all, for ONNX Runtime or torch.export, any size, "
-        "once it agrees on a picture; or the weights for the official code, once they read back bit for bit.",
+        description="Write a program that enhances pictures of any size, exposure included, for ONNX Runtime or "
+        "torch.export, once its result for a picture is right; or the weights for the official code, once they are "
+        "found the same when read back.",
         allow_abbrev=False,
     )
     add = parser.add_argument

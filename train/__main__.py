@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-# Huge pages, which PyTorch asks for only when told to before its first tensor: features of a photograph are tensors of
-# 100 MB, and giving them out in pages of 4 kB took a fifth of a step on a CPU.
+# PyTorch asks for huge pages only if told to before its first tensor. The features of a photograph are tensors of
+# 100 MB; allocating them in pages of 4 kB took a fifth of a step on a CPU.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from model.files import ImageError
@@ -22,7 +22,7 @@ from .signals import Stopped
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status. Every mistake of the user ends in one line on stderr."""
+    """The command; returns its exit status. Every mistake of the user gives one line on stderr."""
     own_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["plan"]:

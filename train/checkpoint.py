@@ -1,7 +1,7 @@
-"""What lies in the folder of a run, and the checkpoint that a resumed run continues from.
+"""The files in the folder of a run, and the checkpoint that a resumed run continues from.
 
-No generator state is kept: the only random numbers after the initial weights are the order and the crops, which
-follow from the seed and the step.
+No state of a random number generator is kept: after the initial weights, the only random numbers are the order and the
+crops, which follow from the seed and the step.
 """
 
 import io
@@ -13,21 +13,22 @@ import torch
 from torch import nn
 
 from model.files import make_output_folder, write_atomically
+from model.network import CHECKPOINT_ENTRIES, RUN_WEIGHTS
 
 from .config import Settings
 from .data import Place, place_of
 from .errors import TrainError
 
 CONFIG, CHECKPOINT, LOG = "config.json", "checkpoint.pt", "log.txt"
-WEIGHTS, OFFICIAL = "weights.safetensors", "weights.pt"  # the same numbers; the second for the official code
+WEIGHTS, OFFICIAL = RUN_WEIGHTS  # the same numbers; the second for the official code
 SAMPLES, TENSORBOARD, SUMMARY = "samples", "tensorboard", "summary.txt"
 _FILES = (CHECKPOINT, WEIGHTS, OFFICIAL, LOG, CONFIG, SUMMARY)
 _FOLDERS = (SAMPLES, TENSORBOARD)
-_KEYS = {"step", "place", "model", "optimizer", "settings", "photographs"}
+_ENTRIES = CHECKPOINT_ENTRIES | {"place", "photographs"}
 
 
 def refuse_existing_run(out: Path) -> None:
-    """Raise TrainError where a new run would mix with, or replace, an earlier one."""
+    """Raise TrainError where a new run would be mixed with an earlier one, or replace it."""
     found = [name for name in (*_FILES, *_FOLDERS) if (out / name).exists()]
     if found:
         raise TrainError(
@@ -39,7 +40,7 @@ def refuse_existing_run(out: Path) -> None:
 def prepare_folder(out: Path, overwrite: bool) -> None:
     """Make the folder, deleting an earlier run if asked to; nothing else in it is touched."""
     make_output_folder(out)
-    for leftover in out.glob(".sci-*.tmp"):  # of a process killed while it wrote
+    for leftover in out.glob(".sci-*.tmp"):  # of a process that was killed while it wrote
         leftover.unlink()
     if overwrite:
         # The checkpoint first: a run resumed from a half-deleted folder must not find the old one.
@@ -58,7 +59,7 @@ def save_checkpoint(
     photographs: list[list],
     place: Place,
 ) -> None:
-    """Write the state after `step` steps, whole or not at all. Raises OSError; the checkpoint before it then stays."""
+    """Write the state after `step` steps, whole or not at all. Raises OSError; the earlier checkpoint then stays."""
     buffer = io.BytesIO()
     state = {
         "step": step,
@@ -79,14 +80,14 @@ def load_checkpoint(out: Path) -> dict | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except Exception as error:  # a damaged archive makes the loader raise nearly anything
+    except Exception as error:  # for a damaged archive the loader may raise nearly anything
         raise TrainError(
             f"{path}: expected a checkpoint of this trainer; it is truncated, damaged or holds something else "
             f"({type(error).__name__}); restore it from a copy, or start anew with --overwrite"
         ) from None
-    if not isinstance(state, dict) or set(state) | {"place"} != _KEYS:  # older ones have no place
+    if not isinstance(state, dict) or set(state) | {"place"} != _ENTRIES:  # older ones have no place
         raise TrainError(
-            f"{path}: expected a checkpoint of this trainer with {', '.join(sorted(_KEYS))}; got something else; "
+            f"{path}: expected a checkpoint of this trainer with {', '.join(sorted(_ENTRIES))}; got something else; "
             "restore it from a copy, start anew with --overwrite, or give the file to --finetune"
         )
     return state
@@ -107,7 +108,7 @@ def restore(state: dict, out: Path, model: nn.Module, optimizer: torch.optim.Opt
 
 
 def saved_place(state: dict, count: int, batch_size: int) -> Place:
-    """How far the saved run had come in its epoch; one saved without it was of one process."""
+    """How far the saved run had come in its epoch; older checkpoints, without a place, are of a single process."""
     return Place(*state["place"]) if "place" in state else place_of(int(state["step"]), count, batch_size)
 
 

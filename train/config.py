@@ -1,4 +1,4 @@
-"""Settings of a run: defaults, what may change when it is resumed, the JSON kept beside the results.
+"""Settings of a run: defaults, what may change when it is resumed, and the JSON file that keeps them.
 
 Defaults are those of the published method: Adam(lr 3e-4, betas (0.9, 0.999), weight decay 3e-4), gradients
 clipped at norm 5, full-size photographs one at a time, 3 stages, 1000 epochs, seed 2; fine-tuning takes 100
@@ -58,7 +58,7 @@ class Settings:
     sync_bn: bool = False
 
     def __post_init__(self):
-        # Bounds far beyond any use, of what would otherwise fill the memory before anything else is noticed.
+        # Limits far beyond any use; larger values would fill the memory before any other check.
         _require("stage", self, lambda value: _whole(value) and 1 <= value <= 100, "a whole number from 1 to 100")
         _require("workers", self, lambda value: _whole(value) and 0 <= value <= 256, "a whole number from 0 to 256")
         for name in ("epochs", "batch_size"):
@@ -68,7 +68,7 @@ class Settings:
         _require(
             "seed", self, lambda value: _whole(value) and 0 <= value < 1 << 63, "a whole number from 0 to 2**63 - 1"
         )
-        # Far beyond any use; larger ones overflow inside the optimizer.
+        # Also far beyond any use; larger numbers overflow inside the optimizer.
         _require("lr", self, lambda value: 0 < value <= 1e6, "a positive number, at most 1e6")
         _require("sigma", self, lambda value: math.isfinite(value) and value >= MIN_SIGMA, "a positive number")
         _require("fidelity_weight", self, lambda value: abs(value) <= 1e6, "a number of at most 1e6")
@@ -133,7 +133,7 @@ def new_settings(given: dict) -> Settings:
 
 
 def resumed_settings(saved: Settings, given: dict) -> Settings:
-    """The saved settings with what the command line gave; refuses a change that would make another run of it."""
+    """The saved settings with what the command line gave; refuses changes that a resumed run must not make."""
     if "epochs" in given and "steps" not in given:
         given = given | {"steps": None}
     settings = dataclasses.replace(saved, **given)

@@ -1,7 +1,7 @@
-"""Photographs of a folder, and which of them, cropped where, each step sees.
+"""The photographs of a folder, and which of them each step sees, cropped where.
 
-Order and crops are a pure function of (seed, epoch, index): a resumed run has no generator to wind forward, and
-the number of worker processes changes nothing.
+Order and crops are a pure function of (seed, epoch, index), so that a resumed run needs no state of a random number
+generator, and the number of worker processes changes nothing.
 """
 
 import os
@@ -24,8 +24,8 @@ from sci_kernels.constants import MIN_SIDE
 
 from .errors import TrainError
 
-# Decoded pixels are kept up to this size, then files are read again each time they are needed. What is kept stays:
-# every epoch asks for every photograph once, and throwing out the least recent would then always miss.
+# Decoded pixels are kept up to this size; other files are read again each time they are needed. Nothing is evicted:
+# every epoch asks for every photograph once, so a cache that evicts the least recently used would never hit.
 CACHE_BYTES = 1 << 30
 
 _ORDER, _CROP = 0, 1  # separate streams of random numbers
@@ -35,14 +35,15 @@ Sample = tuple[str, Tensor | TrainError]
 
 
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order in which an epoch goes through `count` photographs."""
+    """The order in which an epoch takes `count` photographs."""
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
 
 
 def crop_corner(seed: int, epoch: int, index: int, size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
     """Top and left of a photograph's crop in an epoch; every position is equally likely."""
     random = np.random.default_rng((_CROP, seed, epoch, index))
-    return tuple(int(random.integers(side - part + 1)) for side, part in zip(size, crop, strict=True))
+    top, left = (int(random.integers(side - part + 1)) for side, part in zip(size, crop, strict=True))
+    return top, left
 
 
 class Photos(Dataset):
@@ -50,7 +51,7 @@ class Photos(Dataset):
 
     Pixels of 8 bits stay uint8 until they are on the device (`stack`); deeper ones are float32 in [0, 1].
 
-    Every file is decoded once at the start, so that a damaged one is known by name before hours of work.
+    Every file is decoded once at the start, so that a damaged one is named before hours of work.
 
     Args:
         folder: searched recursively.
@@ -99,7 +100,7 @@ class Photos(Dataset):
                 )
 
     def check_batches(self, batch_size: int, processes: int = 1) -> None:
-        """Raise TrainError where photographs of different sizes would share a batch, or a process would have none."""
+        """Raise TrainError if photographs of different sizes would share a batch, or a process would have none."""
         if len(self) < processes:
             raise TrainError(
                 f"--data: expected at least as many photographs as processes, {processes}; got {len(self)}; "
@@ -116,7 +117,7 @@ class Photos(Dataset):
                 )
 
     def identity(self) -> list[list]:
-        """What a resumed run must find again: `[name, height, width]` of each photograph."""
+        """`[name, height, width]` of each photograph, which must be the same when the run is resumed."""
         return [[name, h, w] for name, (h, w) in zip(self.names, self.sizes, strict=True)]
 
     def image(self, index: int) -> Tensor:
@@ -131,7 +132,7 @@ class Photos(Dataset):
         try:
             pixels = self._read(index)
         except TrainError as error:
-            # Raised by `stack` in the training process: from a worker it would arrive as a traceback.
+            # `stack` raises it in the training process; raised in a worker it would arrive as a traceback.
             return self.names[index], error
         if self.crop:
             top, left = crop_corner(self.seed, epoch, index, self.sizes[index], self.crop)
@@ -141,13 +142,13 @@ class Photos(Dataset):
         return self.names[index], torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def _read(self, index: int) -> np.ndarray:
-        pixels = self._pixels.get(index)
-        if pixels is None:
-            pixels = _read_or_error(self.files[index])
-            if isinstance(pixels, TrainError):
-                raise pixels
-            if pixels.shape[:2] != self.sizes[index]:
-                raise TrainError(f"{self.files[index]}: the file changed its size while training; put it back")
+        if index in self._pixels:
+            return self._pixels[index]
+        pixels = _read_or_error(self.files[index])
+        if isinstance(pixels, TrainError):
+            raise pixels
+        if pixels.shape[:2] != self.sizes[index]:
+            raise TrainError(f"{self.files[index]}: the file changed its size while training; put it back")
         return pixels
 
 
@@ -164,38 +165,38 @@ def _read_or_error(file: Path) -> np.ndarray | TrainError:
 
 @dataclass(frozen=True)
 class Place:
-    """How far a run has come: epochs done, photographs of the next one done. It outlives a change of the batch."""
+    """How far a run has come: epochs done, and photographs of the next one done; whatever the batch size."""
 
     epoch: int
     taken: int
 
     def next(self, count: int, batch: int) -> "Place":
-        """After a step of `batch` of the `count` photographs; the last of an epoch takes what is left."""
+        """The place after a step of `batch` of the `count` photographs; an epoch's last step takes what is left."""
         taken = self.taken + batch
         return Place(self.epoch + 1, 0) if taken >= count else Place(self.epoch, taken)
 
     def steps_to(self, epochs: int, count: int, batch: int) -> int:
-        """Steps until `epochs` epochs are done; negative beyond."""
+        """Steps until `epochs` epochs are done; negative where more than these are done."""
         an_epoch = -(-count // batch)
         return (epochs - self.epoch) * an_epoch - (an_epoch - -(-(count - self.taken) // batch))
 
     def epochs_after(self, steps: int, count: int, batch: int) -> int:
-        """Epochs begun after so many more steps."""
+        """How many epochs have begun after this many more steps."""
         an_epoch = -(-count // batch)
         return self.epoch + max(0, -(-(steps + an_epoch - -(-(count - self.taken) // batch)) // an_epoch))
 
 
 def place_of(step: int, count: int, batch: int) -> Place:
-    """Where a run is after `step` steps of one kind."""
+    """The place of a run after `step` steps, all with the same batch size."""
     epoch, batches = divmod(step, -(-count // batch))
     return Place(epoch, batches * batch)
 
 
 class Schedule(Sampler[list[Key]]):
-    """The batches of steps `start` to `stop`, counted from the beginning of the run; its last batch may be short.
+    """The batches of steps `start` to `stop`, counted from the beginning of the run; an epoch's last may be short.
 
-    Of `processes` processes, each takes every `processes`-th photograph of a step's `processes * batch_size`. Where an
-    epoch's last step has no equal share for each, it repeats photographs from the beginning of the epoch.
+    Of `processes` processes, each takes every `processes`-th photograph of a step's `processes * batch_size`. If the
+    photographs of an epoch's last step cannot be shared equally, some from the beginning of the epoch are repeated.
     """
 
     def __init__(
@@ -232,7 +233,7 @@ class Schedule(Sampler[list[Key]]):
 
 
 def load(photos: Photos, schedule: Schedule, workers: int, device: torch.device) -> DataLoader:
-    """The batches of a schedule, each a list of samples, in order; workers run on across epochs."""
+    """The batches of a schedule, each a list of samples, in order; workers stay alive from epoch to epoch."""
     return DataLoader(
         photos,
         batch_sampler=schedule,
@@ -244,7 +245,7 @@ def load(photos: Photos, schedule: Schedule, workers: int, device: torch.device)
 
 
 def ahead(batches: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
-    """The same batches, each read on a thread while the one before it is in use."""
+    """The same batches; each is read by a thread while the one before it is in use."""
     iterator = iter(batches)
     with ThreadPoolExecutor(1, "reader") as pool:
         waiting = pool.submit(next, iterator, None)
@@ -258,7 +259,7 @@ def _leave_signals_to_parent(parent: int, worker: int) -> None:
 
     Leaving the group, rather than ignoring signals, lets the parent end a worker that hangs.
     """
-    if os.getppid() != parent:  # killed before this worker began to watch it: it would wait for ever
+    if os.getppid() != parent:  # the parent was killed before this worker began to watch it: it would wait forever
         os._exit(1)
     if hasattr(os, "setsid"):
         os.setsid()
@@ -266,7 +267,7 @@ def _leave_signals_to_parent(parent: int, worker: int) -> None:
 
 
 def stack(samples: list[Sample], device: torch.device) -> tuple[list[str], Tensor]:
-    """Names, and `(N, 3, h, w)` in [0, 1], float32, on the device; a byte a value on the way there.
+    """Names, and `(N, 3, h, w)` in [0, 1], float32, on the device; values of 8 bits travel there as uint8.
 
     Raises TrainError where a sample could not be read.
     """
@@ -276,6 +277,6 @@ def stack(samples: list[Sample], device: torch.device) -> tuple[list[str], Tenso
             raise image
         names.append(name)
         image = image.to(device, non_blocking=True)
-        # The division of Picture.tensor, so that the values are the same to the bit.
+        # The same division as in Picture.tensor, so that the values are the same to the bit.
         images.append(image.float().div_(255.0) if image.dtype == torch.uint8 else image)
     return names, torch.stack(images)

@@ -1,10 +1,10 @@
 """Several processes, started by `torchrun --nproc_per_node=N -m train ...`, that train one network.
 
-Every process computes the gradient of its own photographs; DistributedDataParallel averages them, so that a step
-is that of one batch of `processes * batch_size` photographs. BatchNorm normalises by the photographs of its own
-process, and process 0's running statistics are everyone's, unless `--sync-bn` shares them. Process 0 alone writes.
+Every process computes the gradient of its own photographs; DistributedDataParallel averages the gradients, so that a
+step is that of one batch of `processes * batch_size` photographs. BatchNorm normalizes by the photographs of its own
+process, and all take the running averages of process 0, unless `--sync-bn` shares them. Process 0 alone writes files.
 
-What the processes tell each other besides (errors, signals, losses) goes over gloo, so that no GPU waits for it and
+Everything else that the processes exchange (errors, signals, losses) goes over gloo, so that no GPU waits for it and
 the death of a process is noticed.
 """
 
@@ -23,18 +23,18 @@ from model.network import WeightsError
 
 from .errors import TrainError
 
-JOIN_SECONDS = 120  # for all processes to be there
+JOIN_SECONDS = 120  # within which all processes must have started
 _MISTAKES = (TrainError, ImageError, WeightsError, OSError)
 
 T = TypeVar("T")
 
 
 class Elsewhere(Exception):
-    """The run ends here for a reason that process 0 tells."""
+    """The run ends for a reason that process 0 prints."""
 
 
 class Lost(TrainError):
-    """Another process is gone."""
+    """Another process has ended."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Processes:
 
     rank: int = 0
     count: int = 1
-    control: object = None  # the gloo group; None where there is one process
+    control: object = None  # the gloo group; None for a single process
 
     @property
     def first(self) -> bool:
@@ -53,28 +53,30 @@ class Processes:
         """The result of a call that every process makes; if it fails in one, all end and process 0 says why."""
         if self.control is None:
             return call(*arguments)
-        result = error = None
         try:
             result = call(*arguments)
-        except _MISTAKES as mistake:
-            error = mistake
-        texts: list = [None] * self.count
-        self.talk(dist.all_gather_object, texts, str(error) if error else None)
-        found = [(rank, text) for rank, text in enumerate(texts) if text is not None]
-        if found and not self.first:
-            raise Elsewhere
-        if error:
-            raise error
-        if found:
-            raise TrainError(f"process {found[0][0]} of {self.count}: {found[0][1]}")
+        except _MISTAKES as error:
+            self._exchange_error(str(error))
+            raise
+        self._exchange_error(None)
         return result
+
+    def _exchange_error(self, text: str | None) -> None:
+        """Tell the others of an error here, if any. Raises where another process has one that is to be told of."""
+        texts: list[str | None] = [None] * self.count
+        self.talk(dist.all_gather_object, texts, text)
+        found = [(rank, other) for rank, other in enumerate(texts) if other is not None]
+        if found and not self.first:
+            raise Elsewhere from None
+        if found and text is None:
+            raise TrainError(f"process {found[0][0]} of {self.count}: {found[0][1]}")
 
     def largest(self, value: int) -> int:
         """The largest value that any process gives."""
         return int(self._reduce(value, dist.ReduceOp.MAX))
 
     def mean(self, value: float) -> float:
-        """The mean of what the processes give."""
+        """The mean of the values that the processes give."""
         return self._reduce(value, dist.ReduceOp.SUM) / self.count
 
     def _reduce(self, value: float, operation) -> float:
@@ -85,7 +87,7 @@ class Processes:
         return tensor.item()
 
     def talk(self, collective: Callable, *arguments) -> None:
-        """A collective call among all processes. Raises Lost where one of them is gone."""
+        """A collective call among all processes. Raises Lost where one of them has ended."""
         try:
             collective(*arguments, group=self.control)
         except RuntimeError as error:
@@ -93,7 +95,7 @@ class Processes:
             raise
 
     def check_lost(self, error: RuntimeError) -> None:
-        """Raise Lost where the error is that of a process which is gone."""
+        """Raise Lost where the error says that another process has ended."""
         text = " ".join(str(error).split())
         if self.control is not None and (isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text):
             reason = text.split("] ", 1)[-1].split(". ")[0]  # without the place in the library, and its advice
@@ -116,21 +118,21 @@ class Processes:
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if getattr(model, "stage", None) == 1:
-            # No loss reaches its calibration. DistributedDataParallel waits for every gradient it is told of; given
-            # static_graph=True instead, it left the second step's gradients without their mean, and said nothing.
+            # With one stage the calibrate network gets no gradient, which DistributedDataParallel would wait for. Its
+            # static_graph=True is no way out: from the second step on, it silently left gradients without their mean.
             model.calibrate.requires_grad_(False)
         devices = [device.index] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
 
 def join(device: str) -> tuple[Processes, str]:
-    """Meet the other processes that the environment speaks of; returns them and the name of this one's device.
+    """Connect to the other processes that the environment names; returns them and the name of this one's device.
 
     Reads RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them.
 
     Raises:
-        TrainError: the environment makes no sense, there is no GPU for this process, the port is taken, or a
-            process did not come within `JOIN_SECONDS`.
+        TrainError: the environment is contradictory, there is no GPU for this process, the port is taken, or a
+            process did not start within `JOIN_SECONDS`.
     """
     count = _number("WORLD_SIZE", 1)
     if count <= 1:
@@ -153,7 +155,7 @@ def join(device: str) -> tuple[Processes, str]:
 
 
 def leave() -> None:
-    """Part from the other processes, which do the same now."""
+    """Disconnect from the other processes, which do the same now."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
@@ -163,11 +165,13 @@ def _number(name: str, default: int | None = None) -> int:
     if text is None and default is not None:
         return default
     try:
-        return int(text)
-    except (TypeError, ValueError):
-        raise TrainError(
-            f"{name}: expected a number in the environment, as torchrun sets it; got {text!r}; start with torchrun"
-        ) from None
+        if text is not None:
+            return int(text)
+    except ValueError:
+        pass
+    raise TrainError(
+        f"{name}: expected a number in the environment, as torchrun sets it; got {text!r}; start with torchrun"
+    )
 
 
 def _own_device(name: str, local: int) -> str:
@@ -175,7 +179,7 @@ def _own_device(name: str, local: int) -> str:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if name == "gpu" and not torch.cuda.is_available():
-        return name  # `run.pick_device` makes the CPU of it, and says so
+        return name  # `prepare.pick_device` takes the CPU instead, and says so
     if name not in ("auto", "cuda", "gpu"):
         raise TrainError(f"--device: expected auto, cpu or cuda, each process takes a GPU of its own; got {name}")
     present = torch.cuda.device_count()
@@ -189,7 +193,7 @@ def _own_device(name: str, local: int) -> str:
 
 
 def _meet(rank: int, count: int) -> dist.Store:
-    """The store through which the processes find each other, once all have come."""
+    """The store through which the processes find each other, once all have started."""
     host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), _number("MASTER_PORT")
     wait = timedelta(seconds=JOIN_SECONDS)
     ours = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun keeps the store
@@ -206,18 +210,18 @@ def _meet(rank: int, count: int) -> dist.Store:
             f"MASTER_ADDR {host}, MASTER_PORT {port}: expected process 0 of {count} to answer within {JOIN_SECONDS} s; "
             f"it did not ({reason}); check both, and that it was started"
         ) from None
-    store = dist.PrefixStore(f"train/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    prefixed = dist.PrefixStore(f"train/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     keys = [f"here/{number}" for number in range(count)]
-    store.set(keys[rank], "1")
+    prefixed.set(keys[rank], "1")
     try:
-        store.wait(keys, wait)
+        prefixed.wait(keys, wait)
     except RuntimeError:
-        missing = [str(number) for number, key in enumerate(keys) if not _has(store, key)]
+        missing = [str(number) for number, key in enumerate(keys) if not _has(prefixed, key)]
         raise TrainError(
             f"WORLD_SIZE {count}: expected {count} processes within {JOIN_SECONDS} s; process {', '.join(missing)} did "
             "not come; start as many as WORLD_SIZE says, each with its own RANK"
         ) from None
-    return store
+    return prefixed
 
 
 def _has(store: dist.Store, key: str) -> bool:

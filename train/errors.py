@@ -1,12 +1,12 @@
-"""The mistake a user can mend, and the line on stderr."""
+"""The error for mistakes that a user can correct, and the line on stderr."""
 
 import sys
 
 
 class TrainError(Exception):
-    """One line: the file or argument, what was expected, what came, what to do."""
+    """The message is one line: the file or argument, what was expected, what came, and what to do."""
 
 
 def warn(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(f"train: {text}", file=sys.stderr, flush=True)

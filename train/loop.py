@@ -1,4 +1,4 @@
-"""The run: one loop over the steps."""
+"""A run of training: one loop over the steps."""
 
 import json
 import statistics
@@ -16,7 +16,7 @@ from .data import Schedule, ahead, load, stack
 from .distributed import Lost, join, leave
 from .errors import TrainError
 from .prepare import Run, metadata, passes, prepare, resume_command
-from .reporting import SAMPLE_COUNT, LateReport, Report, preview
+from .reporting import SAMPLE_COUNT, LateReport, TrainingReport, preview
 from .signals import Stopped, StopSignal
 from .step import Graphs, StepResult, graphs_of, losses_function, training_step
 
@@ -25,27 +25,27 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
     """Train from the beginning, or from the checkpoint in `settings.out`, to the last step.
 
     The weights after a given step follow from the settings, the photographs, the device and, on a CPU, the number
-    of threads; where the run was interrupted and resumed, and the number of workers, change no bit of them.
+    of threads; interrupting and resuming the run, and the number of workers, change no bit of them.
 
     Args:
-        settings: where resuming, already merged with those saved.
+        settings: of a resumed run, already merged with those saved.
         resume: continue the run in `settings.out`; one that was stopped before its first checkpoint begins again.
-        overwrite: delete the run in `settings.out`, once everything else has been found in order.
+        overwrite: delete the run in `settings.out`, once everything else has been checked.
 
-    Started by torchrun, it is one of several processes of the run; see `train.distributed`.
+    Started by torchrun, this is one of several processes of the run; see `train.distributed`.
 
     Returns:
         The weight file of this project.
 
     Raises:
-        TrainError, model.images.ImageError, model.weights.WeightsError: a mistake to be mended, told in one line.
+        TrainError, model.ImageError, model.WeightsError: a mistake that the user can correct, told in one line.
         OSError: the folder cannot be written; what was saved before stays.
         Stopped: a signal arrived; the run has been saved.
-        Elsewhere: of several processes, process 0 tells why the run ended.
+        Elsewhere: of several processes, process 0 says why the run ended.
     """
     processes, device = join(settings.device)
     run = prepare(settings, resume, overwrite, processes, device)
-    report = Report(run.out, run.start, run.total, quiet=not processes.first)
+    report = TrainingReport(run.out, run.start, run.total, quiet=not processes.first)
     try:
         _announce(run, report)
         graphs = graphs_of(settings, run.device, processes.count, run.impl, run.optimizer, report.line)
@@ -60,8 +60,8 @@ def train(settings: Settings, resume: bool = False, overwrite: bool = False) -> 
     return run.out / checkpoint.WEIGHTS
 
 
-def _finish(run: Run, report: Report, loss: float | None) -> None:
-    """Write the weight files; say what each is for; print the summary, then the line that programs read."""
+def _finish(run: Run, report: TrainingReport, loss: float | None) -> None:
+    """Write the weight files and say what each is for; print the summary, then a line of JSON for programs."""
     if not run.processes.first:
         return
     weights, official = run.out / checkpoint.WEIGHTS, run.out / checkpoint.OFFICIAL
@@ -78,8 +78,8 @@ def _finish(run: Run, report: Report, loss: float | None) -> None:
     print(json.dumps(summary), flush=True)
 
 
-def _steps(run: Run, report: Report, stop: StopSignal, graphs: Graphs | None) -> float | None:
-    """The steps that are left; returns the mean loss of the last epoch."""
+def _steps(run: Run, report: TrainingReport, stop: StopSignal, graphs: Graphs | None) -> float | None:
+    """Run the remaining steps; returns the mean loss of the last epoch."""
     settings, processes, place, loss = run.settings, run.processes, run.place, None
     epochs = place.epochs_after(run.total - run.start, len(run.photos), run.batch)
     share = processes.rank, processes.count
@@ -95,7 +95,7 @@ def _steps(run: Run, report: Report, stop: StopSignal, graphs: Graphs | None) ->
         epoch_ended = place.taken == 0 or step == run.total
         stopped = processes.largest(stop.number or 0)  # a signal reaches the processes at different steps
         if epoch_ended or stopped or (settings.save_every and step % settings.save_every == 0):
-            late.flush()  # nothing is saved after a step that was not finite
+            late.flush()  # raises if the step was not finite, so that nothing is saved after it
             run.save(step, place)
         if epoch_ended:
             loss = report.epoch(epoch, epochs, step, run.total, processes.mean)
@@ -140,14 +140,14 @@ def _step_or_error(
 
 
 def _planned(run: Run, batch: int, height: int, width: int) -> str:
-    """The planner's word on a step that did not fit."""
-    from .memory_plan import advice  # takes a while, and is needed on this day alone
+    """The advice of the memory planner on a step that did not fit."""
+    from .memory_plan import advice  # takes a while to load, and is seldom needed
 
     memory = torch.cuda.get_device_properties(run.device).total_memory if run.device.type == "cuda" else None
     return advice(run.settings, height, width, batch, memory)
 
 
-def _announce(run: Run, report: Report) -> None:
+def _announce(run: Run, report: TrainingReport) -> None:
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     kind = "fine-tuning" if run.settings.finetune else f"{run.settings.stage} stages"
     many = f" x {run.processes.count} processes" if run.processes.count > 1 else ""

@@ -1,4 +1,4 @@
-"""What a run needs, checked and built before the first step."""
+"""Everything that a run needs, checked and built before the first step."""
 
 import platform
 import shlex
@@ -37,19 +37,19 @@ class Run:
     optimizer: torch.optim.Optimizer
     start: int  # steps already done
     total: int  # steps in all
-    place: Place  # where in an epoch `start` is
+    place: Place  # of `start` in its epoch
     saved: int | None  # the step of the checkpoint in `out`, if there is one
     processes: Processes
-    replica: nn.Module  # what a step calls: `model`, or it among several processes
+    replica: nn.Module  # what a step calls: `model`, with several processes wrapped in DistributedDataParallel
 
     @property
     def batch(self) -> int:
-        """Photographs a step, of all processes."""
+        """Photographs per step, of all processes."""
         return self.settings.batch_size * self.processes.count
 
     @property
     def impl(self) -> str:
-        """Of the operators: what "auto" comes to here."""
+        """The implementation of the operators; "auto" is resolved."""
         return sci_kernels.default_impl(self.device) if self.settings.impl == "auto" else self.settings.impl
 
     def save(self, step: int, place: Place) -> None:
@@ -66,9 +66,9 @@ class Run:
         self.saved = step
 
     def kept(self) -> str:
-        """What there is to go back to."""
+        """Which checkpoint there is to go back to, for a message."""
         path = self.out / checkpoint.CHECKPOINT
-        if not self.processes.first:  # process 0 may have died while it wrote
+        if not self.processes.first:  # process 0 may have died while it wrote one
             return f"{path} keeps the last save, if there was one"
         return "nothing had been saved" if self.saved is None else f"{path} keeps step {self.saved}"
 
@@ -88,7 +88,7 @@ def _claim(run: Run, overwrite: bool) -> None:
         write_atomically(run.out / checkpoint.CONFIG, to_json(run.settings, versions).encode())
 
 
-def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Processes, device: str) -> Run:
+def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Processes, device_name: str) -> Run:
     out = Path(settings.out)
     if out.resolve().is_relative_to(Path(settings.data).resolve()):
         raise TrainError(
@@ -97,7 +97,7 @@ def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Proce
         )
     if not resume and not overwrite:
         checkpoint.refuse_existing_run(out)
-    device = pick_device(device, warn if processes.first else _silent)
+    device = pick_device(device_name, warn if processes.first else _silent)
     state = checkpoint.load_checkpoint(out) if resume else None
     photos = Photos(settings.data, settings.crop, settings.seed, warn if processes.first else _silent)
     photos.check_batches(settings.batch_size, processes.count)
@@ -116,8 +116,13 @@ def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Proce
     return Run(settings, out, device, photos, model, criterion, optimizer, start, total, place, saved, processes, model)
 
 
-def build(settings: Settings, device: torch.device, finetune: str | None):
-    """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts alike."""
+def build(
+    settings: Settings, device: torch.device, finetune: str | None
+) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    """Network, loss and optimizer; the initial weights are drawn on the CPU, so that every device starts with the same.
+
+    `finetune` names the weights to start from, if any.
+    """
     if settings.convolutions == "triton" and not _has_tensor_cores(device):
         raise TrainError(
             f"--convolutions triton: expected an NVIDIA GPU from sm_80 on; got {device}; use --convolutions auto"
@@ -150,7 +155,7 @@ def _has_tensor_cores(device: torch.device) -> bool:
 
 
 def pick_device(name: str, tell: Callable[[str], None] = warn) -> torch.device:
-    """The device of a name: auto, cpu, cuda, cuda:N, or gpu and gpu:N, which are the CPU where there is no GPU."""
+    """The device of a name: auto, cpu, cuda, cuda:N, or gpu and gpu:N, which are the CPU if there is no GPU."""
     kind, colon, number = name.partition(":")
     if kind == "gpu":
         if not torch.cuda.is_available():
@@ -160,7 +165,7 @@ def pick_device(name: str, tell: Callable[[str], None] = warn) -> torch.device:
     try:
         device = device_named(name)
         torch.zeros(1, device=device)
-    except Exception as error:  # what a device that cannot be used raises depends on its kind
+    except Exception as error:  # which one is raised for an unusable device depends on its kind
         reason = " ".join(str(error).split())[:120]
         raise TrainError(
             f"--device: expected auto, cpu, cuda or cuda:N that is present; got {name} ({reason})"
@@ -169,7 +174,7 @@ def pick_device(name: str, tell: Callable[[str], None] = warn) -> torch.device:
 
 
 def passes(settings: Settings, total: int, count: int, batch: int) -> str:
-    """What the steps of a fine-tuning run come to, and how its official `--steps`, which are passes, are asked for."""
+    """How many passes the steps of a fine-tuning run are, as the official `--steps` counts passes, not steps."""
     an_epoch = -(-count // batch)
     number = f"{total / an_epoch:.2f}".rstrip("0").rstrip(".")
     unit = "pass" if number == "1" else "passes"
@@ -191,11 +196,11 @@ def resume_command(out: Path, processes: int = 1) -> str:
 
 
 def _silent(text: str) -> None:
-    """Where process 0 says the same."""
+    """Prints nothing, as process 0 prints the same."""
 
 
 def _versions(device: torch.device) -> dict[str, str]:
-    """What a run's numbers depend on besides its settings."""
+    """What the numbers of a run depend on in addition to its settings."""
     return {
         "sci_kernels": sci_kernels.__version__,
         "torch": torch.__version__,
@@ -206,6 +211,6 @@ def _versions(device: torch.device) -> dict[str, str]:
 
 
 def metadata(run: Run) -> dict[str, str]:
-    """Kept inside the weight file: how it was made."""
+    """How the weights were made, to be kept inside the weight file."""
     fixed = {name: str(value) for name, value in run.settings.fixed().items()}
     return fixed | {"step": str(max(run.start, run.total)), "photographs": str(len(run.photos))} | _versions(run.device)

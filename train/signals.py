@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, say how to go on."""
+"""What Ctrl-C and SIGTERM do: the step is finished, the run is saved, and a message says how to resume it."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ class StopSignal:
     number: int | None = None
 
     def __init__(self, quiet: bool = False):
-        self._quiet = quiet  # of several processes, one speaks
+        self._quiet = quiet  # one of several processes prints the message
 
     def __enter__(self) -> "StopSignal":
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -36,6 +36,7 @@ class StopSignal:
         self.number = number
         if self._quiet:
             return
-        # Not print: the signal may have come in the middle of one.
-        with contextlib.suppress(OSError, AttributeError):  # nobody reads it any more, or it was closed
-            os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
+        if sys.__stderr__ is not None:
+            # Not print, since the signal may have come in the middle of one.
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it was closed
+                os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")

@@ -23,12 +23,12 @@ _STD = 0.02
 
 
 class Stages(NamedTuple):
-    """What each stage of `Network` saw and made; one `(N, 3, H, W)` tensor a stage in every list."""
+    """Inputs and outputs of the stages of `Network`: lists with one `(N, 3, H, W)` tensor per stage."""
 
     illuminations: list[Tensor]  # in [1e-4, 1]
     reflectances: list[Tensor]  # in [0, 1]
     inputs: list[Tensor]  # image, then image + calibration
-    calibrations: list[Tensor]  # absolute values; none without `exact`
+    calibrations: list[Tensor]  # absolute values; empty without `exact`
 
 
 class EnhanceNetwork(nn.Module):
@@ -37,10 +37,10 @@ class EnhanceNetwork(nn.Module):
     Args:
         layers: how many times the shared block is applied.
         channels: width between the first and the last convolution.
-        impl: of `sci_kernels.retinex`. Except for "reference", training
-            goes through one function for all the convolutions, which keeps less for backward (see `fused`).
-        checkpoint: "off", "stage" or "block": keep still less and compute it again in backward.
-        convolutions: in training, "auto", "library" or "triton", see `fused.fused_network`.
+        impl: of `sci_kernels.retinex`. Except with "reference", training runs all the convolutions in one function,
+            which keeps less for backward (see `fused_training`).
+        checkpoint: "off", "stage" or "block": keep even less and compute it again in backward.
+        convolutions: in training, "auto", "library" or "triton", see `fused_training.fused_network`.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class Network(nn.Module):
     """The training cascade: the same enhance and calibrate networks in every stage.
 
     Args:
-        stage: how many.
+        stage: the number of stages.
         impl: of the operators, see `EnhanceNetwork`.
-        exact: also compute what training does not need: the list of calibrations, and the last stage's. That feeds
-            no stage and moves nothing but BatchNorm statistics of the calibrate network, which training never uses.
+        exact: also compute what training does not need: the list of calibrations, and the calibration of the last
+            stage, which feeds no other and changes only running averages that training never uses.
         checkpoint, convolutions: of the two networks, see `EnhanceNetwork`.
     """
 

@@ -1,9 +1,9 @@
-"""BatchNorm by PyTorch's own operators, for features that no kernel of `sci_kernels.batch_norm` takes.
+"""BatchNorm's statistics, running averages and gradient by PyTorch, where `sci_kernels.batch_norm` has no kernel.
 
-PyTorch's CPU kernels for channels_last add a channel's values one after the other, in the tensor's precision: over
-an image, five digits are left of seven. Here the memory (P pixels, C channels) is read as (P / k, k C) with
-k near sqrt(P). The same kernels then find k partial results a channel, each over sqrt(P) values, and these are
-put together in float64.
+PyTorch's CPU kernels for channels_last add up the values of a channel one by one, in the tensor's precision: over
+an image, five digits are left of seven. Here the memory (P pixels, C channels) is viewed as (P / k, k C) with
+k near sqrt(P). The same kernels then give k partial results per channel, each over sqrt(P) values, which are
+combined in float64.
 """
 
 import math
@@ -30,19 +30,19 @@ def planned_for_gpu() -> Iterator[None]:
 
 
 def planning() -> bool:
-    """Whether tensors stand for those of a GPU."""
+    """Whether tensors are to be treated as those of a GPU."""
     return _PLANNING.get()
 
 
 def on_cpu(tensor: Tensor) -> bool:
-    """Whether to choose what suits a CPU."""
+    """Whether the tensor is on a CPU, and not to be treated as one of a GPU."""
     return tensor.device.type == "cpu" and not planning()
 
 
 def batch_statistics(z: Tensor, running: batch_norm.Running, bias: Tensor) -> Tensor:
     """Mean and biased variance of each channel of `(N, C, H, W)`, `(2, C)`, float32 or float64.
 
-    Moves the running averages of a BatchNorm that would have seen z with a bias added.
+    Updates the running averages of the BatchNorm, whose input is z with the bias added.
     """
     mean, variance = _mean_and_variance(_at_least_float32(z))
     pixels = z.numel() // z.shape[1]
@@ -120,7 +120,7 @@ def _reduced(grad: Tensor, z: Tensor, mean: Tensor, invstd: Tensor, eps: float) 
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision on a CPU, where the kernels would keep sums in it, as float32."""
+    """The tensor; as float32 if it is of half precision on a CPU, whose kernels would add up in half precision."""
     return tensor.float() if on_cpu(tensor) and tensor.element_size() < 4 else tensor
 
 
@@ -129,7 +129,7 @@ def _in_phases(tensor: Tensor) -> bool:
 
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
-    """The memory of a channels_last tensor as `(P // k, k C)`, and the pixels that are left over as `(rest, C)`."""
+    """The memory of a channels_last tensor as `(P // k, k C)`, and the remaining pixels as `(rest, C)`."""
     flat = tensor.permute(0, 2, 3, 1).flatten(0, 2)
     pixels, channels = flat.shape
     phases = 1 << (math.isqrt(pixels).bit_length() - 1)

@@ -12,7 +12,7 @@ from .batch_statistics import batch_statistics, on_cpu, planning
 
 
 class NormConfig(NamedTuple):
-    """What a BatchNorm has besides its parameters."""
+    """What a BatchNorm needs in addition to its parameters."""
 
     eps: float
     running: batch_norm.Running

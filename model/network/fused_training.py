@@ -5,19 +5,18 @@ A network is a head, a block applied `layers` times to a trunk, and a last convo
     h_0 = relu([bn](conv(x))),   h_k = h_{k-1} + block(h_{k-1}),   block = relu(bn(conv(.))) ...
     out = conv(h_layers), or x - sigmoid(conv(h_layers))
 
-PyTorch keeps three tensors a convolution for the backward pass: what it made, what BatchNorm and ReLU made of that, and
-the sum. Here what a convolution made, z, is kept once; the rest is one scale, shift and clamp away from it, and
-is computed again when backward comes to it. A z that backward is through with gives its memory back at once, not, as
-autograd would have it, after the whole network; a second backward through the same graph makes it again. With
-`checkpoint`, not even z is kept:
+PyTorch keeps three tensors per convolution for backward: its output, what BatchNorm and ReLU make of that, and the sum.
+Here only the output, z, is kept; the rest follows from it by one scale, shift and clamp, and is computed again in
+backward. Backward frees the memory of each z as soon as it no longer needs it, where autograd would free all at the
+end; a second backward through the same graph computes them again. With `checkpoint`, not even z is kept:
 
-    off      every z but, on a GPU, the head's: 16 channels, 6 convolutions, 384 bytes a pixel in float32
-    stage    x; backward begins by making every z again
-    block    x; backward makes the trunk up to each block again, and keeps the z of that block alone
+    off      keeps every z but, on a GPU, the head's: 16 channels, 6 convolutions, 384 bytes per pixel in float32
+    stage    keeps x; backward begins by computing every z again
+    block    keeps x; backward computes the trunk up to each block again, and keeps the z of that block alone
 
-What is made again is made by the same calls from the same numbers, the means and variances of the batch among
-them: the same bits, and statistics that are updated once. On a CPU features are channels_last, which its convolutions
-want.
+What is computed again comes from the same calls on the same numbers, including the means and variances of the batch: it
+has the same bits, and the running averages are updated once. On a CPU features are channels_last, the format that its
+convolutions prefer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ from .fused_backward import Backward
 from .fused_forward import Config, NormConfig, Pass, in_dtype
 
 CHECKPOINTS = ("off", "stage", "block")
-# "auto" is for whichever is faster where that has been measured: so far the library's everywhere.
+# "auto" is the faster one wherever that has been measured: so far the library's everywhere.
 CONVOLUTIONS = ("auto", "library", "triton")
 
 
@@ -61,18 +60,19 @@ def fused_network(
     impl: str = "auto",
     convolutions: str = "auto",
 ) -> Tensor:
-    """`last(h_layers)` in train mode, with the BatchNorm statistics moved as the modules would move them.
+    """`last(h_layers)` in train mode; updates the running averages of BatchNorm as the modules would.
 
     Args:
         x: `(N, C, H, W)`, any floating dtype; under autocast the convolutions run in its dtype.
         head: convolution, BatchNorm or none, ReLU.
         block: once or more convolution, BatchNorm, ReLU.
-        layers: how often the block is applied.
+        layers: how many times the block is applied.
         last: the convolution at the end.
         checkpoint: "off", "stage" or "block": what is kept for backward, see above.
-        subtract: give x less the sigmoid of that, where C' = C.
-        impl: of the operators: "blocked" leaves BatchNorm to PyTorch, others to `sci_kernels.batch_norm` where it can.
-        convolutions: "library": PyTorch's; "triton": `sci_kernels.convolution`, on NVIDIA GPUs from sm_80 on, of
+        subtract: return x minus the sigmoid of that; needs C' = C.
+        impl: of the operators: with "blocked", BatchNorm is PyTorch's, otherwise that of `sci_kernels.batch_norm` where
+            it supports the features.
+        convolutions: "library": PyTorch's; "triton": `sci_kernels.convolution`, on NVIDIA GPUs from sm_80 on, for
             features that are not float64; "auto": see `CONVOLUTIONS`.
 
     Returns:

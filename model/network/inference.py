@@ -19,11 +19,11 @@ def enhance_image(network: nn.Module, image: Tensor, impl: str = "auto") -> tupl
         image: `(N, 3, H, W)`, any size, on the network's device: of the network's dtype in [0, 1], or uint8.
         impl: "auto": the fused operator, by the network's own `impl`, where it has the published shape, and otherwise
             the network; "plain": the network, layer by layer; or an implementation of `sci_kernels.enhance`. On a
-            GPU the fused operator is compiled for each set of weights: "plain" for those of a network in training.
+            GPU the fused operator is compiled for each set of weights: use "plain" while a network is trained.
 
     Raises:
-        TypeError: `network` is another module, or `image` no tensor of these dtypes.
-        ValueError: `image` has another shape, or the implementation asked for cannot stand for the network.
+        TypeError: `network` is another module, or `image` is not a tensor of these dtypes.
+        ValueError: `image` has another shape, or the fused operator, asked for by `impl`, does not fit the network.
     """
     enhance = enhance_part(network)
     reason = unfused_reason(enhance)
@@ -37,7 +37,7 @@ def enhance_image(network: nn.Module, image: Tensor, impl: str = "auto") -> tupl
 
 
 def _enhance_plain(enhance: EnhanceNetwork, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The network itself, in eval mode; uint8 by way of its own dtype."""
+    """The network itself, in eval mode; uint8 images are converted to its dtype and back."""
     modes = [(module, module.training) for module in enhance.modules()]
     enhance.eval()
     try:

@@ -1,6 +1,6 @@
-"""Weights to and from files: official `.pt` state dicts and this project's safetensors, never running code from either.
+"""Weights to and from files: official `.pt` state dicts and safetensors; no code from a file is ever run.
 
-A state dict holds a shared block under two names (see `networks`). Both are written, as the official code does and
+A state dict holds a shared block under two names (see `architecture`). Both are written, as the official code does and
 expects, and both must agree when read.
 """
 
@@ -22,26 +22,30 @@ from .architecture import EnhanceNetwork, FinetuneNetwork, Network
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "pretrained" / "default.safetensors"
 
-# What `torch.save` began with before PyTorch 1.6: the pickle of a number that stands for the format.
+# What a run of `python -m train` leaves: the weights once it ends, for this project and for the official code, and a
+# checkpoint, which is not a weight file; its entries are these and others.
+RUN_WEIGHTS = ("weights.safetensors", "weights.pt")
+CHECKPOINT_ENTRIES = frozenset({"step", "model", "optimizer", "settings"})
+
+# How files of `torch.save` began before PyTorch 1.6: with the pickle of a number that stands for the format.
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_CHECKPOINT = {"step", "model", "optimizer", "settings"}  # entries of the trainer's checkpoint.pt, among others
 
 
 class WeightsError(ValueError):
-    """A file without the weights asked for; the message is one line: which file, what is wrong, what to do."""
+    """A file does not hold the weights asked for; the message is one line: which file, what is wrong, what to do."""
 
 
 def load_weights(module: nn.Module, path: str | Path = DEFAULT_WEIGHTS) -> None:
-    """Load the weights in a file into `module`, whatever its device and floating dtype; all of them or none.
+    """Load the weights in a file into `module`, on any device and of any floating dtype; all of them or none.
 
     Args:
-        module: `Network`, or `FinetuneNetwork` or `EnhanceNetwork`, which take the enhance part of a full checkpoint
-            and leave its calibrate part. Everything else must match name by name and shape by shape.
-        path: safetensors, or a state dict written by `torch.save` on any device; told apart by content.
+        module: `Network`, or `FinetuneNetwork` or `EnhanceNetwork`, which take only the enhance part of a full
+            checkpoint. Otherwise names and shapes must match exactly.
+        path: safetensors, or a state dict written by `torch.save` on any device; recognized by content.
 
     Raises:
-        WeightsError: the file is missing, truncated, no plain state dict (a pickle that could run code is refused), of
-            another network, or holds NaN or infinite values. `module` is as it was.
+        WeightsError: the file is missing, truncated, not a plain state dict (a pickle that could run code is refused),
+            of another network, or holds NaN or infinite values. `module` then stays as it was.
     """
     path = Path(path)
     state = _select(module, _read(path))
@@ -50,13 +54,13 @@ def load_weights(module: nn.Module, path: str | Path = DEFAULT_WEIGHTS) -> None:
 
 
 def official_state(path: str | Path) -> dict[str, Tensor]:
-    """The weights in a file under the names of the official code, in its order, each tensor as it is in the file.
+    """The weights in a file under the names of the official code, in its order; tensors are as in the file.
 
     Args:
-        path: as for `load_weights`. A full checkpoint gives its 83 entries, one of the enhance part that part.
+        path: as for `load_weights`. A full checkpoint gives its 83 entries, one of the enhance part only that part.
 
     Raises:
-        WeightsError: as from `load_weights`.
+        WeightsError: as for `load_weights`.
     """
     path = Path(path)
     state = _read(path)
@@ -75,7 +79,7 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
         metadata: strings kept with the weights, in safetensors only.
 
     Raises:
-        ValueError: the extension is unknown, or cannot keep metadata.
+        ValueError: the extension is unknown, or the format cannot keep metadata.
         TypeError: the metadata are not strings.
         OSError: the file cannot be written.
     """
@@ -85,7 +89,7 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
         for key, value in (metadata or {}).items():
             if not (isinstance(key, str) and isinstance(value, str)):
                 raise TypeError(f"metadata: expected strings; got {key!r}: {value!r}")
-        # The format refuses tensors that share memory, as the two names of one block do.
+        # The format refuses tensors that share memory, as those under the two names of a block do.
         copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
         data = safetensors.torch.save(copies, metadata=dict(metadata) if metadata else None)
         if metadata:
@@ -102,9 +106,9 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
 
 
 def to_pt(state: Mapping[str, Tensor]) -> bytes:
-    """A state dict as `torch.save` wrote it before PyTorch 1.6: every version reads that, the official code's too.
+    """A state dict as `torch.save` wrote it before PyTorch 1.6, which every version can read, as can the official code.
 
-    The tensors are on the CPU, so that nobody needs `map_location`, and nothing else is in it (`weights_only=True`).
+    The tensors are on the CPU, so that no `map_location` is needed, and there are only tensors (`weights_only=True`).
     """
     buffer = io.BytesIO()
     plain = {name: tensor.detach().cpu() for name, tensor in state.items()}
@@ -113,7 +117,7 @@ def to_pt(state: Mapping[str, Tensor]) -> bytes:
 
 
 def _sort_metadata(data: bytes) -> bytes:
-    """The safetensors file with its metadata in order: the library writes them in another order every time."""
+    """The safetensors file with its metadata sorted: the library writes them in a different order every time."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -134,13 +138,13 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path}: cannot be read ({error.strerror}); name a weight file (.pt or .safetensors)"
         ) from None
     try:
-        # Eight bytes of header length, then JSON: what a safetensors file begins with and no torch file does.
+        # A safetensors file begins with eight bytes of header length and then JSON; no torch file does.
         if data[8:9] == b"{":
             return safetensors.torch.load(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on loading without weights_only
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise RuntimeError, EOFError, KeyError, SafetensorError and others
+    except Exception as error:  # for damaged files RuntimeError, EOFError, KeyError, SafetensorError and others
         if isinstance(error, pickle.UnpicklingError) and _is_whole(data):
             raise WeightsError(
                 f"{path}: refused, it holds more than plain tensors and could run code when loaded; "
@@ -150,7 +154,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path}: truncated, or no weight file at all ({len(data)} bytes); copy or download it again"
         ) from None
     plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    if isinstance(state, dict) and state.keys() >= _CHECKPOINT:
+    if isinstance(state, dict) and state.keys() >= CHECKPOINT_ENTRIES:
         raise WeightsError(_refuse_checkpoint(path, state["step"]))
     if not plain:
         kind = f"entries {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state).__name__
@@ -159,34 +163,34 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether data are an archive or a pickle that ends: half the name of a class is refused like a class unknown."""
+    """Whether the data are an archive or a complete pickle: a truncated class name is refused like an unknown class."""
     if data.startswith(b"PK\x03\x04"):
         return True
     stream = io.BytesIO(data)
     try:
         for _ in range(4 if data.startswith(_LEGACY) else 1):  # two numbers, facts on the system, then the state dict
-            for _ in pickletools.genops(stream):  # reads the pickle, and runs nothing
+            for _ in pickletools.genops(stream):  # parses the pickle, and runs nothing
                 pass
-    except Exception:  # damaged ones raise ValueError, IndexError, UnicodeDecodeError and others
+    except Exception:  # for damaged ones ValueError, IndexError, UnicodeDecodeError and others
         return False
     return data.startswith(b"\x80")
 
 
 def _refuse_checkpoint(path: Path, step: int) -> str:
-    """Why a checkpoint of the trainer is no weight file, and where its weights are."""
-    there = [name for name in ("weights.safetensors", "weights.pt") if (path.parent / name).is_file()]
+    """The message that a checkpoint of the trainer is not a weight file, and where the weights are."""
+    there = [name for name in RUN_WEIGHTS if (path.parent / name).is_file()]
     if there:
-        where = f"use {' or '.join(there)} beside it"
+        where = f"use {' or '.join(there)} next to it"
     else:
         where = (
-            "weights.safetensors and weights.pt appear beside it when the run ends: python -m train --out "
+            "weights.safetensors and weights.pt appear next to it when the run ends: python -m train --out "
             f"{shlex.quote(str(path.parent))} --resume (with --steps {step}: at once)"
         )
     return f"{path}: the checkpoint of a run, for --resume alone, not a weight file; {where}"
 
 
 def _select(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a checkpoint that is meant for `module`: all of it, or the enhance part."""
+    """The part of a state dict that is meant for `module`: all of it, or the enhance part."""
     if isinstance(module, EnhanceNetwork | FinetuneNetwork):
         state = {name: tensor for name, tensor in state.items() if not name.startswith("calibrate.")}
     if isinstance(module, EnhanceNetwork):
@@ -195,7 +199,7 @@ def _select(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Refuse a state dict that is not exactly this module's, before any of it is copied."""
+    """Raise WeightsError unless the state dict is exactly one of this module; nothing has been copied then."""
     wanted = module.state_dict()
     network = type(module).__name__
     missing = [name for name in wanted if name not in state]

@@ -92,7 +92,7 @@ def test_the_largest_image_fits_and_a_larger_one_does_not():
 def test_the_command(capsys):
     assert main(["plan", "--memory", "8GB", "--finetune"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "planned, not measured" in lines[0] and " x " in lines[-1] and "bytes a pixel" in lines[-2]
+    assert "planned, not measured" in lines[0] and " x " in lines[-1] and "bytes per pixel" in lines[-2]
     assert main(["plan", "--official", "--finetune"]) == 0
     assert capsys.readouterr().out.startswith("the official code, fine-tuning")
     for arguments in (

@@ -95,7 +95,7 @@ def test_a_checkpoint_as_weights_names_the_files_beside_it(command, tmp_path, ca
         load_weights(Network(), out / "checkpoint.pt")
     assert str(caught.value) == (
         f"{out}/checkpoint.pt: the checkpoint of a run, for --resume alone, not a weight file; "
-        "use weights.safetensors or weights.pt beside it"
+        "use weights.safetensors or weights.pt next to it"
     )
     for name in ("weights.safetensors", "weights.pt"):
         (out / name).unlink()
@@ -103,7 +103,7 @@ def test_a_checkpoint_as_weights_names_the_files_beside_it(command, tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     advice = f"python -m train --out '{out}' --resume"
     assert line.endswith(
-        f"weights.safetensors and weights.pt appear beside it when the run ends: {advice} (with --steps 2: at once)"
+        f"weights.safetensors and weights.pt appear next to it when the run ends: {advice} (with --steps 2: at once)"
     )
     assert main([*shlex.split(advice)[3:], "--steps", "2"]) == 0
     load_weights(Network(), out / "weights.pt")

@@ -82,7 +82,7 @@ MOMENTS = [
     *((train.loop, "training_step", call) for call in (1, 2, 5, 6)),
     *((train.checkpoint, "write_atomically", call) for call in (1, 2, 4)),
     *(
-        (train.reporting.report.Report, name, call)
+        (train.reporting.report.TrainingReport, name, call)
         for name, call in (("line", 1), ("epoch", 1), ("samples", 1), ("samples", 2))
     ),
     *((train.loop, "save_weights", call) for call in (1, 2)),

@@ -1,4 +1,4 @@
-"""Enhanced pictures measured: `python -m train.evaluate`; the metrics are for others, too."""
+"""Measures of enhanced pictures: `python -m train.evaluate`, and the metrics as functions."""
 
 from .metrics import loe, psnr, ssim
 

@@ -2,8 +2,8 @@
 
 Without `--pred`, the pictures of `--input` are enhanced first, by `--weights` and as `python -m model.enhance` would.
 
-PSNR and SSIM need the bright photographs, LOE the dark ones; DE and EME neither. The definitions stand in
-`train.evaluate.metrics`. Pictures of two folders belong together by their path without its extension.
+PSNR and SSIM need the bright photographs, LOE the dark ones; DE and EME neither. The definitions are in
+`train.evaluate.metrics`. Pictures of two folders are matched by their path without the extension.
 """
 
 import csv
@@ -37,16 +37,18 @@ def evaluate(
     niqe: bool = False,
     enhancer: Enhancer | None = None,
 ) -> dict[str, Row]:
-    """The measures of every picture in `pred`, or of what `enhancer` makes of `input`, by the name of its file.
+    """The measures of every picture in `pred`, or in `input` once enhanced by `enhancer`, by the name of its file.
 
     Raises:
-        TrainError, ImageError: a picture without its partner, of another size, too small or unreadable; a folder that
+        TrainError, ImageError: a picture without a match, of another size, too small or unreadable; a folder that
             is missing; a library that is not installed.
     """
-    of = input if enhancer else pred
-    pictures = _by_stem("--input" if enhancer else "--pred", of)
-    partners = {"--truth": truth, "--input": input}
-    partners = {flag: _partners(flag, folder, pictures, of) for flag, folder in partners.items() if folder}
+    measured, of = ("--input", input) if enhancer else ("--pred", pred)
+    if of is None:
+        raise TrainError(f"{measured}: expected a folder of pictures; got none; name one")
+    pictures = _by_stem(measured, of)
+    others = {"--truth": truth, "--input": input}
+    partners = {flag: _partners(flag, folder, pictures, of) for flag, folder in others.items() if folder}
     if truth:
         _need("skimage", "--truth", "scikit-image", "evaluate")
     score = _niqe() if niqe else None
@@ -136,7 +138,7 @@ def _niqe() -> Callable[[Path, np.ndarray], float]:
     pyiqa = _need("pyiqa", "--niqe", "pyiqa", "niqe")
     try:
         metric = pyiqa.create_metric("niqe", device=torch.device("cpu"))
-    except Exception as error:  # it fetches its model when first used, and what fails there raises nearly anything
+    except Exception as error:  # it downloads its model when first used, which may raise nearly anything
         reason = " ".join(str(error).split())[:160]
         raise TrainError(
             f"--niqe: pyiqa could not load its model ({type(error).__name__}: {reason}); leave it out"
@@ -159,7 +161,7 @@ def _niqe() -> Callable[[Path, np.ndarray], float]:
 
 
 def to_csv(rows: dict[str, Row]) -> str:
-    """A line a picture, in full precision."""
+    """A line per picture, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", *next(iter(rows.values()))])
@@ -168,7 +170,7 @@ def to_csv(rows: dict[str, Row]) -> str:
 
 
 def to_table(rows: dict[str, Row]) -> str:
-    """A line a picture and one of the means, in columns."""
+    """A line per picture and one of the means, in columns."""
     names = list(next(iter(rows.values())))
     means = {name: math.fsum(row[name] for row in rows.values()) / len(rows) for name in names}
     lines = [["", *names]]
@@ -236,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
 def _write(path: str, rows: dict[str, Row]) -> int:
     """Write the CSV; returns the exit status."""
     try:
-        # A name may hold bytes that are no UTF-8; they come back as they were.
+        # A name may hold bytes that are not UTF-8; they are written unchanged.
         write_atomically(path, to_csv(rows).encode(errors="surrogateescape"))
     except OSError as error:
         _say(f"error: --csv: {path}: cannot be written ({error.strerror or error}); name another file")

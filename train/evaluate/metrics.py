@@ -1,7 +1,7 @@
 """How good an enhanced picture is: PSNR and SSIM against a bright photograph, DE, EME and LOE without one.
 
 Every function takes pictures as uint8 `(H, W, 3)`, R, G, B. Published tables rarely say which block size, logarithm or
-reduction they used: numbers from here compare with each other, and with others only where those agree.
+reduction they used: numbers from here can be compared with each other, and with others only where those agree.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     TIP 13(4), 2004: the mean over pixels and the three channels of
     `(2 mx my + C1) (2 sxy + C2) / ((mx^2 + my^2 + C1) (sx^2 + sy^2 + C2))`, `C1 = (0.01 * 255)^2`,
     `C2 = (0.03 * 255)^2`, means and population (co)variances under a Gaussian window of sigma 1.5, 11 pixels wide.
-    Pixels nearer than 5 to the border are left out. The paper takes grey pictures; here each channel counts.
+    Pixels nearer than 5 to the border are left out. The paper takes gray pictures; here it is the mean over channels.
     Computed by scikit-image.
 
     Raises ValueError where a side is below 11 pixels.
@@ -49,18 +49,18 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     )
 
 
-def grey(picture: np.ndarray) -> np.ndarray:
+def gray(picture: np.ndarray) -> np.ndarray:
     """Luma of ITU-R BT.601, `0.299 R + 0.587 G + 0.114 B`, rounded to uint8 `(H, W)`."""
     return np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 def discrete_entropy(picture: np.ndarray) -> float:
-    """DE, bits, from 0 to 8: `-sum_k p_k log2 p_k`, p_k the share of grey level k of 256.
+    """DE, bits, from 0 to 8: `-sum_k p_k log2 p_k`, p_k the share of gray level k of 256.
 
     Higher is more detail, or noise. Shannon, "A Mathematical Theory of Communication", Bell System Technical
-    Journal 27, 1948; grey as in `grey`.
+    Journal 27, 1948; gray as in `gray`.
     """
-    counts = np.bincount(grey(picture).ravel(), minlength=256)
+    counts = np.bincount(gray(picture).ravel(), minlength=256)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no -0
 
@@ -69,13 +69,13 @@ def eme(picture: np.ndarray) -> float:
     """EME, the measure of enhancement: the mean over blocks of `20 ln(max / min)`.
 
     Higher is more local contrast, or noise. Agaian, Panetta, Grigoryan, "Transform-Based Image Enhancement Algorithms
-    with Performance Measure", IEEE TIP 10(3), 2001. Blocks of 8x8 grey values side by side; what is left at the right
-    and lower border is left out. The base of the logarithm, which publications seldom name, is e here. Max / min has no
-    value in a block that holds a 0: such a block counts as 0.
+    with Performance Measure", IEEE TIP 10(3), 2001. Blocks are 8x8 gray values, without overlap; pixels at the right
+    and lower border that fill no block are left out. The base of the logarithm, which publications seldom name, is e
+    here. A block that holds a 0, for which max / min is undefined, counts as 0.
 
     Raises ValueError where a side is below 8 pixels.
     """
-    plane = grey(picture)
+    plane = gray(picture)
     rows, columns = (side // EME_BLOCK for side in plane.shape)
     if min(rows, columns) == 0:
         raise ValueError(f"picture: expected sides of {EME_BLOCK} pixels or more for EME; got {plane.shape}")
@@ -92,9 +92,9 @@ def loe(picture: np.ndarray, dark: np.ndarray) -> float:
     `LOE = (1/m) sum_x sum_y (U(L(x), L(y)) xor U(Le(x), Le(y)))`, x and y over the m pixels of both pictures reduced by
     `r = 50 / min(H, W)`; a picture whose smaller side is 50 or less is not reduced.
 
-    The paper does not say how to reduce. Here every pixel kept is one of the picture, the nearest to the centre of its
-    share: a tone curve that keeps the order of all pixels then has LOE 0, which averages would break. Ports that resize
-    with a cubic filter give other numbers.
+    The paper does not say how to reduce. Here each of the m pixels is the one of the picture nearest to the center of
+    its share: a tone curve that keeps the order of all pixels then has LOE 0, which it would not have with averages.
+    Ports that resize with a cubic filter give other numbers.
     """
     before, after = (_reduced(lightness.max(axis=2)).ravel() for lightness in (dark, picture))
     total = 0

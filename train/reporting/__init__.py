@@ -1,6 +1,6 @@
-"""What a run says of itself: progress, logs, previews, color casts, warnings."""
+"""What a run shows: progress, logs, sample pictures and their color cast."""
 
 from .one_step_late import LateReport
-from .report import SAMPLE_COUNT, Report, preview
+from .report import SAMPLE_COUNT, TrainingReport, preview
 
-__all__ = ["SAMPLE_COUNT", "LateReport", "Report", "preview"]
+__all__ = ["SAMPLE_COUNT", "LateReport", "TrainingReport", "preview"]

@@ -1,4 +1,4 @@
-"""Brightness and colour cast of pictures: two numbers that show a training going wrong while it does."""
+"""Brightness and color cast of pictures: two numbers that show early when a training goes wrong."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Tone(NamedTuple):
-    """The mean colour of some pictures, `red`, `green` and `blue` in [0, 1]."""
+    """The mean color of some pictures, `red`, `green` and `blue` in [0, 1]."""
 
     red: float
     green: float
@@ -20,10 +20,10 @@ class Tone(NamedTuple):
 
     @property
     def cast(self) -> float:
-        """The deviation of the mean colour from grey: `sqrt(((red - m)^2 + (green - m)^2 + (blue - m)^2) / 3)`.
+        """The deviation of the mean color from gray: `sqrt(((red - m)^2 + (green - m)^2 + (blue - m)^2) / 3)`.
 
-        0 for pictures that are grey on the whole, at most sqrt(2)/3 = 0.471 (pure red). Photographs have a cast of
-        their own: it is the growth against the input that tells.
+        0 for pictures that are gray on the whole, at most sqrt(2)/3 = 0.471 (pure red). Photographs have a cast of
+        their own: what counts is how much it grows compared with the input.
         """
         m = self.brightness
         return (((self.red - m) ** 2 + (self.green - m) ** 2 + (self.blue - m) ** 2) / 3) ** 0.5
@@ -35,5 +35,5 @@ class Tone(NamedTuple):
 
 
 def tone(pictures: list[Tensor]) -> Tone:
-    """The mean colour of pictures `(3, H, W)` in [0, 1], each counting alike whatever its size."""
+    """The mean color of pictures `(3, H, W)` in [0, 1], each with the same weight whatever its size."""
     return Tone(*torch.stack([picture.double().mean(dim=(1, 2)) for picture in pictures]).mean(dim=0).tolist())

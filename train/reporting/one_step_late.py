@@ -1,34 +1,34 @@
-"""Numbers of a step, read once the next step has been begun."""
+"""The numbers of each step are read and reported only once the next step has begun."""
 
 import time
 from collections.abc import Callable
 
 from ..errors import TrainError
 from ..step import NotFinite, StepResult
-from .report import Report
+from .report import TrainingReport
 
 
 class LateReport:
-    """Reports each step one step late, so that the device always has work while a number is waited for.
+    """Reports each step one step late, so that the device has work while the host waits for the numbers.
 
     Args:
-        report: what is told of each step.
+        report: where the steps are reported.
         lr: learning rate, for the report.
-        processes: how many take such a step at once.
-        kept: says, for the message of an error, what there is to go back to.
+        processes: how many processes take part in a step.
+        kept: says which checkpoint there is to go back to, for an error message.
     """
 
-    def __init__(self, report: Report, lr: float, processes: int, kept: Callable[[], str]):
+    def __init__(self, report: TrainingReport, lr: float, processes: int, kept: Callable[[], str]):
         self.report, self.lr, self.processes, self.kept = report, lr, processes, kept
         self.waiting: tuple[int, StepResult, list[str]] | None = None
         self.restart()
 
     def restart(self) -> None:
-        """Begin the clock again: what has passed since the last step belongs to none."""
+        """Restart the clock: the time since the last step belongs to no step."""
         self.clock = time.perf_counter()
 
     def step(self, step: int, result: StepResult, names: list[str]) -> None:
-        """Take the result of a step, and report the one before it. Raises TrainError where that was not finite."""
+        """Take the result of a step, and report the step before it. Raises TrainError where that was not finite."""
         before, self.waiting = self.waiting, (step, result, names)
         self._tell(before)
 

@@ -1,4 +1,4 @@
-"""What a run shows of itself: progress bar, a line an epoch, TensorBoard, sample pictures, a summary at the end."""
+"""What a run shows: progress bar, a line per epoch, TensorBoard, sample pictures, and a summary at the end."""
 
 import shlex
 import sys
@@ -25,15 +25,15 @@ SAMPLE_COUNT = 4
 SAMPLE_SIDE = 640  # samples are previews: a longer photograph is scaled down before it is enhanced
 
 
-class Report:
+class TrainingReport:
     """The outputs of a run that are for people; nothing here changes a weight."""
 
     def __init__(self, out: Path, step: int, total: int, quiet: bool = False):
         self.out = out
-        self._quiet = quiet  # not the process that speaks: it keeps its losses, and shows nothing
+        self._quiet = quiet  # of several processes, all but one only collect their losses and show nothing
         self.seconds: list[float] = []  # of every step of this process
-        self.losses: list[float] = []  # of this process's steps of the epoch
-        self._first_loss: float | None = None  # mean of the first epoch, of this process's start
+        self.losses: list[float] = []  # of this process's steps in the current epoch
+        self._first_loss: float | None = None  # mean over the first epoch since the process started
         self._tones: tuple[Tone, Tone] | None = None  # of the samples: input, enhanced
         self._images = 0
         self._bar = tqdm(initial=step, total=total, unit="step", disable=quiet or not sys.stderr.isatty())
@@ -41,7 +41,7 @@ class Report:
         self._board = None if quiet else _open_board(out / TENSORBOARD, step, self.line)
 
     def line(self, text: str) -> None:
-        """One line on stdout, beside the progress bar, and in log.txt."""
+        """Print one line on stdout, above the progress bar, and append it to log.txt."""
         if self._quiet:
             return
         tqdm.write(text, file=sys.stdout)
@@ -50,7 +50,7 @@ class Report:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
 
     def step(self, step: int, result: StepResult, seconds: float, images: int, lr: float) -> None:
-        """After each step; `step` counts from 1."""
+        """To be called for each step; `step` counts from 1."""
         self.seconds.append(seconds)
         self.losses.append(result.loss)
         self._images += images
@@ -63,9 +63,9 @@ class Report:
             self._log("add_scalar", name, value, step)
 
     def epoch(self, epoch: int, epochs: int, step: int, total: int, mean: Callable[[float], float] = float) -> float:
-        """The line of an epoch, over the steps made in it since the start; returns their mean loss.
+        """Print the line of an epoch, over its steps since the process started; returns their mean loss.
 
-        `mean` is over the processes; the scalars of single steps are of process 0's photographs.
+        `mean` averages over the processes; the scalars of single steps are those of process 0 alone.
         """
         steps, seconds = len(self.losses), sum(self.seconds[-len(self.losses) :])
         loss = mean(sum(self.losses) / steps)
@@ -79,12 +79,15 @@ class Report:
         return loss
 
     def samples(self, model: nn.Module, images: list[tuple[str, Tensor]], epoch: int, step: int) -> None:
-        """Enhance a few photographs: PNG files of what `model.enhance` would make of them, and for TensorBoard input |
-        illumination | published division | those. The tone is that of the division, which training alone changes."""
+        """Enhance a few photographs: to PNG files as `model.enhance` would, and for TensorBoard to strips.
+
+        A strip shows input | illumination | published division | the PNG file. The tone is that of the division, which
+        changes by training alone.
+        """
         enhanced = []
         for name, image in images:
             illumination, reflectance = (x[0].float().cpu() for x in enhance_image(model, image, impl="plain"))
-            # The whole name is kept where it is no .png: a.jpg and a.bmp may lie side by side.
+            # Another extension is kept before .png: a.jpg and a.bmp may lie in one folder.
             file = name if name.lower().endswith(".png") else f"{name}.png"
             exposed = _exposed(model, image.float()).cpu()
             self._write_sample(f"epoch_{epoch:04d}", file, exposed)
@@ -97,7 +100,7 @@ class Report:
             self._log("add_scalar", f"samples/colour_cast_{when}", found.cast, step)
 
     def _write_sample(self, folder: str, file: str, image: Tensor) -> None:
-        """A sample that cannot be written, as one whose name with .png is too long, is no reason to stop either."""
+        """Write a sample; one that cannot be written, as its name with .png may be too long, does not stop the run."""
         target = self.out / SAMPLES / folder / file
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +109,7 @@ class Report:
             warn(f"warning: {target}: this sample is left out ({error.strerror or error})")
 
     def summary(self, step: int, loss: float | None, device: str, weights: Path, official: Path) -> str:
-        """What came of the run, in plain lines; also kept in summary.txt."""
+        """The results of the run, in plain lines, which are also written to summary.txt."""
         seconds = sum(self.seconds)
         lines = [f"step {step} reached, {len(self.seconds)} steps now, {seconds:.1f} s in steps on {device}"]
         if loss is not None:
@@ -126,7 +129,7 @@ class Report:
         threading.excepthook = self._excepthook
 
     def _log(self, method: str, *arguments) -> None:
-        """Write to TensorBoard; where that fails, say so once and train on: the checkpoint is what matters."""
+        """Write to TensorBoard; where that fails, say so once and go on training without it."""
         if self._board is None:
             return
         try:
@@ -137,7 +140,7 @@ class Report:
 
 
 def _exposed(model: nn.Module, image: Tensor) -> Tensor:
-    """`(3, H, W)` as `model.enhance` would write it; by plain operators, which are not compiled for each weights."""
+    """`(3, H, W)` as `model.enhance` would write it, by operators that are not compiled for each set of weights."""
     brighten = Brightener(model, image.device, impl="blocked")
     return brighten(image, brighten.find_exposure(image))[0][0]
 
@@ -153,11 +156,11 @@ def preview(image: Tensor) -> Tensor:
 
 
 def _open_board(folder: Path, step: int, line):
-    """A TensorBoard writer, or None, with a line that says why."""
+    """A TensorBoard writer, or None, after printing why."""
     try:
         from torch.utils.tensorboard import SummaryWriter
 
-        # A run that was killed has logged steps after its last checkpoint; they are about to be made again.
+        # A run that was killed may have logged steps after its last checkpoint, which are now run again.
         return SummaryWriter(str(folder), purge_step=step + 1)
     except ImportError:
         line("TensorBoard is not installed: no scalars are written (pip install tensorboard)")
@@ -167,6 +170,6 @@ def _open_board(folder: Path, step: int, line):
 
 
 def _hide_oserror(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's writing thread hands its error to the main thread; a traceback besides would tell it twice."""
+    """Print no traceback for an OSError of TensorBoard's writing thread, which also passes it to the main thread."""
     if not issubclass(args.exc_type, OSError):
         threading.__excepthook__(args)

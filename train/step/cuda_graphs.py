@@ -1,19 +1,18 @@
-"""Training steps recorded as CUDA graphs: a step of a size that comes back is one launch instead of a thousand.
+"""Training steps recorded as CUDA graphs: a step of a size seen before is one launch instead of a thousand.
 
-What a recorded step computes, and in which order, is what the step computed when it was recorded, on the same memory:
-the same bits. Its images are copied to where it expects them, its numbers from where it leaves them, and everything
-else is where it always is: weights, BatchNorm statistics and the state of Adam, whose count of steps is on the device
-as well. Recording executes nothing, so that step is replayed at once.
+A replayed step does the same operations in the same order on the same memory as the recorded step: it gives the same
+bits. Its images are copied to where it reads them, its numbers from where it leaves them, and everything else stays
+in place: weights, running averages of BatchNorm and the state of Adam, whose count of steps is on the device as well.
+Recording executes nothing, so the recorded step is replayed at once.
 
-The first visits of a size are ordinary steps, which compile its kernels, choose its convolutions and make the state of
-Adam: none of that may happen while recording. All steps are made on one stream of the run's own, since the default
-stream cannot be recorded, and memory that one stream has freed is not given to another.
+The first steps of a size are ordinary ones, which compile kernels for it, choose its convolutions and create the state
+of Adam: none of that may happen while recording. The whole run uses one stream of its own, since the default stream
+cannot be recorded, and memory that was freed on one stream is not reused on another.
 
-Graphs keep the memory that a step needs at its peak. All share it, since never two are replayed at once and none reads
-what another wrote: together they take what the largest takes, besides a copy of the images of each. Ordinary steps, of
-other sizes, need theirs in addition: at worst the memory is that of two steps. What is recorded stays, as every epoch
-goes through all photographs once: to throw out the size that was used least recently would be to record nearly every
-step anew.
+Graphs keep the memory that a step needs at its peak. They share it, since two are never replayed at once and none reads
+what another wrote: together they take what the largest takes, plus a copy of the images for each. Ordinary steps, of
+other sizes, need memory in addition: at worst that of two steps in all. No recording is ever evicted: every epoch
+takes each photograph once, so evicting the least recently used size would mean to record nearly every step.
 """
 
 from collections import Counter
@@ -26,13 +25,14 @@ from torch import Tensor
 
 from ..config import Settings
 
-VISITS = 3  # the one at which a size is recorded
+VISITS = 3  # a size is recorded at this many-th step of it
 MOST = 4  # sizes that are recorded; with --crop there are two, since the last batch of an epoch may be short
 
-# PyTorch's allocator keeps a pointer to a graph whose recording fails at the end, and asks it in the next recording.
+# PyTorch's allocator keeps a pointer to a graph whose recording failed at the end, and uses it in the next recording:
+# such graphs must stay alive.
 _unfinished: list[torch.cuda.CUDAGraph] = []
 
-Step = Callable[[Tensor], Tensor]
+StepFunction = Callable[[Tensor], Tensor]
 Replay = Callable[[], None]
 
 
@@ -43,9 +43,9 @@ class Recorder(Protocol):
         """Within this context all steps are made, recorded and replayed."""
 
     def record(self, call: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
-        """Record what a call would do, without doing it: what replays it, and the tensor that every replay fills.
+        """Record a call without executing it; returns what replays it, and the tensor that every replay fills.
 
-        Raises whatever the call does, or an error of its own where something in the call cannot be recorded.
+        Raises what the call raises, or an error of its own where something in the call cannot be recorded.
         """
 
 
@@ -58,7 +58,7 @@ class CudaRecorder:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Makes a stream of its own the current one; what was begun before is waited for, and the other way round."""
+        """Makes a stream of its own the current one; each stream waits for what was begun before on the other."""
         before = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(before)
         try:
@@ -70,7 +70,7 @@ class CudaRecorder:
     def record(self, call: Callable[[], Tensor]) -> tuple[Replay, Tensor]:
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads read photographs and pin memory meanwhile, which the default mode would take for a mistake.
+            # Other threads read photographs and pin memory meanwhile, which the default mode would refuse.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 values = call()
         except Exception:
@@ -80,20 +80,20 @@ class CudaRecorder:
 
 
 class _Recorded(NamedTuple):
-    """A step of one size."""
+    """The recorded step of one size."""
 
-    images: Tensor  # where it reads them
+    images: Tensor  # which it reads
     replay: Replay
-    values: Tensor  # where it leaves its numbers
+    values: Tensor  # which it fills
 
 
 class Graphs:
-    """Makes steps: those of a size that has come often enough from a recording, all others as they are.
+    """Runs steps: those of a size that came often enough by replaying a recording, all others as usual.
 
     Args:
-        optimizer: of the steps; fused, so that it decides on the device whether to count a step.
+        optimizer: of the steps; fused, so that the device decides whether a step counts.
         recorder: records them.
-        tell: called with a line for each size that is recorded, and one where that fails; then no more is recorded.
+        tell: called with a line for each size that is recorded, or whose recording failed; then no more is recorded.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, recorder: Recorder, tell: Callable[[str], None]):
@@ -103,11 +103,11 @@ class Graphs:
         self._most = MOST
 
     def stream(self) -> AbstractContextManager[None]:
-        """Within this context all steps are to be made."""
+        """The context within which all steps have to be run."""
         return self._recorder.stream()
 
-    def __call__(self, step: Step, images: Tensor) -> Tensor:
-        """What `step(images)` returns; the next call may overwrite it. `step` is to do the same in every call."""
+    def __call__(self, step: StepFunction, images: Tensor) -> Tensor:
+        """The result of `step(images)`, which the next call may overwrite. `step` must do the same in every call."""
         recorded = self._recorded.get(images.shape) or self._newly_recorded(step, images)
         if recorded is None:
             return step(images)
@@ -115,8 +115,8 @@ class Graphs:
         recorded.replay()
         return recorded.values
 
-    def _newly_recorded(self, step: Step, images: Tensor) -> _Recorded | None:
-        """A step of this size, if it is one to record now and can be."""
+    def _newly_recorded(self, step: StepFunction, images: Tensor) -> _Recorded | None:
+        """Record the step of this size, if it is due and can be recorded."""
         size = images.shape
         self._visits[size] += 1
         if self._visits[size] < VISITS or len(self._recorded) >= self._most:
@@ -124,18 +124,18 @@ class Graphs:
         words = f"{len(images)} x {size[2]}x{size[3]} (height x width)"
         try:
             self._recorded[size] = self._record(step, images)
-        except Exception as error:  # nothing was executed: the ordinary step that follows goes on, or raises it again
+        except Exception as error:  # nothing was executed: an ordinary step follows, which may raise the error again
             self._recorded.clear()
             self._most = 0
-            first = error.__context__ or error  # to end a recording that has failed fails as well
+            first = error.__context__ or error  # ending a failed recording fails as well
             reason = " ".join(str(first).split())[:160]
             self._tell(f"graphs: off from here on, a step of {words} cannot be recorded ({reason}); training goes on")
             return None
         self._tell(f"graphs: a step of {words} is recorded, and replayed from now on")
         return self._recorded[size]
 
-    def _record(self, step: Step, images: Tensor) -> _Recorded:
-        self._optimizer.zero_grad(set_to_none=True)  # nothing of the step before is then freed while recording
+    def _record(self, step: StepFunction, images: Tensor) -> _Recorded:
+        self._optimizer.zero_grad(set_to_none=True)  # so that no gradient of the step before is freed while recording
         held = images.clone()
         with _recordable(self._optimizer):
             return _Recorded(held, *self._recorder.record(lambda: step(held)))
@@ -143,8 +143,11 @@ class Graphs:
 
 @contextmanager
 def _recordable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Adam lets itself be recorded only where `capturable` is set. Its fused kernel computes the same either way, with
-    a count of steps that is on the device; set for no longer than this, the word is in no checkpoint."""
+    """Set `capturable`, without which Adam refuses to be recorded.
+
+    Its fused kernel computes the same either way, with its count of steps on the device. The option is reset, so that
+    it never gets into a checkpoint.
+    """
     before = [group["capturable"] for group in optimizer.param_groups]
     try:
         for group in optimizer.param_groups:
@@ -163,9 +166,9 @@ def graphs_of(
     optimizer: torch.optim.Optimizer,
     tell: Callable[[str], None],
 ) -> Graphs | None:
-    """The graphs of a run, or None: `--graph` decides, and where it was not given, whether every step has one size.
+    """The graphs of a run, or None: as `--graph` says, and by default with `--crop`, where all steps have one size.
 
-    Where they were asked for and cannot be, a line says why.
+    If they were asked for and are not possible, a line says why.
     """
     if not (settings.crop if settings.graph is None else settings.graph):
         return None
