@@ -20,7 +20,7 @@ TOLERANCE |= {torch.uint8: 1 / 80}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
 # What each operation can be compared in: convolutions and training where rounding says little.
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-OP_DTYPES = {"loss": _FLOATS, "retinex": _FLOATS}
+OP_DTYPES: dict[str, tuple[str, ...]] = {"loss": _FLOATS, "retinex": _FLOATS}
 OP_DTYPES |= {"enhance": ("uint8", "float32", "float64"), "step": ("float32", "float64")}
 
 # Bytes a pixel that a call needs beyond its inputs in float32; measured on a CPU, for triton counted: the gradients and
@@ -51,7 +51,7 @@ PROVIDERS = {
 ON_REQUEST = ("written-out", "ours-convolutions")
 # Values of 3 channels that pass between memory and processor, once each: what is read + what is written. The last part
 # is the whole operation.
-VALUES = {
+VALUES: dict[str, dict[str, int | None]] = {
     "loss": {
         "forward": 2 * 3,  # input, illumination
         "backward": 2 * 3 + 2 * 3,  # input, illumination + both gradients
@@ -69,6 +69,9 @@ VALUES = {
 }
 # Of a training step in float32: rounding decides signs at ties, and with them digits of the gradient.
 STEP_TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-9}
+
+
+Operation = Callable[..., Tensor | tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class Case:
         return [torch.randn(shape, generator=generator, device=device).to(self.dtype) for _ in range(2)]
 
 
-def function_of(op: str, provider: str, color: str | None) -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
+def function_of(op: str, provider: str, color: str | None) -> Operation:
     """The operation as `provider` has it; a new function each time, so that nothing of it is compiled yet."""
     if op == "enhance":
         from ..networks import Enhance  # here, since networks need packages that the operators do without
@@ -167,33 +170,33 @@ def function_of(op: str, provider: str, color: str | None) -> Callable[..., Tens
 
         return TrainingStep(provider)
     impl = "reference" if provider.startswith("compiled") else provider
-
-    def loss(input: Tensor, illumination: Tensor) -> Tensor:
-        return smooth_loss(input, illumination, SIGMA, color, impl)
-
-    def division(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        return retinex(residual, stage_input, image, impl)
-
-    if provider == "pairs":
-        return lambda input, illumination: twelve_pairs(input, illumination, SIGMA, color)
-    if provider == "written-out":
-        return lambda input, illumination: written_out(input, illumination, SIGMA, color)
-    function = loss if op == "loss" else division
+    function = _retinex(impl) if op == "retinex" else _loss(impl, color or "reference")
     if impl == provider:
         return function
     return torch.compile(function, fullgraph=True, dynamic=provider == "compiled-dynamic")
 
 
+def _loss(impl: str, color: str) -> Operation:
+    if impl == "pairs":
+        return lambda input, illumination: twelve_pairs(input, illumination, SIGMA, color)
+    if impl == "written-out":
+        return lambda input, illumination: written_out(input, illumination, SIGMA, color)
+    return lambda input, illumination: smooth_loss(input, illumination, SIGMA, color, impl)
+
+
+def _retinex(impl: str) -> Operation:
+    return lambda residual, stage_input, image: retinex(residual, stage_input, image, impl)
+
+
 def part_call(
-    function: Callable, part: str, sets: list[list[Tensor]], cotangents: list[Tensor]
+    function: Operation, part: str, sets: list[list[Tensor]], cotangents: list[Tensor]
 ) -> Callable[[int], object]:
     """A call of one part on the set of inputs it is given the number of; graphs that it needs are made here."""
     if part == "forward":
         return torch.no_grad()(lambda index: function(*sets[index]))
-    if part == "step":
-        return lambda index: function.step(*sets[index])
-    if part == "reflectance":
-        return lambda index: function.reflectance(*sets[index])
+    if part in ("step", "reflectance"):
+        method = getattr(function, part)  # of TrainingStep and Enhance
+        return lambda index: method(*sets[index])
     wanted = 1 if part == "backward illumination" else 0  # the first argument that gets a gradient
     leaves = [[t.detach().requires_grad_(i >= wanted) for i, t in enumerate(inputs)] for inputs in sets]
 
@@ -206,7 +209,7 @@ def part_call(
     return lambda index: gradients(graphs[index], index, True)
 
 
-def evaluate(function: Callable, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
+def evaluate(function: Operation, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
     """Outputs and all gradients; of a function without gradients, or that returns its own, its outputs."""
     leaves = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     outputs = function(*leaves)

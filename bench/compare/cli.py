@@ -24,6 +24,7 @@ Exits with status 1 if a provider failed, in parity or otherwise.
 """
 
 import argparse
+import functools
 import importlib
 import itertools
 import math
@@ -36,8 +37,19 @@ from model.machine import memory_size
 from sci_kernels import default_impl
 from sci_kernels.constants import COLORS
 
-from ..measure import SIZES, choose_device, copy_bandwidth, environment, fresh_compilers, one_of, size_of, write_json
+from ..measure import (
+    SIZES,
+    Row,
+    choose_device,
+    copy_bandwidth,
+    environment,
+    fresh_compilers,
+    one_of,
+    size_of,
+    write_json,
+)
 from .cases import DTYPES, ON_REQUEST, OP_DTYPES, PROVIDERS, VALUES, Case
+from .printed_row import row_text
 from .runner import Comparison
 
 NETWORK_OPS = ("enhance", "step")  # whose networks need packages that the operators do without
@@ -120,7 +132,13 @@ def main(argv: list[str]) -> int:
     if unable := [name for name in providers if name not in can_run]:
         print(f"--providers: {unable[0]} needs a GPU; here there are {', '.join(can_run)}", file=sys.stderr)
         return 2
-    content = {"environment": environment(), "device": device, "copy_gb_per_s": None, "complete": False, "rows": []}
+    content: Row = {
+        "environment": environment(),
+        "device": device,
+        "copy_gb_per_s": None,
+        "complete": False,
+        "rows": [],
+    }
 
     def save() -> None:
         if args.json:
@@ -136,21 +154,24 @@ def main(argv: list[str]) -> int:
     return _compare(args, argv[0], device, providers, content, save)
 
 
-def _measure_instead(args: argparse.Namespace, device: str, content: dict, save: Callable[[], None]) -> int:
+def _measure_instead(args: argparse.Namespace, device: str, content: Row, save: Callable[[], None]) -> int:
     """The rows of --folder or --graph, in place of those of the providers."""
-    # Here, since they need what the package `model` needs.
+    measure: Callable[..., bool]
+    text: Callable[[Row], str]
+    # Imported here, since they need what the package `model` needs.
     if getattr(args, "folder", None):
-        from .folder_throughput import folder_rows as rows
-        from .folder_throughput import folder_text as text
+        from .folder_throughput import folder_rows, folder_text
 
-        name, given = f"--folder: {args.folder}", (args.folder, device, args.repeats or 3)
+        name, text = f"--folder: {args.folder}", folder_text
+        measure = functools.partial(folder_rows, args.folder, device, args.repeats or 3)
     else:
-        from .printed_row import row_text as text
-        from .recorded_step import graph_rows as rows
+        from .recorded_step import graph_rows
 
-        name, given = "--graph", (args.size or [(256, 256)], args.batch or 1, device, args.repeats or 21)
+        name, text = "--graph", row_text
+        sizes = args.size or [(256, 256)]
+        measure = functools.partial(graph_rows, sizes, args.batch or 1, device, args.repeats or 21)
 
-    def add(row: dict) -> None:
+    def add(row: Row) -> None:
         content["rows"].append(row)
         print(text(row), flush=True)
         save()
@@ -158,7 +179,7 @@ def _measure_instead(args: argparse.Namespace, device: str, content: dict, save:
     deadline = time.perf_counter() + args.seconds
     print(_facts(content))
     try:
-        good = rows(*given, args.check, deadline, add)
+        good = measure(args.check, deadline, add)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
@@ -170,12 +191,12 @@ def _measure_instead(args: argparse.Namespace, device: str, content: dict, save:
     return 0 if good else 1
 
 
-def _facts(content: dict) -> str:
+def _facts(content: Row) -> str:
     return ", ".join(f"{key} {value}" for key, value in content["environment"].items() if value is not None)
 
 
 def _compare(
-    args: argparse.Namespace, op: str, device: str, providers: list[str], content: dict, save: Callable[[], None]
+    args: argparse.Namespace, op: str, device: str, providers: list[str], content: Row, save: Callable[[], None]
 ) -> int:
     deadline = time.perf_counter() + args.seconds
     print(_facts(content))
@@ -206,7 +227,7 @@ def _compare(
     return 2 if not drawn else 1 if run.failed else 0
 
 
-def _draw(content: dict, device: str, folder: Path) -> bool:
+def _draw(content: Row, device: str, folder: Path) -> bool:
     """Pictures of the rows, named; False where they could not be written."""
     from ..report import draw
 

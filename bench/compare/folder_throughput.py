@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import model.enhance
@@ -23,7 +24,7 @@ from model import Enhancer, ImageError, Picture, find_images, read_image, write_
 from model.enhancement import Done, Job, plan_jobs, run_jobs
 
 from ..low_light_photos import write_jpegs
-from ..measure import interleave
+from ..measure import Row, interleave
 
 SIZE = (1920, 1080)
 MOST = 24  # pictures of DIR, whose results are held in memory
@@ -32,7 +33,7 @@ BOUNDS: dict[str, float | None] = {"png": 0.95, "jpg": None}
 
 
 def folder_rows(
-    source: str, device: str, repeats: int, check: bool, deadline: float, add: Callable[[dict], None]
+    source: str, device: str, repeats: int, check: bool, deadline: float, add: Callable[[Row], None]
 ) -> bool:
     """Measures each format and hands its row to `add`; whether the command's files were those of one by one.
 
@@ -65,7 +66,7 @@ def folder_rows(
     return good
 
 
-def folder_text(row: dict) -> str:
+def folder_text(row: Row) -> str:
     """A row as a line."""
     start = f"{row['pictures']} JPEGs to {row['part']}, {row['width']}x{row['height']}"
     if row["status"] != "ok":
@@ -81,7 +82,8 @@ class _Case:
     def __init__(self, photos: list[Path], place: Path, extension: str, device: str):
         self.photos, self.device = photos, device
         self.folders = {name: place / f"{extension}-{name}" for name in ("command", "single", "coding")}
-        self.extension, self.bright = extension, {}
+        self.extension = extension
+        self.bright: dict[Path, np.ndarray] = {}  # the enhanced pixels of each photograph
 
     def differing(self) -> str | None:
         """The first file of the command that is not the one of its picture alone; their pixels are kept in `bright`."""
@@ -125,7 +127,7 @@ class _Case:
         write_image(job.result, self.bright[job.source], picture.alpha, picture.grey, picture.metadata)
 
 
-def _figures(case: _Case, repeats: int) -> dict[str, object]:
+def _figures(case: _Case, repeats: int) -> Row:
     """Pictures a second of both, taken in turns."""
     times = interleave({"command": case.command, "coding": case.coding}, repeats)
     count = len(case.photos)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from train.step import VISITS, CudaRecorder, Graphs, Recorder, StepResult, make_optimizer, training_step
 
-from ..measure import Repeated, milliseconds, take_turns
+from ..measure import Repeated, Row, milliseconds, take_turns
 from ..networks import LR, make_model
 from .cases import Case
 
@@ -25,7 +25,7 @@ def graph_rows(
     repeats: int,
     check: bool,
     deadline: float,
-    add: Callable[[dict], None],
+    add: Callable[[Row], None],
     recorder: Recorder | None = None,
 ) -> bool:
     """Adds a row for each way of making the trainer's step, for batches of every size; whether all could be compared.
@@ -40,7 +40,7 @@ def graph_rows(
     good = True
     for height, width in sizes:
         case = Case("step", height, width)
-        row = {"op": "step", "width": width, "height": height, "dtype": "float32", "color": None, "batch": batch}
+        row: Row = {"op": "step", "width": width, "height": height, "dtype": "float32", "color": None, "batch": batch}
         row |= {"part": f"step of {batch} {width}x{height}"}
         if time.perf_counter() > deadline:
             add(row | {"provider": None, "status": "not measured: the time given by --seconds was spent"})
@@ -61,7 +61,9 @@ def graph_rows(
     return good
 
 
-def _step_of(way: str, images: list[Tensor], recorder: Recorder, tell: Callable[[str], None]):
+def _step_of(
+    way: str, images: list[Tensor], recorder: Recorder, tell: Callable[[str], None]
+) -> Callable[[int], StepResult]:
     """A step of the trainer's on one of the batches."""
     model, criterion = make_model("ours", images[0])
     optimizer = make_optimizer(model, LR)
@@ -78,13 +80,13 @@ def _disagreement(ordinary: list[float], replayed: list[float]) -> str | None:
     return f"parity, a loss is {worst:.1e} from the ordinary step's" if worst > _AGREE else None
 
 
-def _turns(steps: dict[str, Callable[[int], StepResult]], repeats: int, device: str) -> list[dict]:
+def _turns(steps: dict[str, Callable[[int], StepResult]], repeats: int, device: str) -> list[Row]:
     """What a row tells of each way, timed in turns."""
     calls = {way: Repeated(step, _SETS, device) for way, step in steps.items()}
     times = take_turns(calls, repeats, device)
     rows = []
     for way, (called, queued) in times.items():
-        row = {
+        row: Row = {
             "provider": way,
             "status": "ok",
             "ms": milliseconds(called),

@@ -1,7 +1,7 @@
 """One case by every provider: first calls and parity, then every part in turns; whatever happens becomes a row."""
 
 import contextlib
-import math
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from model.machine import free_memory
 
 from ..measure import (
     Repeated,
+    Row,
     Timing,
     extra_memory,
     milliseconds,
@@ -21,15 +22,14 @@ from ..measure import (
     profiled,
     sets_needed,
     take_turns,
-    wall_seconds,
 )
 from ..measure import count_calls as calls_of
-from .cases import PROVIDERS, STEP_TOLERANCE, Case, evaluate, function_of, part_call, worst_error
+from .cases import Case, Operation, function_of, part_call
 from .host_overhead import median_beyond_kernels
 from .mixed_sizes import stream_figures
+from .parity import expected_results, small_error, timed_results
 from .printed_row import row_text
 
-_ORACLES = ("reference", "pairs", "blocked")  # the first that fits into memory judges at the measured size
 # To eager operators every size is the same; a static graph is compiled for each, which its first call shows.
 _SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled", "written-out")
 
@@ -38,16 +38,16 @@ _SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled", "written-out")
 class Subject:
     """A provider that agrees with the oracle. New-size times are None where they say nothing new."""
 
-    function: Callable
+    function: Operation
     first_seconds: float
     cached: bool = False  # the first call found its kernels compiled
-    new_size_seconds: float | None = None
-    new_size_steady: float | None = None
+    new_size: tuple[float, float] | None = None  # seconds of the first call at another size, and of those after it
 
-    def figures(self) -> dict[str, float | None]:
-        ratio = self.new_size_seconds and self.new_size_seconds / self.new_size_steady
-        first = "first_call_cached_s" if self.cached else "first_call_s"
-        return {first: self.first_seconds, "new_size_s": self.new_size_seconds, "new_size_ratio": ratio}
+    def figures(self) -> Row:
+        first, steady = self.new_size or (None, None)
+        ratio = first / steady if first is not None and steady is not None else None
+        name = "first_call_cached_s" if self.cached else "first_call_s"
+        return {name: self.first_seconds, "new_size_s": first, "new_size_ratio": ratio}
 
 
 @dataclass
@@ -61,13 +61,13 @@ class Comparison:
     check: bool  # parity alone
     deadline: float  # of time.perf_counter(): no provider is begun after it
     copy_rate: float  # bytes a second
-    rows: list[dict]
+    rows: list[Row]
     save: Callable[[], None]
     memory: int = 24 << 30  # bytes for which the largest image is planned
     cached: bool = False  # Triton's kernels may have been compiled before
     failed: bool = False
-    functions: dict[tuple[str, str | None], Callable] = field(default_factory=dict)
-    counted: list[tuple[Case, dict]] = field(default_factory=list)  # rows whose calls are still to be counted
+    functions: dict[tuple[str, str | None], Operation] = field(default_factory=dict)
+    counted: list[tuple[Case, Row]] = field(default_factory=list)  # rows whose calls are still to be counted
 
     def run(self, case: Case) -> None:
         """Compare, then time, one case."""
@@ -86,16 +86,17 @@ class Comparison:
         if self._too_large(case):
             return {}
         inputs, cotangents = case.inputs(self.device), case.cotangents(self.device)
-        expected = self._oracle(case, inputs, cotangents)
-        subjects, wrong = {}, []
+        expected = expected_results(case, inputs, cotangents, lambda provider: self._shortage(case, provider) is None)
+        subjects: dict[str, Subject] = {}
+        wrong: list[str] = []
         for provider in self.providers:
             with self._guarded(case, provider, None):
                 self._refuse(case, provider)
                 if expected is None and provider.startswith("compiled"):
                     raise _Refused("not measured: nothing that it could be compared with fits into memory")
                 function = self._function(case, provider)
-                first, got = self._evaluated(function, inputs, cotangents)
-                error = self._small_error(case, provider, function)
+                first, got = timed_results(function, inputs, cotangents, self.device)
+                error = small_error(case, provider, function, self.device)
                 if expected is not None:
                     error = max(error, case.error(got, expected))
                 print(f"  {provider:17} parity {error:.1e}, first call {first:.3f} s", flush=True)
@@ -111,50 +112,23 @@ class Comparison:
             return {}
         return subjects
 
-    def _function(self, case: Case, provider: str) -> Callable:
+    def _function(self, case: Case, provider: str) -> Operation:
         """One function for all sizes: what it has compiled for one serves the next."""
         key = (provider, case.color)
         if key not in self.functions:
             self.functions[key] = function_of(case.op, *key)
         return self.functions[key]
 
-    def _evaluated(
-        self, function: Callable, inputs: list[Tensor], cotangents: list[Tensor]
-    ) -> tuple[float, list[Tensor]]:
-        """Seconds, outputs and gradients."""
-        got: list[Tensor] = []
-        return wall_seconds(lambda: got.extend(evaluate(function, inputs, cotangents)), self.device), got
-
-    def _oracle(self, case: Case, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor] | None:
-        """Outputs and gradients of the eager reference, or of the next best where it needs too much memory."""
-        for provider in _ORACLES:
-            if provider in PROVIDERS[case.op] and self._shortage(case, provider) is None:
-                with contextlib.suppress(torch.OutOfMemoryError):
-                    return evaluate(function_of(case.op, provider, case.color), inputs, cotangents)
-        return None
-
-    def _small_error(self, case: Case, provider: str, function: Callable) -> float:
-        """Against the reference in float64; a compiled graph is only judged at the size it is measured at."""
-        if provider.startswith("compiled"):
-            return 0.0
-        small = case.small()
-        inputs, cotangents = small.inputs(self.device), small.cotangents(self.device)
-        exact = [[t.double() if t.is_floating_point() else t for t in tensors] for tensors in (inputs, cotangents)]
-        expected = evaluate(function_of(case.op, "reference", case.color), *exact)
-        if case.op == "step":  # itself in float64, since in float32 rounding decides signs at ties
-            error = worst_error(evaluate(function, *exact), expected)
-            return error if error <= STEP_TOLERANCE[torch.float64] else math.inf
-        return worst_error(evaluate(function, inputs, cotangents), expected)
-
     def _new_size(self, case: Case, subject: Subject) -> None:
         other = case.another_size()
         inputs, cotangents = other.inputs(self.device), other.cotangents(self.device)
-        first, *later = (self._evaluated(subject.function, inputs, cotangents)[0] for _ in range(4))
-        subject.new_size_seconds, subject.new_size_steady = first, sorted(later)[1]
+        first, *later = (timed_results(subject.function, inputs, cotangents, self.device)[0] for _ in range(4))
+        subject.new_size = first, sorted(later)[1]
 
     def _time(self, case: Case, part: str, subjects: dict[str, Subject], inputs: list[list[Tensor]]) -> None:
         cotangents = case.cotangents(self.device)
-        calls, memory = {}, {}
+        calls: dict[str, Repeated] = {}
+        memory: dict[str, int | None] = {}
         for provider, subject in subjects.items():
             with self._guarded(case, provider, part):
                 self._refuse(case, provider, len(inputs) if part.startswith("backward") else 1)
@@ -178,7 +152,7 @@ class Comparison:
                 row |= self._step_figures(case, provider, row["extra_bytes"], breakdowns.get(provider))
             self._add(case, provider, part, "ok", **row)
 
-    def _figures(self, case: Case, part: str, called: Timing, queued: Timing | None) -> dict[str, object]:
+    def _figures(self, case: Case, part: str, called: Timing, queued: Timing | None) -> Row:
         moved = case.moved_bytes(part)
         rate = moved and moved / (queued or called).median
         return {
@@ -189,7 +163,7 @@ class Comparison:
             "copy_share": rate and rate / self.copy_rate,
         }
 
-    def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> dict[str, object]:
+    def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> Row:
         """A compiler's time for a new size is what the first call took, or for other providers the new size."""
         if case.op == "step":
             return {}
@@ -206,7 +180,7 @@ class Comparison:
                 function = self._function(case, row["provider"])
                 call = part_call(function, row["part"], [case.inputs(self.device)], case.cotangents(self.device))
                 call(0)
-                count = calls_of(profiled(lambda call=call: call(0), self.device), self.device)
+                count = calls_of(profiled(functools.partial(call, 0), self.device), self.device)
                 row[self._calls_name] = count
                 name = self._calls_name.replace("_", " ")
                 print(f"{case}: {count} {name} a {row['part']} by {row['provider']}", flush=True)
@@ -220,18 +194,19 @@ class Comparison:
         self, subjects: dict[str, Subject], calls: dict[str, Repeated], inputs: list[list[Tensor]]
     ) -> dict[str, dict[str, float]]:
         """Median milliseconds of the parts of a step, in turns; a compiled network and loss have no parts."""
-        apart = [provider for provider in calls if not provider.startswith("compiled")]
-        turns = [{name: subjects[name].function.breakdown(*inputs[0]) for name in apart} for _ in range(self.repeats)]
+        from ..networks import TrainingStep  # here, since networks need packages that the operators do without
+
+        functions = {name: subjects[name].function for name in calls if not name.startswith("compiled")}
+        steps = {name: step for name, step in functions.items() if isinstance(step, TrainingStep)}
+        turns = [{name: step.breakdown(*inputs[0]) for name, step in steps.items()} for _ in range(self.repeats)]
         return {
             name: {part: 1e3 * statistics.median(turn[name][part] for turn in turns) for part in turns[0][name]}
-            for name in apart
+            for name in steps
         }
 
-    def _step_figures(
-        self, case: Case, provider: str, extra: int | None, breakdown: dict[str, float] | None
-    ) -> dict[str, object]:
+    def _step_figures(self, case: Case, provider: str, extra: int | None, breakdown: dict[str, float] | None) -> Row:
         """Where the time goes, the bytes of a pixel, and the largest image that the planner finds for `memory`."""
-        from ..networks import planned_largest  # here, since networks need packages that the operators do without
+        from ..networks import planned_largest  # here as well
 
         a_pixel = None if extra is None else (extra + case.input_bytes) / case.pixels
         largest = planned_largest(provider, self.memory)
@@ -290,7 +265,7 @@ class Comparison:
     def _add(self, case: Case, provider: str | None, part: str | None, status: str, **figures: object) -> None:
         """A row; provider and part are None where it speaks of all of them."""
         dtype = str(case.dtype).removeprefix("torch.")
-        row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
+        row: Row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
         row |= {"provider": provider, "part": part, "status": status} | figures
         if status == "ok":
             row[self._calls_name] = None

@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 
 from sci_kernels.triton import INTERPRETED
 
-from ..measure import GPUS, environment, write_json
+from ..measure import GPUS, Row, environment, write_json
 from .recorded_launches import HEIGHT, WIDTH, RecordedLaunch, cases, record
 from .sass import executed, resource_usage, sass, shortest
 
@@ -31,7 +31,7 @@ from .sass import executed, resource_usage, sass, shortest
 _UNCOUNTED = {"exposure"}
 
 
-def compile_for(launch: RecordedLaunch, target: str) -> dict[str, object]:
+def compile_for(launch: RecordedLaunch, target: str) -> Row:
     """Compiles one launch for `target` and returns what its code needs."""
     compiled = compile_launch(launch, target)
     warp = GPUS[target].warp_size
@@ -78,7 +78,7 @@ def _number(pattern: str, text: str) -> int:
     return int(found[1])
 
 
-def rows(targets: list[str], only: str = "") -> Iterator[dict[str, object]]:
+def rows(targets: list[str], only: str = "") -> Iterator[Row]:
     """The report's rows, in order; compiled in as many processes as there are processors."""
     launches, seen = [], set()
     for target in targets:
@@ -95,20 +95,20 @@ def rows(targets: list[str], only: str = "") -> Iterator[dict[str, object]]:
         yield from pool.map(_row, launches)
 
 
-def _row(launch: tuple[str, int, int]) -> dict[str, object]:
+def _row(launch: tuple[str, int, int]) -> Row:
     target, index, number = launch
     recorded = record(list(cases())[index], target)[number]
     try:
         return compile_for(recorded, target)
     except Exception as error:
-        cause = error  # of a compiler's error, which says where, the one that says what
+        cause: BaseException = error  # of a compiler's error, which says where, the one that says what
         while cause.__cause__:
             cause = cause.__cause__
         what = f"{recorded.name} of {recorded.case!r} for {target} does not compile: {cause}"
         raise RuntimeError(what if cause is error else f"{what}\n{error}") from error
 
 
-def describe(row: dict[str, object]) -> str:
+def describe(row: Row) -> str:
     """One line of the table."""
     gpu, pixels = GPUS[row["target"]], HEIGHT * WIDTH
     if row["instructions"] is None:

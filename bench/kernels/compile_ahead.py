@@ -21,25 +21,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..measure import environment, write_json
+from ..measure import Row, environment, write_json
 
 if TYPE_CHECKING:
-    from ..compare import Case
+    from .recorded_launches import Case
 
 _TARGET = "sm_90"
 
 
 def measured_cases() -> dict[str, "Case"]:
     """By name, every launch worth compiling, and those besides that parity and speed are measured with."""
-    from ..compare import DTYPES, Case
-    from .recorded_launches import WIDTH, cases, loss_case
+    from .recorded_launches import DTYPES, WIDTH, Case, cases, loss_case
 
     both, illumination = (True, True), (False, True)
     found = list(cases())
     found += [loss_case(torch.float32, color, 3, illumination, fidelity=0.0) for color in ("ycbcr", "reference")]
     found += [loss_case(dtype, "ycbcr", 3, both, WIDTH - 1, 0.0) for dtype in DTYPES]
     variants = itertools.product((torch.float32, torch.float64), (1, 3), (WIDTH, WIDTH - 1), (1.5, 0.0))
-    found += [loss_case(dtype, "reference", channels, both, *rest) for dtype, channels, *rest in variants]
+    found += [
+        loss_case(dtype, "reference", channels, both, width, fidelity) for dtype, channels, width, fidelity in variants
+    ]
     forms = itertools.product((torch.uint8, torch.float32), (WIDTH, WIDTH - 1), (False, True))
     found += [Case(f"enhance, default weights {form}", _default_enhance(*form)) for form in forms]
     return {case.name: case for case in found}
@@ -60,10 +61,11 @@ def _default_enhance(dtype: torch.dtype, width: int, illumination: bool) -> Call
     return call
 
 
-def compile_case(name: str) -> dict[str, object]:
+def compile_case(name: str) -> Row:
     """One case's launches, compiled; a row with the seconds that took."""
     case = measured_cases()[name]
-    torch.cuda.is_available() and torch.cuda.synchronize()  # the driver's own start is no compilation
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # the driver's own start is no compilation
     start = time.perf_counter()
     if torch.cuda.is_available():
         case.call()

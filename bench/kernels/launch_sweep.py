@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..compare import worst_error
-from ..measure import SIZES, Repeated, choose_device, environment, summary, write_json
+from ..measure import SIZES, Repeated, Row, Timing, choose_device, environment, summary, write_json
 
 _REPEATS = 11
 _TOLERANCE = 1e-6
@@ -101,7 +101,7 @@ def call_of(kernel: str, size: tuple[int, int]) -> Callable[[], object]:
     from sci_kernels import triton as launchers
 
     generator = torch.Generator("cuda").manual_seed(0)
-    x, light, *more = (torch.rand(1, 3, *size, device="cuda", generator=generator) for _ in range(5))
+    x, light, y, z, w = (torch.rand(1, 3, *size, device="cuda", generator=generator) for _ in range(5))
     options = (0.1, "ycbcr", 0.0, 1.0)
     if kernel == "forward":
         return lambda: launchers.launch_loss_forward(x, light, *options)
@@ -109,9 +109,9 @@ def call_of(kernel: str, size: tuple[int, int]) -> Callable[[], object]:
         grad = torch.ones((), device="cuda")
         return lambda: launchers.launch_loss_backward(grad, x, light, *options, kernel == "both", True)
     if kernel == "retinex forward":
-        return lambda: launchers.launch_retinex_forward(x, light, more[0], torch.float32)
+        return lambda: launchers.launch_retinex_forward(x, light, y, torch.float32)
     if kernel == "retinex backward":
-        return lambda: launchers.launch_retinex_backward(x, light, *more, torch.float32)
+        return lambda: launchers.launch_retinex_backward(x, light, y, z, w, torch.float32)
     picture, gain = (80 * x).to(torch.uint8), 1 + 7 * light[:, :1].contiguous()
     if kernel == "denoise":
         return lambda: launchers.launch_denoise(picture, gain, 1.0)
@@ -126,7 +126,7 @@ def compile_setting(index: int) -> None:
     torch.cuda.synchronize()
 
 
-def measure(kernel: str, changes: dict[str, int], expected: list[Tensor]) -> dict[str, object]:
+def measure(kernel: str, changes: dict[str, int], expected: list[Tensor]) -> Row:
     """A row: the device's milliseconds, or why there are none."""
     call = call_of(kernel, SIZES["4k"])
     with launched(changes):
@@ -138,7 +138,7 @@ def measure(kernel: str, changes: dict[str, int], expected: list[Tensor]) -> dic
     return {"kernel": kernel, "changes": changes, "status": "ok", "ms": {k: 1e3 * v for k, v in _times(time).items()}}
 
 
-def _times(time) -> dict[str, float]:
+def _times(time: Timing) -> dict[str, float]:
     return {key: value for key, value in time._asdict().items() if key != "repeats"}
 
 
@@ -156,7 +156,8 @@ def main(argv: list[str]) -> int:
     wanted = [index for index, setting in enumerate(settings()) if re.search(args.only, title(*setting))]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         list(pool.map(compile_setting, wanted))
-    rows, expected = [], {}
+    rows: list[Row] = []
+    expected: dict[str, list[Tensor]] = {}
     for kernel, changes in (settings()[index] for index in wanted):
         if kernel not in expected:
             expected[kernel] = _tensors(call_of(kernel, SIZES["4k"])())

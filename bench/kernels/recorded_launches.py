@@ -9,6 +9,7 @@ import contextlib
 import unittest.mock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -114,9 +115,11 @@ def loss_case(
 
 def _retinex_case(dtype: torch.dtype, sigmoid: bool = False) -> Case:
     def call() -> None:
-        tensors = [_fake(dtype) for _ in range(5)]
-        launchers.launch_retinex_forward(*tensors[:3], dtype, sigmoid)
-        launchers.launch_retinex_backward(*tensors, dtype, sigmoid)
+        residual, stage_input, image, grad_illumination, grad_reflectance = (_fake(dtype) for _ in range(5))
+        launchers.launch_retinex_forward(residual, stage_input, image, dtype, sigmoid)
+        launchers.launch_retinex_backward(
+            grad_illumination, grad_reflectance, residual, stage_input, image, dtype, sigmoid
+        )
 
     return Case(f"{DTYPES[dtype]} retinex" + " sigmoid" * sigmoid, call)
 
@@ -238,7 +241,10 @@ def record(case: Case, target: str) -> list[RecordedLaunch]:
 
 
 def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict) -> RecordedLaunch:
-    signature, constants, attributes, values = {}, {}, {}, {}
+    signature: dict[str, str] = {}
+    constants: dict[str, object] = {}
+    attributes: dict[tuple[int, ...], list] = {}
+    values: dict[str, Any] = {}  # of all arguments, by name
     for index, (param, value) in enumerate(zip(kernel.params, args, strict=True)):
         values[param.name] = value
         if param.is_constexpr:
@@ -264,7 +270,7 @@ def _recorded(case: str, kernel: triton.JITFunction, args: tuple, options: dict)
     )
 
 
-def _bytes_a_pixel(kernel: str, values: dict[str, object]) -> float:
+def _bytes_a_pixel(kernel: str, values: dict[str, Any]) -> float:
     """What the kernel must read and write of tensors as large as the image."""
     moved = {
         "color_fwd": ["x", "y"],

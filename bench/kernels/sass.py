@@ -27,6 +27,10 @@ class Code(NamedTuple):
     instructions: list[Instruction]
     labels: dict[str, int]
 
+    def destination(self, instruction: Instruction) -> int | None:
+        """The index of the instruction that this one jumps to; None if it does not jump within this code."""
+        return None if instruction.target is None else self.labels.get(instruction.target)
+
 
 def sass(cubin: bytes) -> Code:
     """A kernel's code, without the subroutines behind its end (the slow paths of float64 division)."""
@@ -35,7 +39,8 @@ def sass(cubin: bytes) -> Code:
 
 def parse(text: str) -> Code:
     """Code from nvdisasm's listing of it."""
-    instructions, labels = [], {}
+    instructions: list[Instruction] = []
+    labels: dict[str, int] = {}
     for line in text.splitlines():
         if found := _LABEL.match(line):
             if found[1].startswith("$"):
@@ -56,17 +61,17 @@ def executed(code: Code, trips: int) -> dict[str, float]:
     Raises ValueError where the code has more than one loop: their trips are not known.
     """
     loops = [
-        (code.labels[ins.target], index)
+        (start, index)
         for index, ins in enumerate(code.instructions)
         # A jump to itself pads the end of the code.
-        if ins.target in code.labels and code.labels[ins.target] < index
+        if (start := code.destination(ins)) is not None and start < index
     ]
     if len(loops) > 1:
         raise ValueError(f"expected at most one loop; the code has {len(loops)}")
     first, last = loops[0] if loops else (0, -1)
     counts: dict[str, float] = {}
     for index, ins in enumerate(code.instructions):
-        if ins.name != "NOP" and code.labels.get(ins.target) != index:
+        if ins.name != "NOP" and code.destination(ins) != index:
             counts[ins.name] = counts.get(ins.name, 0) + (trips if first <= index <= last else 1)
     return counts
 
@@ -79,8 +84,8 @@ def shortest(code: Code) -> dict[str, float]:
     for index in range(length - 1, -1, -1):
         ins = code.instructions[index]
         ways = [index + 1] if ins.goes_on else []
-        if ins.target in code.labels and code.labels[ins.target] > index:
-            ways.append(code.labels[ins.target])
+        if (jump := code.destination(ins)) is not None and jump > index:
+            ways.append(jump)
         following[index] = min(ways, key=steps.__getitem__, default=length)
         steps[index] = steps[following[index]] + 1
     counts: dict[str, float] = {}

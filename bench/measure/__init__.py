@@ -19,7 +19,7 @@ from .inputs import loss_inputs
 from .memory import extra_memory, peak_gpu_memory
 from .nvidia_tools import find_tool
 from .profiler import Cost, count_calls, dearest, profiled, write_trace
-from .provenance import ROOT, environment, write_json
+from .provenance import ROOT, Row, environment, write_json
 from .subprocesses import Result, Step, run_step, run_together, status_text
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Gpu",
     "Repeated",
     "Result",
+    "Row",
     "Step",
     "Timing",
     "choose_device",

@@ -8,12 +8,14 @@ import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from model.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
+Row = dict[str, Any]  # JSON values by name: one measurement, or what a whole file of them depends on
 
 
 def write_json(path: Path, content: object) -> None:
@@ -21,10 +23,10 @@ def write_json(path: Path, content: object) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def environment() -> dict[str, object]:
+def environment() -> Row:
     """What a figure depends on: machine, versions, commit, date."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts = {
+    facts: Row = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -42,9 +44,9 @@ def environment() -> dict[str, object]:
     return facts
 
 
-def _gpu_facts() -> dict[str, str | float | None]:
+def _gpu_facts() -> Row:
     """Of the GPU its name, capability, multiprocessors and highest clock, runtime and driver; None where none is."""
-    facts = dict.fromkeys(("gpu", "capability", "multiprocessors", "clock_ghz", "runtime", "driver"))
+    facts: Row = dict.fromkeys(("gpu", "capability", "multiprocessors", "clock_ghz", "runtime", "driver"))
     if torch.cuda.is_available():
         facts["multiprocessors"] = torch.cuda.get_device_properties().multi_processor_count
         facts["gpu"] = torch.cuda.get_device_name()

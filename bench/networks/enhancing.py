@@ -4,6 +4,7 @@
 the fused operator: `enhance_image`, and for the reflectance alone `sci_kernels.enhance`, as the command line calls it.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from model import EnhanceNetwork, enhance_image, fold, load_weights
 from sci_kernels import enhance
+
+Both = Callable[[Tensor], tuple[Tensor, Tensor]]  # an image to its illumination and reflectance
+Alone = Callable[[Tensor], Tensor | tuple[Tensor, ...]]  # as `sci_kernels.enhance` is declared; the reflectance
 
 
 class Enhance:
@@ -21,33 +25,32 @@ class Enhance:
 
     def __init__(self, provider: str):
         self._provider = provider
-        self._calls: dict[tuple, tuple[Callable, Callable]] = {}
+        self._calls: dict[tuple, tuple[Both, Alone]] = {}
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return self._for(image)[0](image)
 
     @torch.no_grad()
-    def reflectance(self, image: Tensor) -> Tensor:
+    def reflectance(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The bright picture alone."""
         return self._for(image)[1](image)
 
-    def _for(self, image: Tensor) -> tuple[Callable, Callable]:
+    def _for(self, image: Tensor) -> tuple[Both, Alone]:
         key = (image.device, image.dtype)
         if key not in self._calls:
             self._calls[key] = _functions(self._provider, image)
         return self._calls[key]
 
 
-def _functions(provider: str, image: Tensor) -> tuple[Callable, Callable]:
+def _functions(provider: str, image: Tensor) -> tuple[Both, Alone]:
     """What makes illumination and reflectance of an image, and what makes its reflectance alone."""
     network = EnhanceNetwork(impl="auto" if provider == "ours" else "reference")
     load_weights(network)
     network = network.to(image.device, image.dtype if image.is_floating_point() else torch.float32).eval()
+    both: Both = functools.partial(enhance_image, network)
     if provider == "compiled":
         both = torch.compile(network, fullgraph=True, dynamic=False)
-    else:
-        both = lambda image: enhance_image(network, image)  # noqa: E731
     if provider == "ours":
         weights = fold(network)
         return both, lambda image: enhance(image, weights)

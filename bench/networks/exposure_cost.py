@@ -18,7 +18,7 @@ from torch import Tensor
 import sci_kernels
 from model import EnhanceNetwork, fold, load_weights
 
-from ..measure import choose_device, environment, interleave, milliseconds
+from ..measure import Row, Timing, choose_device, environment, interleave, milliseconds
 from . import one_picture
 
 SIZE, LARGE = "1080p", (3000, 4000)
@@ -37,13 +37,13 @@ def picture(height: int, width: int, device: str) -> Tensor:
     return torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None]
 
 
-def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict]:
+def measure(height: int, width: int, device: str, repeats: int) -> Iterator[Row]:
     """A row of each call."""
     network = EnhanceNetwork()
     load_weights(network)
     weights, image = fold(network), picture(height, width, device)
     bright, gain = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "division": lambda: sci_kernels.enhance(image, weights),
         "exposure": lambda: sci_kernels.enhance(image, weights, exposure=EXPOSURE),
         "with gain": lambda: sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True),
@@ -54,7 +54,7 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict
     reason = "not measured: opencv-python-headless is not installed"
     if (filter := _opencv(bright)) is not None:
         calls["bilateralFilter"] = filter
-    times = interleave({name: call for name, call in calls.items() if name not in wrong}, repeats, 2, device)
+    times = interleave({name: call for name, call in calls.items() if name not in wrong}, repeats, device=device)
     for name in (*errors, "bilateralFilter"):
         row = {"call": name, "width": width, "height": height, "status": "ok", "error": errors.get(name)}
         if name in times:
@@ -70,20 +70,27 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict
 def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, float]:
     """Largest differences from the definition, gray levels."""
     exact = image.double() / 255
-    reference = {"exposure": EXPOSURE, "return_gain": True, "impl": "reference"}
-    wanted, gain = sci_kernels.enhance(exact, weights, **reference)
+    wanted, gain = sci_kernels.enhance(exact, weights, exposure=EXPOSURE, return_gain=True, impl="reference")
     # Truncated as published: against the value itself a whole level would be no error, but for rounding.
-    division = (255 * sci_kernels.enhance(exact, weights, impl="reference")).floor() / 255
-    bright = sci_kernels.enhance(image, weights, exposure=EXPOSURE)
+    division = (255 * _enhanced(exact, weights, impl="reference")).floor() / 255
+    bright = _enhanced(image, weights, exposure=EXPOSURE)
     filtered = sci_kernels.denoise(bright.double() / 255, gain, impl="reference")
     found = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)[0]
     pairs = {
-        "division": (sci_kernels.enhance(image, weights), division),
+        "division": (_enhanced(image, weights), division),
         "exposure": (bright, wanted),
         "with gain": (found, wanted),
         "denoise": (sci_kernels.denoise(bright, gain.float()), filtered),
     }
     return {name: float((got.double() - 255 * exact).abs().max()) for name, (got, exact) in pairs.items()}
+
+
+def _enhanced(
+    image: Tensor, weights: sci_kernels.EnhanceWeights, exposure: float | None = None, impl: str = "auto"
+) -> Tensor:
+    """The picture alone."""
+    result = sci_kernels.enhance(image, weights, exposure=exposure, impl=impl)
+    return result if isinstance(result, Tensor) else result[0]
 
 
 def _opencv(bright: Tensor) -> Callable[[], object] | None:
@@ -99,32 +106,32 @@ def _opencv(bright: Tensor) -> Callable[[], object] | None:
     return lambda: cv2.bilateralFilter(pixels, 5, 30, 2)
 
 
-def _must(name: str, times: dict) -> float | None:
+def _must(name: str, times: dict[str, Timing]) -> float | None:
     """Milliseconds that a call may take, by what was measured beside it."""
     beside = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
     other, factor = beside.get(name, (None, 0.0))
     return 1e3 * factor * times[other].median if other in times else None
 
 
-def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> dict:
+def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> Row:
     image, threads = picture(*LARGE, device), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, 2, device)
+        times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, device=device)
     finally:
         torch.set_num_threads(threads)
     row = {"call": "finding", "width": LARGE[1], "height": LARGE[0], "status": "ok", "error": None}
     return row | {"ms": milliseconds(times["finding"]), "must": FINDING_MS if device == "cpu" else None}
 
 
-def kept(row: dict) -> bool:
+def kept(row: Row) -> bool:
     """Whether a call agrees, where it was measured, and keeps its bound, if it has one."""
     if row["status"] != "ok":
         return row["call"] == "bilateralFilter"
     return row["must"] is None or row["ms"]["median"] <= row["must"]
 
 
-def text_of(row: dict) -> str:
+def text_of(row: Row) -> str:
     """One line."""
     start = f"{row['call']:16}{row['width']}x{row['height']}  "
     if row["status"] != "ok":
@@ -136,7 +143,8 @@ def text_of(row: dict) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
     device, facts, rows = choose_device(args.device), environment(), []
-    for row in measure(*args.size, device, args.repeats):
+    height, width = args.size
+    for row in measure(height, width, device, args.repeats):
         rows.append(row)
         print(text_of(row), flush=True)
     if not one_picture.save(args, "exposing", SIZE, device, {"environment": facts, "rows": rows}):

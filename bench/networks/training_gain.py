@@ -20,7 +20,7 @@ import sci_kernels
 from model import Network
 from train.step import make_optimizer, training_step
 
-from ..measure import choose_device, environment, extra_memory, interleave, loss_inputs, milliseconds, size_of
+from ..measure import Row, choose_device, environment, extra_memory, interleave, loss_inputs, milliseconds, size_of
 from . import official_script, one_picture
 from .training_step import LR, SEED, STAGES
 
@@ -51,7 +51,12 @@ def step_of(way: str, image: Tensor) -> Step:
         optimizer = official_script.make_optimizer(network, LR)
         return lambda: official_script.step(_sum(network, criterion, image), network, optimizer)
     optimizer = make_optimizer(network, LR)
-    return lambda: tuple(training_step(network, criterion, optimizer, image).read()[:2])
+
+    def step() -> tuple[float, float]:
+        loss, norm, *_ = training_step(network, criterion, optimizer, image).read()
+        return loss, norm
+
+    return step
 
 
 def _sum(network: Network, criterion: nn.Module, image: Tensor) -> Tensor:
@@ -70,7 +75,7 @@ def memory_call(way: str, height: int, width: int) -> Callable[[], object]:
     return step_of(way, picture(height, width, "cpu"))
 
 
-def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
+def measure(height: int, width: int, device: str, repeats: int) -> list[Row]:
     """A row of each way."""
     image = picture(height, width, device)
     steps = {way: step_of(way, image) for way in WAYS}
@@ -80,7 +85,9 @@ def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
         for way, values in first.items()
     }
     wrong = [way for way, error in errors.items() if not error <= _PARITY]
-    times = interleave({way: step for way, step in steps.items() if way not in wrong}, repeats, 0, device)
+    times = interleave(
+        {way: step for way, step in steps.items() if way not in wrong}, repeats, warm=False, device=device
+    )
     rows = []
     for way in WAYS:
         row = {"way": way, "width": width, "height": height, "parity": errors[way], "status": "ok"}
@@ -114,7 +121,7 @@ def accelerate_seconds(losses: int) -> float:
         return time.perf_counter() - start
 
 
-def text_of(row: dict) -> str:
+def text_of(row: Row) -> str:
     """One line."""
     if row["status"] != "ok":
         return f"{row['way']:12}{row['status']}"
@@ -123,7 +130,7 @@ def text_of(row: dict) -> str:
     return f"{row['way']:12}{row['ms']['median']:.0f} ms{memory}, {row['faster']:.2f}x{must}"
 
 
-def kept(row: dict) -> bool:
+def kept(row: Row) -> bool:
     """Whether a way agrees and keeps its bound, if it has one."""
     return row["status"] == "ok" and (row["bound"] is None or row["faster"] >= row["bound"])
 
@@ -131,7 +138,8 @@ def kept(row: dict) -> bool:
 def main(argv: list[str] | None = None) -> int:
     args = one_picture.parse("gain", __doc__.splitlines()[0], SIZE, 5, "steps", argv)
     device, facts = choose_device(args.device), environment()
-    rows = measure(*args.size, device, args.repeats)
+    height, width = args.size
+    rows = measure(height, width, device, args.repeats)
     print("\n".join(map(text_of, rows)))
     seconds = {losses: accelerate_seconds(losses) for losses in (1, MODULES - 1)}
     for losses, value in seconds.items():

@@ -2,13 +2,12 @@
 
 `reference` is the plain network and loss, operator by operator; `compiled` is torch.compile of both as one graph;
 `ours` is the trainer's default. All three go through the trainer's own `training_step`: gradients clipped, then Adam.
-
-`graph_rows` compares two ways of making the trainer's step: one kernel after the other, and replayed as a CUDA graph.
 """
 
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,6 @@ from ..measure import interleave, loss_inputs, synchronize
 
 STAGES, SEED, LR = 3, 2, 3e-4
 PARTS = ("network", "loss", "backward", "optimizer")
-WAYS = ("ours", "ours --graph")
-_SETS = 4  # of images in turns
-_AGREE = 1e-3  # relative error of a loss: on a GPU, convolutions may add up in another order every time
 
 
 class _WithLoss(nn.Module):
@@ -47,6 +43,16 @@ class _Given(nn.Module):
         return loss
 
 
+class _Made(NamedTuple):
+    """What a provider trains, and the weights it starts from."""
+
+    model: nn.Module
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    start: dict[str, Tensor]
+    key: tuple[torch.device, torch.dtype]  # that it was made for
+
+
 class TrainingStep:
     """One provider's network, loss and optimizer, made at the first image for its device and dtype.
 
@@ -55,33 +61,35 @@ class TrainingStep:
     """
 
     def __init__(self, provider: str):
-        self._provider, self._made = provider, None
+        self._provider = provider
+        self._made: _Made | None = None
 
     def __call__(self, image: Tensor) -> tuple[Tensor, ...]:
-        model, _, _, start = self._for(image)
-        model.load_state_dict(start)
-        self._made[2].state.clear()
+        made = self._for(image)
+        made.model.load_state_dict(made.start)
+        made.optimizer.state.clear()
         loss = torch.tensor(self.step(image), dtype=image.dtype)
-        noise = _without_gradient(model)
-        return loss, *(p.grad.clone() for p in model.parameters() if id(p) not in noise)
+        noise = _without_gradient(made.model)
+        kept = (p.grad for p in made.model.parameters() if id(p) not in noise)
+        return loss, *(grad.clone() for grad in kept if grad is not None)
 
     def step(self, image: Tensor) -> float:
         """One training step; returns the loss before it."""
-        model, criterion, optimizer, _ = self._for(image)
-        return training_step(model, criterion, optimizer, image).loss
+        made = self._for(image)
+        return training_step(made.model, made.criterion, made.optimizer, image).loss
 
     def breakdown(self, image: Tensor) -> dict[str, float]:
         """Seconds of the parts of one more step; clipping counts as backward. Each part waits for the device."""
-        model, criterion, optimizer, _ = self._for(image)
+        made = self._for(image)
         marks: list[float] = []
 
         def mark(*_) -> None:
             synchronize(image.device.type)
             marks.append(time.perf_counter())
 
-        hooks = [model.register_forward_pre_hook(mark), model.register_forward_hook(mark)]
-        hooks += [criterion.register_forward_hook(mark)]  # once a stage; the last counts
-        hooks += [optimizer.register_step_pre_hook(mark), optimizer.register_step_post_hook(mark)]
+        hooks = [made.model.register_forward_pre_hook(mark), made.model.register_forward_hook(mark)]
+        hooks += [made.criterion.register_forward_hook(mark)]  # once a stage; the last counts
+        hooks += [made.optimizer.register_step_pre_hook(mark), made.optimizer.register_step_post_hook(mark)]
         try:
             self.step(image)
         finally:
@@ -92,13 +100,13 @@ class TrainingStep:
             name: b - a for name, (a, b) in zip(PARTS, pairwise((begin, network, loss, backward, end)), strict=True)
         }
 
-    def _for(self, image: Tensor) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, dict[str, Tensor]]:
+    def _for(self, image: Tensor) -> _Made:
         key = (image.device, image.dtype)
-        if self._made is None or self._made[4] != key:
+        if self._made is None or self._made.key != key:
             model, criterion = make_model(self._provider, image)
             start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            self._made = (model, criterion, make_optimizer(model, LR), start, key)
-        return self._made[:4]
+            self._made = _Made(model, criterion, make_optimizer(model, LR), start, key)
+        return self._made
 
 
 def make_model(provider: str, image: Tensor) -> tuple[nn.Module, nn.Module]:
@@ -112,7 +120,8 @@ def make_model(provider: str, image: Tensor) -> tuple[nn.Module, nn.Module]:
     network, criterion = network.to(image).train(), LossFunction(impl=impl)
     if provider != "compiled":
         return network, criterion
-    return torch.compile(_WithLoss(network, criterion), fullgraph=True, dynamic=False), _Given()
+    compiled = torch.compile(_WithLoss(network, criterion), fullgraph=True, dynamic=False)
+    return cast(nn.Module, compiled), _Given()  # compiled modules are modules, which torch.compile does not declare
 
 
 def _without_gradient(model: nn.Module) -> set[int]:
@@ -134,7 +143,7 @@ def step_times(size: tuple[int, int], repeats: int, device: str = "cpu") -> tupl
     calls = {provider: step_call(provider, size, device) for provider in ("ours", "reference")}
     fused, reference = (call() for call in calls.values())
     times = interleave(calls, repeats, warm=False, device=device)  # the first steps were the warm-up
-    return *(timing.median for timing in times.values()), abs(fused - reference) / abs(reference)
+    return times["ours"].median, times["reference"].median, abs(fused - reference) / abs(reference)
 
 
 def planned_largest(provider: str, memory: int) -> dict[str, int] | None:

@@ -18,14 +18,17 @@ from torch import Tensor
 
 from sci_kernels import convolution
 
-from ..measure import SIZES, Repeated, choose_device, dearest, environment, profiled, size_of, summary, write_json
+from ..measure import SIZES, Repeated, Row, choose_device, dearest, environment, profiled, size_of, summary, write_json
 
 CHANNELS = 16
 PARTS = ("forward", "input gradient", "weight gradient")
 _REPEATS = 11
 
 
-def call_of(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weights and bias
+
+
+def call_of(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], Tensor | Gradients]:
     """One part of the convolution, as autograd calls it."""
     if part == "forward":
         return lambda: torch.nn.functional.conv2d(x, weight, padding=1)
@@ -53,14 +56,14 @@ def errors(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> tuple[float, f
     return mine, theirs
 
 
-def _tensor(result: Tensor | tuple[Tensor | None, ...]) -> Tensor:
+def _tensor(result: Tensor | Gradients) -> Tensor:
     """The only one of what `call_of` gives."""
     return result if isinstance(result, Tensor) else next(one for one in result if one is not None)
 
 
 def measure(
     part: str, layout: str, precision: str, size: tuple[int, int], device: str, provider: str = "library"
-) -> dict[str, object] | None:
+) -> Row | None:
     """A row: milliseconds, bytes a second, and the kernels of one call; None where the provider cannot run.
 
     Raises RuntimeError where ours is further off than it may be.
@@ -73,7 +76,7 @@ def measure(
     torch.backends.cudnn.allow_tf32 = precision == "TF32"
     try:
         with torch.no_grad():
-            call = call_of(part, x, weight, grad)
+            call: Callable[[], object] = call_of(part, x, weight, grad)
             if provider == "triton":
                 if not convolution.takes(x, weight):
                     return None

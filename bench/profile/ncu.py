@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..compare import DTYPES, Case, function_of, part_call
-from ..measure import ROOT, SIZES, environment, find_tool, write_json
+from ..measure import ROOT, SIZES, Row, environment, find_tool, write_json
 
 SECTIONS = (
     "SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "WarpStateStats", "ComputeWorkloadAnalysis",
@@ -55,7 +55,7 @@ def command(ncu: str, program: list[str], kernels: str) -> list[str]:
     return [ncu, *options, "--kernel-name", f"regex:{kernels}", *sections, *program]
 
 
-def parse(text: str) -> list[dict[str, object]]:
+def parse(text: str) -> list[Row]:
     """A row for each kernel launch in ncu's raw page as CSV, which its messages precede; stalls, largest first.
 
     A stall of 2.0 means that on average two warps of a scheduler wait for that reason whenever it issues.
@@ -67,7 +67,7 @@ def parse(text: str) -> list[dict[str, object]]:
     units, *launches = launches  # the first row is the columns' units
     rows = []
     for launch in launches:
-        row: dict[str, object] = {"kernel": launch["Kernel Name"].strip("_").removesuffix("_kernel")}
+        row: Row = {"kernel": launch["Kernel Name"].strip("_").removesuffix("_kernel")}
         for name, pattern in METRICS.items():
             column = next((column for column in launch if column and re.fullmatch(pattern, column)), None)
             row[name] = column and _number(launch[column], units[column])
@@ -88,14 +88,14 @@ def _number(text: str | None, unit: str | None) -> float | None:
         return None
 
 
-def describe(row: dict[str, object]) -> str:
+def describe(row: Row) -> str:
     """One line of a kernel."""
     figures = [f"{name} {row[name]:g}" for name in METRICS if row[name] is not None]
     stalls = [f"{reason} {value:.2f}" for reason, value in list(row["stalls"].items())[:5] if value]
     return f"  {row['kernel']:12} {', '.join(figures)}; waits for {', '.join(stalls) or 'nothing that it names'}"
 
 
-def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[dict[str, object]], str]:
+def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[Row], str]:
     """The rows of the kernels whose names match `kernels`, and where there are none, the reason."""
     ncu = find_tool("ncu")
     if ncu is None:

@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused_before_it_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "free_memory", lambda device: 24 * 16 * 700)
     functions = {name: cases.function_of("loss", name, "rgb") for name in ("pairs", "blocked")}
     monkeypatch.setattr(runner, "function_of", lambda op, provider, color: functions[provider])
-    monkeypatch.setattr(runner.Comparison, "_small_error", lambda *args: 0.0)
+    monkeypatch.setattr(runner, "small_error", lambda *args: 0.0)
     command = "loss --size 24x16 --color rgb --providers reference,blocked --parts forward"
     refused, measured = run(tmp_path, command)["rows"]
     assert refused["status"].startswith("refused: needs about") and measured["status"] == "ok"
