@@ -2,11 +2,11 @@
 
 from ..measure import Row
 
-STRAW_MAN = 0.15  # by how much the reference may differ from its operations written out
+STRAW_MAN = 0.15  # the reference's time may differ by so much from that of its operations written out
 
 
 def straw_man(times_faster: float) -> str:
-    """Whether a reference that is so many times faster than its operations written out is a fair baseline."""
+    """Says whether the reference, so many times faster than its operations written out, is a fair baseline."""
     return "within 15 %" if abs(1 / times_faster - 1) <= STRAW_MAN else "NOT within 15 %"
 
 

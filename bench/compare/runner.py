@@ -1,4 +1,7 @@
-"""One case by every provider: first calls and parity, then every part in turns; whatever happens becomes a row."""
+"""Runs one case by every provider: first calls and parity, then each part, timed in turns.
+
+Whatever goes wrong becomes a row, too.
+"""
 
 import contextlib
 import functools
@@ -26,24 +29,26 @@ from ..measure import (
 from ..measure import count_calls as calls_of
 from .cases import Case, Operation, function_of, part_call
 from .host_overhead import median_beyond_kernels
-from .mixed_sizes import stream_figures
+from .mixed_sizes import stream_time
 from .parity import expected_results, small_error, timed_results
 from .printed_row import row_text
 
-# To eager operators every size is the same; a static graph is compiled for each, which its first call shows.
+# Eager operators do not depend on the size; a static graph is compiled for each, as its first call shows already.
 _SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled", "written-out")
 
 
 @dataclass
 class Subject:
-    """A provider that agrees with the oracle. New-size times are None where they say nothing new."""
+    """A provider whose results agree with the reference's."""
 
     function: Operation
     first_seconds: float
     cached: bool = False  # the first call found its kernels compiled
-    new_size: tuple[float, float] | None = None  # seconds of the first call at another size, and of those after it
+    # Seconds of the first call at another size and of those after it; None where the size does not matter.
+    new_size: tuple[float, float] | None = None
 
-    def figures(self) -> Row:
+    def first_call_times(self) -> Row:
+        """What a row tells of first calls."""
         first, steady = self.new_size or (None, None)
         ratio = first / steady if first is not None and steady is not None else None
         name = "first_call_cached_s" if self.cached else "first_call_s"
@@ -52,15 +57,15 @@ class Subject:
 
 @dataclass
 class Comparison:
-    """What all cases of a run share, and the rows they leave."""
+    """What all cases of a run share, and the rows that they result in."""
 
     device: str
     providers: list[str]
     parts: list[str]
     repeats: int
     check: bool  # parity alone
-    deadline: float  # of time.perf_counter(): no provider is begun after it
-    copy_rate: float  # bytes a second
+    deadline: float  # of time.perf_counter(): no provider is started after it
+    copy_rate: float  # bytes per second
     rows: list[Row]
     save: Callable[[], None]
     memory: int = 24 << 30  # bytes for which the largest image is planned
@@ -82,7 +87,7 @@ class Comparison:
             self.save()
 
     def _first_calls(self, case: Case) -> dict[str, Subject]:
-        """The providers that ran and agree; none of them if one disagrees."""
+        """The providers that ran and agree with the reference; none at all if one of them does not agree."""
         if self._too_large(case):
             return {}
         inputs, cotangents = case.inputs(self.device), case.cotangents(self.device)
@@ -91,7 +96,7 @@ class Comparison:
         wrong: list[str] = []
         for provider in self.providers:
             with self._guarded(case, provider, None):
-                self._refuse(case, provider)
+                self._refuse_if_hopeless(case, provider)
                 if expected is None and provider.startswith("compiled"):
                     raise _Refused("not measured: nothing that it could be compared with fits into memory")
                 function = self._function(case, provider)
@@ -113,7 +118,7 @@ class Comparison:
         return subjects
 
     def _function(self, case: Case, provider: str) -> Operation:
-        """One function for all sizes: what it has compiled for one serves the next."""
+        """One function for all sizes: what it has compiled for one size serves the next."""
         key = (provider, case.color)
         if key not in self.functions:
             self.functions[key] = function_of(case.op, *key)
@@ -131,14 +136,14 @@ class Comparison:
         memory: dict[str, int | None] = {}
         for provider, subject in subjects.items():
             with self._guarded(case, provider, part):
-                self._refuse(case, provider, len(inputs) if part.startswith("backward") else 1)
+                self._refuse_if_hopeless(case, provider, len(inputs) if part.startswith("backward") else 1)
                 call = part_call(subject.function, part, inputs, cotangents)
                 memory[provider] = self._memory(case, provider, part, call)
                 calls[provider] = Repeated(call, len(inputs), self.device)
         times = take_turns(calls, self.repeats, self.device)
         breakdowns = self._breakdowns(subjects, calls, inputs) if part == "step" else {}
         for provider, (called, queued) in times.items():
-            row = self._figures(case, part, called, queued) | {"extra_bytes": memory[provider]}
+            row = self._times(case, part, called, queued) | {"extra_bytes": memory[provider]}
             if self.device != "cpu":
                 row["latency_ms"] = 1e3 * calls[provider].latency(self.repeats)
             elif provider == "native" or (provider == "ours" and part != "step"):
@@ -147,12 +152,12 @@ class Comparison:
                 other: theirs.median / called.median for other, (theirs, _) in times.items() if other != provider
             }
             if part == case.main_part:
-                row |= subjects[provider].figures() | self._stream(case, provider, subjects[provider], called)
+                row |= subjects[provider].first_call_times() | self._stream(case, provider, subjects[provider], called)
             if part == "step":
-                row |= self._step_figures(case, provider, row["extra_bytes"], breakdowns.get(provider))
+                row |= self._step_numbers(case, provider, row["extra_bytes"], breakdowns.get(provider))
             self._add(case, provider, part, "ok", **row)
 
-    def _figures(self, case: Case, part: str, called: Timing, queued: Timing | None) -> Row:
+    def _times(self, case: Case, part: str, called: Timing, queued: Timing | None) -> Row:
         moved = case.moved_bytes(part)
         rate = moved and moved / (queued or called).median
         return {
@@ -164,18 +169,21 @@ class Comparison:
         }
 
     def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> Row:
-        """A compiler's time for a new size is what the first call took, or for other providers the new size."""
+        """The time for images of 20 sizes. A static graph is compiled for each, which takes as long as a first call."""
         if case.op == "step":
             return {}
         compiling = subject.first_seconds if provider == "compiled" else 0.0
         left = self.deadline - time.perf_counter()
-        return stream_figures(subject.function, case, self.device, called.median, compiling, left)
+        return stream_time(subject.function, case, self.device, called.median, compiling, left)
 
     def count_calls(self) -> None:
-        """Adds to each row what one call launches: last, since a profiler may leave the calls after it slower."""
+        """Adds to each row the number of kernels or operators of a call.
+
+        This comes last, since calls may be slower after a profiler has run.
+        """
         for case, row in self.counted:
             if self.device == "cpu" and row["provider"].startswith("compiled"):
-                continue  # its own code is no operator
+                continue  # its compiled code does not call operators
             with contextlib.suppress(torch.OutOfMemoryError):
                 function = self._function(case, row["provider"])
                 call = part_call(function, row["part"], [case.inputs(self.device)], case.cotangents(self.device))
@@ -193,7 +201,7 @@ class Comparison:
     def _breakdowns(
         self, subjects: dict[str, Subject], calls: dict[str, Repeated], inputs: list[list[Tensor]]
     ) -> dict[str, dict[str, float]]:
-        """Median milliseconds of the parts of a step, in turns; a compiled network and loss have no parts."""
+        """Median milliseconds of the parts of a step, measured in turns; what is compiled as one graph has no parts."""
         from ..networks import TrainingStep  # here, since networks need packages that the operators do without
 
         functions = {name: subjects[name].function for name in calls if not name.startswith("compiled")}
@@ -204,8 +212,8 @@ class Comparison:
             for name in steps
         }
 
-    def _step_figures(self, case: Case, provider: str, extra: int | None, breakdown: dict[str, float] | None) -> Row:
-        """Where the time goes, the bytes of a pixel, and the largest image that the planner finds for `memory`."""
+    def _step_numbers(self, case: Case, provider: str, extra: int | None, breakdown: dict[str, float] | None) -> Row:
+        """The times of a step's parts, its bytes per pixel, and the largest image planned to fit in `memory`."""
         from ..networks import planned_largest  # here as well
 
         a_pixel = None if extra is None else (extra + case.input_bytes) / case.pixels
@@ -216,18 +224,17 @@ class Comparison:
         if self.device != "cpu":
             return peak_gpu_memory(lambda: call(0))
         if part != case.main_part or provider.startswith("compiled"):
-            return None  # it takes a process of its own
+            return None  # measuring it takes a separate process, which only the whole operation is worth
         dtype = str(case.dtype).removeprefix("torch.")
         return extra_memory(
             "bench.compare.cases:memory_call", case.op, provider, case.color, case.height, case.width, dtype
         )
 
     def _too_large(self, case: Case) -> bool:
-        """Whether not even the inputs fit, made from as many random numbers; then every provider is a row."""
-        inputs, free = (
-            2 * case.input_bytes * max(4, case.dtype.itemsize) // case.dtype.itemsize,
-            free_memory(self.device),
-        )
+        """Whether not even the inputs fit into memory; then every provider gets a row that says so."""
+        # They are made from as many random numbers, in float32 at least.
+        inputs = 2 * case.input_bytes * max(4, case.dtype.itemsize) // case.dtype.itemsize
+        free = free_memory(self.device)
         if free is None or inputs <= 0.9 * free:
             return False
         for provider in self.providers:
@@ -235,26 +242,28 @@ class Comparison:
         return True
 
     def _shortage(self, case: Case, provider: str, sets: int = 1) -> str | None:
+        """Why a provider's memory does not suffice; None where it does or cannot be known."""
         needed, free = case.needed_bytes(provider, sets), free_memory(self.device)
         if free is None or needed <= 0.9 * free:
             return None
         return _shortage_text(needed, free)
 
-    def _refuse(self, case: Case, provider: str, sets: int = 1) -> None:
+    def _refuse_if_hopeless(self, case: Case, provider: str, sets: int = 1) -> None:
+        """Raises _Refused where no time is left or too little memory."""
         if time.perf_counter() > self.deadline:
-            raise _Refused("not measured: the time given by --seconds was spent")
+            raise _Refused("not measured: the time given by --seconds is up")
         if shortage := self._shortage(case, provider, sets):
             raise _Refused(shortage)
 
     @contextlib.contextmanager
     def _guarded(self, case: Case, provider: str, part: str | None) -> Iterator[None]:
-        """Turns what goes wrong with one provider into a row; the rest goes on."""
+        """Turns an error of one provider into a row, so that the others can go on."""
         try:
             yield
         except _Refused as error:
             self._add(case, provider, part, str(error))
         except Exception as error:
-            # On a CPU, PyTorch has only a RuntimeError for it.
+            # On a CPU, PyTorch raises a plain RuntimeError when memory runs out.
             if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
                 self._add(case, provider, part, "out of memory")
             else:
@@ -262,11 +271,11 @@ class Comparison:
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
                 self._add(case, provider, part, f"failed: {type(error).__name__}: {reason}")
 
-    def _add(self, case: Case, provider: str | None, part: str | None, status: str, **figures: object) -> None:
-        """A row; provider and part are None where it speaks of all of them."""
+    def _add(self, case: Case, provider: str | None, part: str | None, status: str, **numbers: object) -> None:
+        """Adds a row; `provider` and `part` are None where it is about all of them."""
         dtype = str(case.dtype).removeprefix("torch.")
         row: Row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
-        row |= {"provider": provider, "part": part, "status": status} | figures
+        row |= {"provider": provider, "part": part, "status": status} | numbers
         if status == "ok":
             row[self._calls_name] = None
             self.counted.append((case, row))
@@ -279,4 +288,4 @@ def _shortage_text(needed: int, free: int) -> str:
 
 
 class _Refused(Exception):
-    """Not tried; the message is the row's status."""
+    """A provider is not tried; the message becomes the status of its row."""

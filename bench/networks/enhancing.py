@@ -1,7 +1,7 @@
 """One picture enhanced by each provider, with the default weights.
 
-`reference` is the plain eager network with the reference Retinex step; `compiled` is torch.compile of it; `ours` is
-the fused operator: `enhance_image`, and for the reflectance alone `sci_kernels.enhance`, as the command line calls it.
+`reference` is the plain eager network with the reference Retinex step, `compiled` is torch.compile of it, and `ours` is
+the fused operator: `enhance_image`, and for the reflectance alone `sci_kernels.enhance`, which the command line calls.
 """
 
 import functools
@@ -20,7 +20,7 @@ Alone = Callable[[Tensor], Tensor | tuple[Tensor, ...]]  # as `sci_kernels.enhan
 class Enhance:
     """Illumination and reflectance of an image `(N, 3, H, W)`, in [0, 1] or uint8, without gradients.
 
-    The network is made at the first image for its device and dtype, so that compiled code serves the next.
+    A network is made for each device and dtype and kept, so that its compiled code serves the next image.
     """
 
     def __init__(self, provider: str):
@@ -44,7 +44,7 @@ class Enhance:
 
 
 def _functions(provider: str, image: Tensor) -> tuple[Both, Alone]:
-    """What makes illumination and reflectance of an image, and what makes its reflectance alone."""
+    """A function for illumination and reflectance, and one for the reflectance alone."""
     network = EnhanceNetwork(impl="auto" if provider == "ours" else "reference")
     load_weights(network)
     network = network.to(image.device, image.dtype if image.is_floating_point() else torch.float32).eval()

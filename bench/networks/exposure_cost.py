@@ -1,12 +1,13 @@
-"""What exposing a picture costs beside the published division, and the filter beside OpenCV's: all in one run.
+"""What exposing a picture costs compared with the published division, and the filter compared with OpenCV's.
 
     python -m bench exposing [--size 1080p] [--repeats 15] [--json FILE]
 
-One uint8 picture as it comes from a file, channels last. `division` is the published one; `exposure` the same pass
-with an exposure; `with gain` also writes the gain; `denoise` is the filter that takes it; `bilateralFilter` OpenCV's,
-5 pixels wide like it (pip install opencv-python-headless; a row without numbers where it is missing). `finding` is
-`sci_kernels.exposure` of 12 megapixels, on one thread. Before, each result is compared with the definition in float64;
-what differs by more than a gray level is not timed. Exits with status 1 if something is wrong or misses its bound.
+The picture is uint8, channels last, like those from files. `division` is the published division; `exposure` the same
+pass with an exposure; `with gain` also writes the gain; `denoise` is the filter, which needs the gain;
+`bilateralFilter` is OpenCV's of the same width, 5 pixels (pip install opencv-python-headless; where it is missing, its
+row has no numbers). `finding` is `sci_kernels.exposure` of 12 megapixels, on one thread. Before that, each result is
+compared with its definition in float64; a call that differs by more than one gray level is not timed. Exits with
+status 1 if a result is wrong or misses its bound.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ from . import one_picture
 
 SIZE, LARGE = "1080p", (3000, 4000)
 EXPOSURE = 8.0
-SLOWER, FINDING_MS = 1.25, 10.0  # the exposure beside the division at most; finding it
-_CROP = 96  # rows that are compared: the definition in float64 is slow
+# Bounds: of the time with an exposure, as a multiple of the division's, and of finding the exposure.
+SLOWER, FINDING_MS = 1.25, 10.0
+_CROP = 96  # rows are compared, since the definition in float64 is slow
 
 
 def picture(height: int, width: int, device: str) -> Tensor:
@@ -38,7 +40,7 @@ def picture(height: int, width: int, device: str) -> Tensor:
 
 
 def measure(height: int, width: int, device: str, repeats: int) -> Iterator[Row]:
-    """A row of each call."""
+    """A row for each call."""
     network = EnhanceNetwork()
     load_weights(network)
     weights, image = fold(network), picture(height, width, device)
@@ -68,10 +70,10 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[Row]
 
 
 def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, float]:
-    """Largest differences from the definition, gray levels."""
+    """The largest difference of each result from its definition, in gray levels."""
     exact = image.double() / 255
     wanted, gain = sci_kernels.enhance(exact, weights, exposure=EXPOSURE, return_gain=True, impl="reference")
-    # Truncated as published: against the value itself a whole level would be no error, but for rounding.
+    # Truncated as published: compared with the exact value, truncation alone would differ by up to one level.
     division = (255 * _enhanced(exact, weights, impl="reference")).floor() / 255
     bright = _enhanced(image, weights, exposure=EXPOSURE)
     filtered = sci_kernels.denoise(bright.double() / 255, gain, impl="reference")
@@ -94,7 +96,7 @@ def _enhanced(
 
 
 def _opencv(bright: Tensor) -> Callable[[], object] | None:
-    """OpenCV's filter of the same picture; None where it is not installed or the picture is on a GPU."""
+    """A call of OpenCV's filter on the same picture; None where it is not installed or the picture is on a GPU."""
     try:
         import cv2
     except ImportError:
@@ -107,9 +109,9 @@ def _opencv(bright: Tensor) -> Callable[[], object] | None:
 
 
 def _must(name: str, times: dict[str, Timing]) -> float | None:
-    """Milliseconds that a call may take, by what was measured beside it."""
-    beside = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
-    other, factor = beside.get(name, (None, 0.0))
+    """The milliseconds that a call may take, derived from another call of the same run; None: it has no bound."""
+    bounds = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
+    other, factor = bounds.get(name, (None, 0.0))
     return 1e3 * factor * times[other].median if other in times else None
 
 
@@ -125,14 +127,14 @@ def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> 
 
 
 def kept(row: Row) -> bool:
-    """Whether a call agrees, where it was measured, and keeps its bound, if it has one."""
+    """Whether a call is right and keeps its bound, if it has one; without OpenCV its row counts as kept."""
     if row["status"] != "ok":
         return row["call"] == "bilateralFilter"
     return row["must"] is None or row["ms"]["median"] <= row["must"]
 
 
 def text_of(row: Row) -> str:
-    """One line."""
+    """A row as a line of text."""
     start = f"{row['call']:16}{row['width']}x{row['height']}  "
     if row["status"] != "ok":
         return start + row["status"]
@@ -142,11 +144,11 @@ def text_of(row: Row) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
-    device, facts, rows = choose_device(args.device), environment(), []
+    device, machine, rows = choose_device(args.device), environment(), []
     height, width = args.size
     for row in measure(height, width, device, args.repeats):
         rows.append(row)
         print(text_of(row), flush=True)
-    if not one_picture.save(args, "exposing", SIZE, device, {"environment": facts, "rows": rows}):
+    if not one_picture.save(args, "exposing", SIZE, device, {"environment": machine, "rows": rows}):
         return 2
     return 0 if all(map(kept, rows)) else 1

@@ -1,7 +1,7 @@
-"""The training step of three stages by each provider, from the same start, and where its time goes.
+"""The training step of three stages by each provider, all from the same weights, and where its time goes.
 
 `reference` is the plain network and loss, operator by operator; `compiled` is torch.compile of both as one graph;
-`ours` is the trainer's default. All three go through the trainer's own `training_step`: gradients clipped, then Adam.
+`ours` is the trainer's default. All of them use the trainer's own `training_step`, with clipping and Adam.
 """
 
 import time
@@ -24,7 +24,7 @@ PARTS = ("network", "loss", "backward", "optimizer")
 
 
 class _WithLoss(nn.Module):
-    """A network that returns its loss, so that both are one graph; `(loss, nothing)`, as of a single stage."""
+    """A network that returns its loss, so that both are one graph. It returns (loss, None), like a single stage."""
 
     def __init__(self, network: Network, criterion: nn.Module):
         super().__init__()
@@ -37,7 +37,7 @@ class _WithLoss(nn.Module):
 
 
 class _Given(nn.Module):
-    """The criterion of a network that has computed its loss itself."""
+    """The criterion for a network that has computed its loss itself."""
 
     def forward(self, image: Tensor, loss: Tensor) -> Tensor:
         return loss
@@ -54,10 +54,10 @@ class _Made(NamedTuple):
 
 
 class TrainingStep:
-    """One provider's network, loss and optimizer, made at the first image for its device and dtype.
+    """One provider's network, loss and optimizer, made for the device and dtype of the first image.
 
-    Called with an image `(N, 3, H, W)` in [0, 1], it makes the first step from the start that all providers share and
-    returns what preceded the update: the loss and the gradients, clipped. `step` trains on from there.
+    Called with an image `(N, 3, H, W)` in [0, 1], it makes the first step, from the weights with which all providers
+    start, and returns the loss and the clipped gradients before the update. `step` makes the next steps.
     """
 
     def __init__(self, provider: str):
@@ -74,12 +74,12 @@ class TrainingStep:
         return loss, *(grad.clone() for grad in kept if grad is not None)
 
     def step(self, image: Tensor) -> float:
-        """One training step; returns the loss before it."""
+        """Makes one training step; returns the loss before it."""
         made = self._for(image)
         return training_step(made.model, made.criterion, made.optimizer, image).loss
 
     def breakdown(self, image: Tensor) -> dict[str, float]:
-        """Seconds of the parts of one more step; clipping counts as backward. Each part waits for the device."""
+        """Seconds that each part of one more step takes, each waiting for the device. Clipping counts as backward."""
         made = self._for(image)
         marks: list[float] = []
 
@@ -110,12 +110,12 @@ class TrainingStep:
 
 
 def make_model(provider: str, image: Tensor) -> tuple[nn.Module, nn.Module]:
-    """Network and criterion, the same numbers for every provider."""
+    """Network and criterion; every provider gets the same weights."""
     ours = provider.startswith("ours")
     impl, convolutions = "auto" if ours else "reference", "triton" if provider == "ours-convolutions" else "auto"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        # The reference computes all that the official code computes; ours, what training needs.
+        # The reference computes everything that the official code computes, ours only what training needs.
         network = Network(stage=STAGES, impl=impl, exact=not ours, convolutions=convolutions)
     network, criterion = network.to(image).train(), LossFunction(impl=impl)
     if provider != "compiled":
@@ -125,21 +125,21 @@ def make_model(provider: str, image: Tensor) -> tuple[nn.Module, nn.Module]:
 
 
 def _without_gradient(model: nn.Module) -> set[int]:
-    """Biases that a BatchNorm after their convolution takes out again: their gradient is rounding noise."""
+    """Ids of the biases that a BatchNorm right after them cancels, so that their gradient is rounding noise."""
     parts = [part for part in model.modules() if isinstance(part, nn.Sequential)]
     pairs = [pair for part in parts for pair in pairwise(part)]
     return {id(conv.bias) for conv, after in pairs if isinstance(after, nn.BatchNorm2d)}
 
 
 def step_call(provider: str, size: tuple[int, int], device: str = "cpu") -> Callable[[], float]:
-    """A call that makes one training step of three stages and returns its loss; the same start for every provider."""
+    """A call that makes one training step of three stages and returns its loss."""
     training = TrainingStep(provider)
     image = loss_inputs(*size)[0].detach().to(device)
     return lambda: training.step(image)
 
 
 def step_times(size: tuple[int, int], repeats: int, device: str = "cpu") -> tuple[float, float, float]:
-    """Seconds a step by `ours` and `reference`, taken in turn, and the relative difference of their first losses."""
+    """Seconds per step by `ours` and `reference`, measured in turns; the relative difference of their first losses."""
     calls = {provider: step_call(provider, size, device) for provider in ("ours", "reference")}
     fused, reference = (call() for call in calls.values())
     times = interleave(calls, repeats, warm=False, device=device)  # the first steps were the warm-up
@@ -147,9 +147,9 @@ def step_times(size: tuple[int, int], repeats: int, device: str = "cpu") -> tupl
 
 
 def planned_largest(provider: str, memory: int) -> dict[str, int] | None:
-    """The largest 16:9 image of a step on a GPU with `memory` bytes, as `python -m train plan` finds it.
+    """The largest 16:9 image for a step on a GPU with `memory` bytes, as `python -m train plan` finds it.
 
-    None for what the planner does not know: a compiled step.
+    None for a compiled step, which the planner does not know.
     """
     if provider == "compiled":
         return None

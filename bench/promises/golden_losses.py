@@ -1,6 +1,6 @@
-"""The losses against the golden vectors: one implementation, every case, every element.
+"""Compares one implementation of the losses with the golden vectors: every case, every element.
 
-python -m bench.parity IMPL DTYPE       prints the worst errors as one line of JSON
+`python -m bench.promises IMPL DTYPE` prints the worst errors as one line of JSON.
 """
 
 import json
@@ -24,12 +24,12 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 class Errors(NamedTuple):
-    """Relative errors against float64, the worst of all that were compared."""
+    """The worst relative errors against float64."""
 
     loss: float
     norm: float  # |g - g0| / |g0|, Euclidean
     element: float  # max |g - g0| / max |g0|
-    compared: int  # losses compared, each with two gradients
+    compared: int  # losses, each with two gradients
 
 
 def load_golden(path: Path) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def load_golden(path: Path) -> dict[str, Tensor]:
 
 
 def golden_errors(impl: str, dtype: torch.dtype, device: str = "cpu") -> Errors:
-    """The worst errors of `impl` over all golden losses, smoothness alone and total."""
+    """The worst errors of `impl` over all golden losses, both of the smoothness alone and of the total."""
     worst = []
     for path in sorted(GOLDEN.glob("loss_*.npz")):
         case = load_golden(path)
@@ -66,7 +66,7 @@ def gradients(*leaves: Tensor) -> list[Tensor]:
 
 
 def compare(got: list[Tensor], expected: list[Tensor]) -> tuple[float, float, float]:
-    """(loss, norm, element) errors of a loss and its gradients; NaN counts as infinite."""
+    """The errors (loss, norm, element) of a loss and its gradients; NaN counts as infinite."""
     loss, *grads = (tensor.detach().cpu().double() for tensor in got)
     loss0, *grads0 = (tensor.detach().cpu().double() for tensor in expected)
     norm = max(relative(g - g0, g0) for g, g0 in zip(grads, grads0, strict=True))
@@ -82,7 +82,7 @@ def relative(difference: Tensor, value: Tensor) -> float:
 
 
 def triton_errors(dtype: torch.dtype) -> tuple[str, Errors]:
-    """How the Triton kernels were run, and their errors: on the GPU, or interpreted in a process of its own.
+    """How the Triton kernels were run (on the GPU, or interpreted in a separate process), and their errors.
 
     Raises RuntimeError with the reason where they cannot run.
     """
