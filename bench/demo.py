@@ -27,9 +27,9 @@ from sci_kernels import default_impl, illumination_loss
 from train import Photos, TrainError
 
 from .low_light_photos import write_photographs
-from .measure import environment
+from .measure import Row, environment
 from .networks import step_times
-from .promises import compare
+from .promises import compare, gradients
 
 MARKER = "demo.json"
 EARLIER = "earlier-"
@@ -54,7 +54,7 @@ class Settings:
     timed_steps: int = 3
 
 
-def run(out: Path, data: Path | None = None, settings: Settings | None = None) -> dict:
+def run(out: Path, data: Path | None = None, settings: Settings | None = None) -> Row:
     """Make, train, enhance, show and measure; everything lies in `out`. Returns what demo.json holds.
 
     Raises DemoError, TrainError, ImageError, OSError, each with one line for the user.
@@ -63,8 +63,8 @@ def run(out: Path, data: Path | None = None, settings: Settings | None = None) -
     start = time.perf_counter()
     photos = _scan(data) if data else None  # before an earlier demo is moved out of the way
     claim(out, data)
+    data = data or out / "photographs"
     if photos is None:
-        data = out / "photographs"
         write_photographs(data, settings.photographs, settings.max_side)
         photos = _scan(data)
     print(f"photographs    {len(photos)} in {data}", flush=True)
@@ -158,7 +158,7 @@ def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
     return pairs
 
 
-def _compare(photos: Photos, weights: Path, settings: Settings) -> dict:
+def _compare(photos: Photos, weights: Path, settings: Settings) -> Row:
     """The fused loss against the reference, on a photograph and its illumination; then the time of a step."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     fused = default_impl(device)
@@ -168,13 +168,13 @@ def _compare(photos: Photos, weights: Path, settings: Settings) -> dict:
     illumination, _ = enhance_image(network, image)
 
     def loss_and_gradients(impl: str, dtype: torch.dtype) -> list[torch.Tensor]:
-        leaves = [tensor.to(device, dtype, copy=True).requires_grad_() for tensor in (image, illumination)]
-        loss = illumination_loss(*leaves, impl=impl)
+        x, light = (tensor.to(device, dtype, copy=True).requires_grad_() for tensor in (image, illumination))
+        loss = illumination_loss(x, light, impl=impl)
         loss.backward()
-        return [loss, *(leaf.grad for leaf in leaves)]
+        return [loss, *gradients(x, light)]
 
     oracle = loss_and_gradients("reference", torch.float64)
-    results = {}
+    results: Row = {}
     print(f"\nthe fused loss ({fused}) against the reference in float64, relative error:")
     for dtype in (torch.float64, torch.float32):
         name = str(dtype).removeprefix("torch.")

@@ -43,7 +43,8 @@ def darken(photo: np.ndarray, rng: np.random.Generator, mean: float | None = Non
 
     mean: brightness in [0, 1] of the stored values before noise, over all pixels and channels; as it comes where None.
     """
-    light = (photo / 255.0) ** GAMMA * illumination_map(*photo.shape[:2], rng)[..., None]
+    height, width = photo.shape[:2]
+    light = (photo / 255.0) ** GAMMA * illumination_map(height, width, rng)[..., None]
     if mean is not None:
         light *= (mean / np.mean(light ** (1 / GAMMA))) ** GAMMA
     return sense(light, rng)

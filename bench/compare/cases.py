@@ -1,4 +1,8 @@
-"""What is compared: operations, sizes, providers, the bytes they must move and the memory they need."""
+"""What is compared: operations, their inputs, and the providers that compute them.
+
+To add a provider, name it in `PROVIDERS` with the memory that it needs, and return its function from `function_of`.
+Implementations that serve as baselines alone are in `bench/baselines.py`.
+"""
 
 import math
 from collections.abc import Callable
@@ -13,18 +17,18 @@ from sci_kernels.reference import compute_dtype
 
 from ..baselines import twelve_pairs, written_out
 
-# With the error at which a provider is not timed: the rounding of gradients, which have their argument's dtype.
+# A provider with a larger error is not timed. The errors are those of rounding gradients to their argument's dtype.
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torch.float32: 1e-5, torch.float64: 1e-11}
-# One level of a dark picture in bytes, which every implementation truncates to on its own.
+# One of the about 80 levels of a dark picture in bytes: each implementation truncates to a level by itself.
 TOLERANCE |= {torch.uint8: 1 / 80}
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
-# What each operation can be compared in: convolutions and training where rounding says little.
+# The dtypes in which each operation can be compared: where networks are in it, those in which rounding says little.
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-OP_DTYPES = {"loss": _FLOATS, "retinex": _FLOATS}
+OP_DTYPES: dict[str, tuple[str, ...]] = {"loss": _FLOATS, "retinex": _FLOATS}
 OP_DTYPES |= {"enhance": ("uint8", "float32", "float64"), "step": ("float32", "float64")}
 
-# Bytes a pixel that a call needs beyond its inputs in float32; measured on a CPU, for triton counted: the gradients and
-# partial sums; for compiled networks not measured, and taken to be the reference's.
+# Bytes per pixel that a call needs beyond its inputs in float32. They were measured on a CPU, except those of triton,
+# which are counted (gradients and partial sums), and those of compiled networks, for which the reference's are taken.
 PROVIDERS = {
     "loss": {
         "reference": 1000,
@@ -47,11 +51,11 @@ PROVIDERS = {
     "enhance": {"reference": 140, "compiled": 140, "ours": 75},
     "step": {"reference": 5300, "compiled": 5300, "ours": 2200, "ours-convolutions": 2200},
 }
-# Only when asked for: the one is there to judge the reference, the other is a choice that is not the default.
+# Providers that run only when asked for: the first is there to judge the reference, the second is not the default.
 ON_REQUEST = ("written-out", "ours-convolutions")
-# Values of 3 channels that pass between memory and processor, once each: what is read + what is written. The last part
-# is the whole operation.
-VALUES = {
+# Values per pixel that must pass between memory and processor: those read + those written, each once, three channels
+# of each image. The last part of an operation is the whole of it.
+VALUES: dict[str, dict[str, int | None]] = {
     "loss": {
         "forward": 2 * 3,  # input, illumination
         "backward": 2 * 3 + 2 * 3,  # input, illumination + both gradients
@@ -63,17 +67,20 @@ VALUES = {
         "backward": 5 * 3 + 2 * 3,  # those three and two incoming gradients + one of the sum, one of the image
         "forward+backward": 15 + 21,
     },
-    # image + reflectance, as a picture is enhanced; image + illumination, reflectance. What lies between need not move.
+    # image + reflectance, as pictures are enhanced; image + illumination, reflectance. What is between need not move.
     "enhance": {"reflectance": 3 + 3, "forward": 3 + 2 * 3},
-    "step": {"step": None},  # what a network has to move is not counted
+    "step": {"step": None},  # not counted for networks
 }
-# Of a training step in float32: rounding decides signs at ties, and with them digits of the gradient.
+# The tolerances of a training step. In float32 rounding decides signs at ties, and so digits of the gradient.
 STEP_TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-9}
+
+
+Operation = Callable[..., Tensor | tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One operation on one image of 3 channels. `color` is None where the operation knows none."""
+    """One operation on one image of 3 channels. `color` is None for operations without a color transform."""
 
     op: str
     height: int
@@ -91,45 +98,48 @@ class Case:
 
     @property
     def input_bytes(self) -> int:
-        """Of one set of inputs."""
+        """The bytes of one set of inputs."""
         return {"loss": 2, "retinex": 3, "enhance": 1, "step": 1}[self.op] * 3 * self.pixels * self.dtype.itemsize
 
     @property
     def main_part(self) -> str:
-        """The part that is the whole operation."""
+        """The name of the part that is the whole operation."""
         return list(VALUES[self.op])[-1]
 
     @property
     def tolerance(self) -> float:
-        """The error at which a provider is not timed."""
+        """A provider with a larger error is not timed."""
         return (STEP_TOLERANCE if self.op == "step" else TOLERANCE)[self.dtype]
 
     def error(self, got: list[Tensor], expected: list[Tensor]) -> float:
-        """The worst of all tensors' errors. A step's loss is held to the tolerance of a loss, not to its gradients'."""
+        """The largest error of all tensors, to be compared with `tolerance`.
+
+        The error of a step's loss is scaled up, since it must keep the tolerance of a loss, not that of gradients.
+        """
         worst = worst_error(got, expected)
         if self.op == "step":
             worst = max(worst, worst_error(got[:1], expected[:1]) * self.tolerance / TOLERANCE[self.dtype])
         return worst
 
     def moved_bytes(self, part: str) -> int | None:
-        """What a call must move between memory and processor if it moves everything once; None if it is not counted."""
+        """The bytes that a call must move between memory and processor, each once; None where they are not counted."""
         values = VALUES[self.op][part]
         return None if values is None else values * self.pixels * self.dtype.itemsize
 
     def needed_bytes(self, provider: str, sets: int = 1) -> int:
-        """An estimate of what the whole operation on each of `sets` sets of inputs needs beside the inputs."""
+        """An estimate of the memory that the whole operation needs on so many sets of inputs, besides the inputs."""
         return PROVIDERS[self.op][provider] * self.pixels * max(4, self.dtype.itemsize) // 4 * sets
 
     def small(self) -> "Case":
-        """A few tiles of the same alignment, cheap enough for float64."""
+        """The same on an image of a few tiles and the same alignment, which is fast even in float64."""
         return replace(self, height=131, width=256 + self.width % 4)
 
     def another_size(self) -> "Case":
-        """An image a little smaller, of the same alignment."""
+        """The same on an image that is a little smaller, of the same alignment."""
         return replace(self, height=max(3, self.height - 2), width=self.width - 4 if self.width > 8 else self.width)
 
     def inputs(self, device: str, seed: int = 0) -> list[Tensor]:
-        """Random arguments of the operation, far from where rounding would decide which side of a clamp is taken."""
+        """Random arguments of the operation, away from values where rounding would decide the side of a clamp."""
         generator = torch.Generator(device).manual_seed(seed)
         shape = (1, 3, self.height, self.width)
         if self.op in ("enhance", "step"):
@@ -145,7 +155,7 @@ class Case:
         return [tensor.to(self.dtype) for tensor in (residual, stage_input, image)]
 
     def cotangents(self, device: str) -> list[Tensor]:
-        """The incoming gradients, if any. That of the loss is large enough for gradients in half precision."""
+        """The incoming gradients, if any. The loss's is large, so that gradients do not underflow in half precision."""
         if self.op in ("enhance", "step"):
             return []
         if self.op == "loss":
@@ -156,10 +166,10 @@ class Case:
         return [torch.randn(shape, generator=generator, device=device).to(self.dtype) for _ in range(2)]
 
 
-def function_of(op: str, provider: str, color: str | None) -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
-    """The operation as `provider` has it; a new function each time, so that nothing of it is compiled yet."""
+def function_of(op: str, provider: str, color: str | None) -> Operation:
+    """The operation by a provider: each time a new function, of which nothing is compiled yet."""
     if op == "enhance":
-        from ..networks import Enhance  # here, since networks need packages that the operators do without
+        from ..networks import Enhance  # imported here, since networks need packages that the operators do not need
 
         return Enhance(provider)
     if op == "step":
@@ -167,38 +177,38 @@ def function_of(op: str, provider: str, color: str | None) -> Callable[..., Tens
 
         return TrainingStep(provider)
     impl = "reference" if provider.startswith("compiled") else provider
-
-    def loss(input: Tensor, illumination: Tensor) -> Tensor:
-        return smooth_loss(input, illumination, SIGMA, color, impl)
-
-    def division(residual: Tensor, stage_input: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        return retinex(residual, stage_input, image, impl)
-
-    if provider == "pairs":
-        return lambda input, illumination: twelve_pairs(input, illumination, SIGMA, color)
-    if provider == "written-out":
-        return lambda input, illumination: written_out(input, illumination, SIGMA, color)
-    function = loss if op == "loss" else division
+    function = _retinex(impl) if op == "retinex" else _loss(impl, color or "reference")
     if impl == provider:
         return function
     return torch.compile(function, fullgraph=True, dynamic=provider == "compiled-dynamic")
 
 
+def _loss(impl: str, color: str) -> Operation:
+    if impl == "pairs":
+        return lambda input, illumination: twelve_pairs(input, illumination, SIGMA, color)
+    if impl == "written-out":
+        return lambda input, illumination: written_out(input, illumination, SIGMA, color)
+    return lambda input, illumination: smooth_loss(input, illumination, SIGMA, color, impl)
+
+
+def _retinex(impl: str) -> Operation:
+    return lambda residual, stage_input, image: retinex(residual, stage_input, image, impl)
+
+
 def part_call(
-    function: Callable, part: str, sets: list[list[Tensor]], cotangents: list[Tensor]
+    function: Operation, part: str, sets: list[list[Tensor]], cotangents: list[Tensor]
 ) -> Callable[[int], object]:
-    """A call of one part on the set of inputs it is given the number of; graphs that it needs are made here."""
+    """A function of an index that computes one part on that set of inputs; the graphs that it needs are made here."""
     if part == "forward":
         return torch.no_grad()(lambda index: function(*sets[index]))
-    if part == "step":
-        return lambda index: function.step(*sets[index])
-    if part == "reflectance":
-        return lambda index: function.reflectance(*sets[index])
-    wanted = 1 if part == "backward illumination" else 0  # the first argument that gets a gradient
-    leaves = [[t.detach().requires_grad_(i >= wanted) for i, t in enumerate(inputs)] for inputs in sets]
+    if part in ("step", "reflectance"):
+        method = getattr(function, part)  # of TrainingStep and Enhance
+        return lambda index: method(*sets[index])
+    first = 1 if part == "backward illumination" else 0  # index of the first argument that gets a gradient
+    leaves = [[t.detach().requires_grad_(i >= first) for i, t in enumerate(inputs)] for inputs in sets]
 
     def gradients(outputs: Tensor | tuple[Tensor, ...], index: int, keep: bool) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(outputs, leaves[index][wanted:], cotangents, retain_graph=keep)
+        return torch.autograd.grad(outputs, leaves[index][first:], cotangents, retain_graph=keep)
 
     if part == "forward+backward":
         return lambda index: gradients(function(*leaves[index]), index, False)
@@ -206,8 +216,8 @@ def part_call(
     return lambda index: gradients(graphs[index], index, True)
 
 
-def evaluate(function: Callable, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
-    """Outputs and all gradients; of a function without gradients, or that returns its own, its outputs."""
+def evaluate(function: Operation, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor]:
+    """Outputs and all gradients; without `cotangents` the outputs alone."""
     leaves = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     outputs = function(*leaves)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -218,7 +228,7 @@ def evaluate(function: Callable, inputs: list[Tensor], cotangents: list[Tensor])
 
 
 def worst_error(got: list[Tensor], expected: list[Tensor]) -> float:
-    """The worst of all tensors' errors, in norm and of the worst element to the largest; NaN counts as infinite."""
+    """The largest relative error of all tensors, in the Euclidean and in the maximum norm; NaN counts as infinite."""
     worst = 0.0
     for a, b in zip(got, expected, strict=True):
         difference, exact = a.double() - b.double(), b.double()
@@ -231,7 +241,7 @@ def worst_error(got: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def memory_call(op: str, provider: str, color: str | None, height: int, width: int, dtype: str) -> Callable[[], object]:
-    """A factory for `measure.extra_memory`: the whole operation; what PyTorch sets up once is set up here."""
+    """A factory for `measure.extra_memory`: the whole operation, after PyTorch has set up what it sets up once."""
     case = Case(op, height, width, DTYPES[dtype], color)
     function = function_of(op, provider, color)
     tiny = replace(case, height=16, width=16)

@@ -2,28 +2,30 @@
 
     python -m bench loss|retinex|enhance|step [--device cpu|cuda] [--size 1080p,4k,1000x600] [--json FILE] [--plot DIR]
     python -m bench enhance --folder 12|DIR     instead: a folder of JPEGs by the command
-    python -m bench step --graph --batch 8      instead: the trainer's step as a CUDA graph beside the ordinary one
+    python -m bench step --graph --batch 8      instead: the trainer's step as a CUDA graph, compared with the usual one
 
 Providers of the loss: `reference` (the official code's operations), `pairs` (a careful eager rewrite of 12 pairs),
-`compiled` and `compiled-dynamic` (torch.compile of the reference, a graph for each size or one for all), this
-library's `blocked`, `native` and `triton`, and on request `written-out` (the reference's operations once more, as the
-official code orders them: the reference must not take more than 15 % longer). Those of enhancing and of the training
-step: the plain network with the `reference` operators, that network `compiled`, and `ours`, what the library does by
-default.
-Each is compared at the measured size with the eager reference, where that fits into memory, and but for the compiled
-ones at a small size with the reference in float64 (in a step, float64 with float64); if one fails, the case is not
-timed.
+`compiled` and `compiled-dynamic` (torch.compile of the reference, with a graph for each size or one for all), this
+library's `blocked`, `native` and `triton`, and on request `written-out` (the reference's operations in the order of the
+official code, to show that the reference does not take more than 15 % longer). Providers of enhancing and of the
+training step: the plain network with the `reference` operators, that network `compiled`, and `ours`, which is what the
+library does by default.
 
-Times are of a call from Python on inputs rotated beyond the GPU's L2 cache; the column `device` leaves Python's share
-out, and on a CPU "beyond the kernel" is that share alone. `blocked` and `native` find their gradients on the way
-forward: their backward pass alone only scales them. A row of the whole operation also tells what a stream of 20 images
-of 20 sizes took; at the end every row gets the kernels that one call launches, on a CPU the operators that it calls.
-The largest image of a step is planned, as by `python -m train plan`; the operators that a step dispatches, and the
-bytes that they move, are counted before anything is timed, see bench/networks/operator_counts.py.
-Exits with status 1 if a provider failed, in parity or otherwise.
+At the measured size each provider is compared with the eager reference, where that fits into memory. All but the
+compiled ones are also compared at a small size with the reference in float64 (a step is computed in float64 itself).
+If one fails, the case is not timed.
+
+Times are those of a call from Python; the inputs rotate, so that they are not in the GPU's L2 cache. The column
+`device` leaves out Python's share; on a CPU "beyond the kernel" is that share alone. `blocked` and `native` compute
+their gradients in the forward pass: their backward pass alone only scales them. A row of the whole operation also has
+the time of a stream of 20 images of 20 sizes. At the end every row gets the number of kernels that one call launches,
+on a CPU of operators that it calls. The largest image of a step is planned, as by `python -m train plan`. Before
+anything is timed, the operators that a step dispatches and the bytes that they move are counted: see
+bench/networks/operator_counts.py. Exits with status 1 if a provider failed, in parity or otherwise.
 """
 
 import argparse
+import functools
 import importlib
 import itertools
 import math
@@ -36,11 +38,22 @@ from model.machine import memory_size
 from sci_kernels import default_impl
 from sci_kernels.constants import COLORS
 
-from ..measure import SIZES, choose_device, copy_bandwidth, environment, fresh_compilers, one_of, size_of, write_json
+from ..measure import (
+    SIZES,
+    Row,
+    choose_device,
+    copy_bandwidth,
+    environment,
+    fresh_compilers,
+    one_of,
+    size_of,
+    write_json,
+)
 from .cases import DTYPES, ON_REQUEST, OP_DTYPES, PROVIDERS, VALUES, Case
+from .printed_row import row_text
 from .runner import Comparison
 
-NETWORK_OPS = ("enhance", "step")  # whose networks need packages that the operators do without
+NETWORK_OPS = ("enhance", "step")  # their networks need packages that the operators do not need
 
 
 def _count(text: str) -> int:
@@ -62,10 +75,12 @@ def _listed(item: Callable[[str], object]) -> Callable[[str], list]:
 def _parse(argv: list[str]) -> argparse.Namespace:
     op = argv[0]
     parser = argparse.ArgumentParser(prog=f"python -m bench {op}", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
-    parser.add_argument("--size", type=_listed(size_of), help=f"of {', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: on a GPU if there is one"
+    )
+    parser.add_argument("--size", type=_listed(size_of), help=f"{', '.join(SIZES)} or WIDTHxHEIGHT, comma separated")
     known = list(OP_DTYPES[op])
-    text = f"of {', '.join(known)}, comma separated (float32)"
+    text = f"{', '.join(known)}, comma separated (float32)"
     parser.add_argument("--dtype", type=_listed(one_of(known)), default=["float32"], help=text)
     if op == "loss":
         parser.add_argument("--color", type=_listed(one_of(list(COLORS))), default=["ycbcr", "reference"])
@@ -73,26 +88,26 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--providers",
         type=_listed(one_of(known)),
-        help=f"of {', '.join(known)}; all that can run, but for {', '.join(ON_REQUEST)}",
+        help=f"{', '.join(known)}, comma separated (all that can run except {', '.join(ON_REQUEST)})",
     )
     known = list(VALUES[op])
-    parser.add_argument("--parts", type=_listed(one_of(known)), default=known, help=f"of {', '.join(known)}; all")
+    parser.add_argument("--parts", type=_listed(one_of(known)), default=known, help=f"{', '.join(known)} (all)")
     if op == "enhance":
-        text = "instead: JPEGs by the command, beside decoding and encoding alone: N that are made, or those in DIR"
+        text = "instead: JPEGs by the command, compared with decoding and encoding alone: N made ones, or those in DIR"
         parser.add_argument("--folder", type=_pictures, metavar="N|DIR", help=text)
     if op == "step":
-        text = "instead: the trainer's step, ordinary and replayed as a CUDA graph, side by side (256x256; needs a GPU)"
+        text = "instead: the trainer's step as usual and replayed as a CUDA graph (256x256; needs a GPU)"
         parser.add_argument("--graph", action="store_true", help=text)
-        parser.add_argument("--batch", type=_count, help="images a step, with --graph (1)")
-        text = "for which the largest 16:9 image is planned (%(default)s)"
+        parser.add_argument("--batch", type=_count, help="images per step, with --graph (1)")
+        text = "plan the largest 16:9 image that fits in this memory (%(default)s)"
         parser.add_argument("--memory", type=memory_size, default="24GiB", metavar="24GiB", help=text)
-    parser.add_argument("--repeats", type=int, help="of every call (21 on a GPU, 5 on a CPU)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no provider after this time")
-    parser.add_argument("--check", action="store_true", help="compare only, time nothing")
-    text = "use what Triton compiled in earlier runs: first calls then compile nothing, and say so"
+    parser.add_argument("--repeats", type=int, help="time every call so often (21 on a GPU, 5 on a CPU)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no provider after this time")
+    parser.add_argument("--check", action="store_true", help="compare the results, time nothing")
+    text = "use what Triton compiled in earlier runs; rows then say that their first calls did not compile"
     parser.add_argument("--keep-cache", action="store_true", help=text)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the rows")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows, with machine and versions")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="also draw the rows as SVG")
     return parser.parse_args(argv[1:])
 
 
@@ -106,21 +121,27 @@ def main(argv: list[str]) -> int:
     graph = getattr(args, "graph", False)
     if graph and device == "cpu":
         print(
-            "--graph: expected a GPU, on which there are CUDA graphs; got --device cpu; leave it out", file=sys.stderr
+            "--graph: expected a GPU, since CUDA graphs need one; got --device cpu; leave --graph out", file=sys.stderr
         )
         return 2
     if getattr(args, "batch", None) and not graph:
-        print("--batch: expected together with --graph; other rows are of one image", file=sys.stderr)
+        print("--batch: expected together with --graph; without it every row is of one image", file=sys.stderr)
         return 2
-    # Interpreted on a CPU, Triton's kernels give right results and no meaningful time.
+    # On a CPU, Triton's kernels are interpreted: the results are right, the times mean nothing.
     absent = {"triton", "native", "blocked"} - {"blocked", default_impl(device)}
     absent |= {"ours-convolutions"} if device == "cpu" else set()
     can_run = [name for name in PROVIDERS[argv[0]] if name not in absent]
     providers = args.providers or [name for name in can_run if name not in ON_REQUEST]
     if unable := [name for name in providers if name not in can_run]:
-        print(f"--providers: {unable[0]} needs a GPU; here there are {', '.join(can_run)}", file=sys.stderr)
+        print(f"--providers: {unable[0]} needs a GPU; without one there are {', '.join(can_run)}", file=sys.stderr)
         return 2
-    content = {"environment": environment(), "device": device, "copy_gb_per_s": None, "complete": False, "rows": []}
+    content: Row = {
+        "environment": environment(),
+        "device": device,
+        "copy_gb_per_s": None,
+        "complete": False,
+        "rows": [],
+    }
 
     def save() -> None:
         if args.json:
@@ -136,29 +157,32 @@ def main(argv: list[str]) -> int:
     return _compare(args, argv[0], device, providers, content, save)
 
 
-def _measure_instead(args: argparse.Namespace, device: str, content: dict, save: Callable[[], None]) -> int:
-    """The rows of --folder or --graph, in place of those of the providers."""
-    # Here, since they need what the package `model` needs.
+def _measure_instead(args: argparse.Namespace, device: str, content: Row, save: Callable[[], None]) -> int:
+    """Measures the rows of --folder or --graph, instead of those of the providers."""
+    measure: Callable[..., bool]
+    text: Callable[[Row], str]
+    # Imported here, since they need what the package `model` needs.
     if getattr(args, "folder", None):
-        from .folder_throughput import folder_rows as rows
-        from .folder_throughput import folder_text as text
+        from .folder_throughput import folder_rows, folder_text
 
-        name, given = f"--folder: {args.folder}", (args.folder, device, args.repeats or 3)
+        name, text = f"--folder: {args.folder}", folder_text
+        measure = functools.partial(folder_rows, args.folder, device, args.repeats or 3)
     else:
-        from .printed_row import row_text as text
-        from .recorded_step import graph_rows as rows
+        from .recorded_step import graph_rows
 
-        name, given = "--graph", (args.size or [(256, 256)], args.batch or 1, device, args.repeats or 21)
+        name, text = "--graph", row_text
+        sizes = args.size or [(256, 256)]
+        measure = functools.partial(graph_rows, sizes, args.batch or 1, device, args.repeats or 21)
 
-    def add(row: dict) -> None:
+    def add(row: Row) -> None:
         content["rows"].append(row)
         print(text(row), flush=True)
         save()
 
     deadline = time.perf_counter() + args.seconds
-    print(_facts(content))
+    print(_environment_text(content))
     try:
-        good = rows(*given, args.check, deadline, add)
+        good = measure(args.check, deadline, add)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
@@ -170,15 +194,15 @@ def _measure_instead(args: argparse.Namespace, device: str, content: dict, save:
     return 0 if good else 1
 
 
-def _facts(content: dict) -> str:
+def _environment_text(content: Row) -> str:
     return ", ".join(f"{key} {value}" for key, value in content["environment"].items() if value is not None)
 
 
 def _compare(
-    args: argparse.Namespace, op: str, device: str, providers: list[str], content: dict, save: Callable[[], None]
+    args: argparse.Namespace, op: str, device: str, providers: list[str], content: Row, save: Callable[[], None]
 ) -> int:
     deadline = time.perf_counter() + args.seconds
-    print(_facts(content))
+    print(_environment_text(content))
     if op == "step":
         from ..networks import step_text
 
@@ -206,22 +230,22 @@ def _compare(
     return 2 if not drawn else 1 if run.failed else 0
 
 
-def _draw(content: dict, device: str, folder: Path) -> bool:
-    """Pictures of the rows, named; False where they could not be written."""
+def _draw(content: Row, device: str, folder: Path) -> bool:
+    """Draws the rows and prints the names of the files; False where they could not be written."""
     from ..report import draw
 
-    facts = content["environment"] | ({} if device == "cuda" else {"gpu": None})
+    environment = content["environment"] | ({} if device == "cuda" else {"gpu": None})
     try:
-        paths = draw(content["rows"], facts, folder)
+        paths = draw(content["rows"], environment, folder)
     except OSError as error:
         print(f"--plot: {folder}: cannot be written ({error.strerror or error}); name another folder", file=sys.stderr)
         return False
-    print("\n".join(f"drawn: {path}" for path in paths) or "nothing to draw: a line needs two sizes")
+    print("\n".join(f"drawn: {path}" for path in paths) or "nothing drawn: a line needs two sizes")
     return True
 
 
 def missing_package(op: str, plot: bool = False) -> str | None:
-    """The first package that is not installed and that the operation (or "folder"), or drawing it, needs."""
+    """The first package that the operation (or "folder") or drawing needs and that is not installed."""
     try:
         if op in NETWORK_OPS:
             importlib.import_module("bench.networks")

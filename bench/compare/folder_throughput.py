@@ -1,12 +1,12 @@
-"""A folder of JPEGs enhanced by the command, beside what decoding and encoding alone take.
+"""A folder of JPEGs enhanced by the command, compared with decoding and encoding alone.
 
     python -m bench enhance --folder 12|DIR
 
-`command` is `python -m model.enhance` as called in this process: it finds the files, loads the weights, enhances.
-`coding` reads the same files and writes the same results with the command's own functions and as many workers, and
-computes nothing in between. Both write PNG, the command's default, for which the bound is, then JPEG, whose coding is
-so quick that it leaves the least room for the network. Before that the command's files are compared, byte for byte,
-with those of the pictures taken one by one.
+`command` is `python -m model.enhance` called in this process: it finds the files, loads the weights, enhances.
+`coding` reads the same files and writes the same results with the command's own functions and as many workers, but
+computes nothing in between. Both write PNG, the command's default, which has a bound to keep, and then JPEG, which is
+coded so quickly that it leaves the least time for the network. Before that, the command's files are compared byte for
+byte with those of the pictures enhanced one by one.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import model.enhance
@@ -23,23 +24,24 @@ from model import Enhancer, ImageError, Picture, find_images, read_image, write_
 from model.enhancement import Done, Job, plan_jobs, run_jobs
 
 from ..low_light_photos import write_jpegs
-from ..measure import interleave
+from ..measure import Row, interleave
 
 SIZE = (1920, 1080)
-MOST = 24  # pictures of DIR, whose results are held in memory
-# Formats, and what the command must reach of the pictures a second of coding alone.
+MOST = 24  # pictures of DIR at most, as their results are held in memory
+# By format, the share of coding's pictures per second that the command must reach.
 BOUNDS: dict[str, float | None] = {"png": 0.95, "jpg": None}
 
 
 def folder_rows(
-    source: str, device: str, repeats: int, check: bool, deadline: float, add: Callable[[dict], None]
+    source: str, device: str, repeats: int, check: bool, deadline: float, add: Callable[[Row], None]
 ) -> bool:
-    """Measures each format and hands its row to `add`; whether the command's files were those of one by one.
+    """Measures each format, and tells whether the command wrote the same files as enhancing one by one.
 
     Args:
-        source: how many JPEGs to make, or a folder that has some.
-        check: compare only.
-        deadline: of time.perf_counter(): no format is begun after it.
+        source: the number of JPEGs to make, or a folder that has some.
+        check: compare the files, time nothing.
+        deadline: of time.perf_counter(): no format is started after it.
+        add: is given each row.
 
     Raises ImageError: the folder has no picture.
     """
@@ -52,7 +54,7 @@ def folder_rows(
         for extension in BOUNDS:
             row = about | {"part": extension}
             if time.perf_counter() > deadline:
-                add(row | {"status": "not measured: the time given by --seconds was spent"})
+                add(row | {"status": "not measured: the time given by --seconds is up"})
                 continue
             case = _Case(photos, Path(place), extension, device)
             if wrong := case.differing():
@@ -61,11 +63,11 @@ def folder_rows(
             elif check:
                 add(row | {"status": "agrees with the pictures enhanced one by one"})
             else:
-                add(row | {"status": "ok"} | _figures(case, repeats))
+                add(row | {"status": "ok"} | _rates(case, repeats))
     return good
 
 
-def folder_text(row: dict) -> str:
+def folder_text(row: Row) -> str:
     """A row as a line."""
     start = f"{row['pictures']} JPEGs to {row['part']}, {row['width']}x{row['height']}"
     if row["status"] != "ok":
@@ -76,15 +78,16 @@ def folder_text(row: dict) -> str:
 
 
 class _Case:
-    """The pictures enhanced to one format: by the command, one by one, and only decoded and encoded."""
+    """Pictures written in one format: enhanced by the command, enhanced one by one, and only decoded and encoded."""
 
     def __init__(self, photos: list[Path], place: Path, extension: str, device: str):
         self.photos, self.device = photos, device
         self.folders = {name: place / f"{extension}-{name}" for name in ("command", "single", "coding")}
-        self.extension, self.bright = extension, {}
+        self.extension = extension
+        self.bright: dict[Path, np.ndarray] = {}  # the enhanced pixels of each photograph
 
     def differing(self) -> str | None:
-        """The first file of the command that is not the one of its picture alone; their pixels are kept in `bright`."""
+        """The first file of the command that differs from its picture enhanced alone, which fills `bright`."""
         self.command()
         enhancer = Enhancer(device=self.device)
         for job in self._jobs("single"):
@@ -96,17 +99,17 @@ class _Case:
         return None
 
     def command(self) -> None:
-        """Raises RuntimeError with what the command said if it failed."""
-        said = io.StringIO()
+        """Runs the command. Raises RuntimeError with what it printed if it failed."""
+        printed = io.StringIO()
         arguments = ["-i", *map(str, self.photos), "-o", str(self.folders["command"]), "--overwrite"]
         arguments += ["--ext", self.extension, "--device", self.device]
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             status = model.enhance.main(arguments)
         if status:
-            raise RuntimeError(f"python -m model.enhance failed: {said.getvalue().strip()}")
+            raise RuntimeError(f"python -m model.enhance failed: {printed.getvalue().strip()}")
 
     def coding(self) -> None:
-        """Raises RuntimeError if a file could not be read or written."""
+        """Decodes and encodes. Raises RuntimeError if a file could not be read or written."""
 
         def work(job: Job) -> Done:
             self._write(job, read_image(job.source))
@@ -125,8 +128,8 @@ class _Case:
         write_image(job.result, self.bright[job.source], picture.alpha, picture.grey, picture.metadata)
 
 
-def _figures(case: _Case, repeats: int) -> dict[str, object]:
-    """Pictures a second of both, taken in turns."""
+def _rates(case: _Case, repeats: int) -> Row:
+    """The pictures per second of both, measured in turns."""
     times = interleave({"command": case.command, "coding": case.coding}, repeats)
     count = len(case.photos)
     rates = {

@@ -1,17 +1,18 @@
-"""What a call of a native operator costs beyond its C kernels: checks, dispatch, autograd, launch."""
+"""The time of a native operator's call outside its C kernels: checks, dispatch, autograd, launch."""
 
 import contextlib
 import importlib
 import pkgutil
 import statistics
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
 
 from sci_kernels import native
 
 
 def median_beyond_kernels(call: Callable[[], object], repeats: int) -> float:
-    """Median seconds of `call()` less those of the C kernels that it runs, threads included."""
+    """Median seconds of `call()`, less those of the C kernels that it runs (with their threads)."""
     beyond = []
     with _kernel_seconds() as spent:
         for _ in range(repeats):
@@ -23,7 +24,7 @@ def median_beyond_kernels(call: Callable[[], object], repeats: int) -> float:
 
 @contextlib.contextmanager
 def _kernel_seconds() -> Iterator[list[float]]:
-    """Within this context, the seconds that each launch of a C kernel takes are appended to the list."""
+    """Within this context, each launch of a C kernel appends its seconds to the list."""
     spent: list[float] = []
     names = [module.name for module in pkgutil.iter_modules(native.__path__) if module.name.startswith("launch_")]
     launchers = [importlib.import_module(f"{native.__name__}.{name}") for name in names]
@@ -34,10 +35,7 @@ def _kernel_seconds() -> Iterator[list[float]]:
         in_bands(*arguments)
         spent.append(time.perf_counter() - start)
 
-    try:
+    with contextlib.ExitStack() as stack:
         for launcher in launchers:
-            launcher.in_bands = timed
+            stack.enter_context(unittest.mock.patch.object(launcher, "in_bands", timed))
         yield spent
-    finally:
-        for launcher in launchers:
-            launcher.in_bands = in_bands

@@ -1,34 +1,34 @@
-"""A stream of images of which no two have the same size, as photographs come."""
+"""The time for a stream of images of which no two have the same size, like photographs."""
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 
 from sci_kernels.constants import MIN_SIDE
 
-from ..measure import wall_seconds
-from .cases import Case, evaluate
+from ..measure import Row, wall_seconds
+from .cases import Case, Operation, evaluate
 
 IMAGES, SEED, LIMIT_SECONDS = 20, 2, 30.0
 
 
 def stream_cases(case: Case) -> list[Case]:
-    """The stream's images: sides from a quarter to a half of the case's, the same ones on every run."""
+    """The images of the stream: their sides are a quarter to a half of the case's, the same ones in every run."""
     generator = random.Random(SEED)
     sides = [(max(MIN_SIDE, side // 4), max(MIN_SIDE + 8, side // 2)) for side in (case.height, case.width)]
     sizes: dict[tuple[int, int], None] = {}  # a set that keeps its order
     while len(sizes) < IMAGES:
-        sizes[tuple(generator.randint(*bounds) for bounds in sides)] = None
+        height, width = (generator.randint(*bounds) for bounds in sides)
+        sizes[height, width] = None
     return [replace(case, height=height, width=width) for height, width in sizes]
 
 
-def stream_figures(
-    function: Callable, case: Case, device: str, call_seconds: float, size_seconds: float, seconds_left: float
-) -> dict[str, object]:
+def stream_time(
+    function: Operation, case: Case, device: str, call_seconds: float, size_seconds: float, seconds_left: float
+) -> Row:
     """Milliseconds from the first image's inputs to the last one's results, after one call at the case's own size.
 
-    Refused if it is expected to take longer than LIMIT_SECONDS or than `seconds_left`. Expected are `call_seconds`
-    of a call on the case, less for smaller images, and `size_seconds` for what each new size has compiled.
+    Refused if the estimate exceeds LIMIT_SECONDS or `seconds_left`. The estimate adds up `call_seconds` of a call on
+    the case, scaled to each image's pixels, and `size_seconds` for compiling at each new size.
     """
     cases = stream_cases(case)
     share = sum(image.pixels for image in cases) / case.pixels

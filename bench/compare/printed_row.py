@@ -1,14 +1,16 @@
-"""A row's figures, and a row as a line of text."""
+"""A row of a comparison as a line of text."""
 
-STRAW_MAN = 0.15  # by how much the reference may differ from its operations written out
+from ..measure import Row
+
+STRAW_MAN = 0.15  # the reference's time may differ by so much from that of its operations written out
 
 
 def straw_man(times_faster: float) -> str:
-    """Whether a reference that is so many times faster than its operations written out is a fair baseline."""
+    """Says whether the reference, so many times faster than its operations written out, is a fair baseline."""
     return "within 15 %" if abs(1 / times_faster - 1) <= STRAW_MAN else "NOT within 15 %"
 
 
-def row_text(row: dict) -> str:
+def row_text(row: Row) -> str:
     """A row as a line of the table."""
     start = f"{row['part'] or '':22} {row['provider'] or '':17}"
     if row["status"] != "ok":

@@ -1,7 +1,10 @@
-"""One case by every provider: first calls and parity, then every part in turns; whatever happens becomes a row."""
+"""Runs one case by every provider: first calls and parity, then each part, timed in turns.
+
+Whatever goes wrong becomes a row, too.
+"""
 
 import contextlib
-import math
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +17,7 @@ from model.machine import free_memory
 
 from ..measure import (
     Repeated,
+    Row,
     Timing,
     extra_memory,
     milliseconds,
@@ -21,53 +25,54 @@ from ..measure import (
     profiled,
     sets_needed,
     take_turns,
-    wall_seconds,
 )
 from ..measure import count_calls as calls_of
-from .cases import PROVIDERS, STEP_TOLERANCE, Case, evaluate, function_of, part_call, worst_error
+from .cases import Case, Operation, function_of, part_call
 from .host_overhead import median_beyond_kernels
-from .mixed_sizes import stream_figures
+from .mixed_sizes import stream_time
+from .parity import expected_results, small_error, timed_results
 from .printed_row import row_text
 
-_ORACLES = ("reference", "pairs", "blocked")  # the first that fits into memory judges at the measured size
-# To eager operators every size is the same; a static graph is compiled for each, which its first call shows.
+# Eager operators do not depend on the size; a static graph is compiled for each, as its first call shows already.
 _SAME_AT_EVERY_SIZE = ("reference", "pairs", "compiled", "written-out")
 
 
 @dataclass
 class Subject:
-    """A provider that agrees with the oracle. New-size times are None where they say nothing new."""
+    """A provider whose results agree with the reference's."""
 
-    function: Callable
+    function: Operation
     first_seconds: float
     cached: bool = False  # the first call found its kernels compiled
-    new_size_seconds: float | None = None
-    new_size_steady: float | None = None
+    # Seconds of the first call at another size and of those after it; None where the size does not matter.
+    new_size: tuple[float, float] | None = None
 
-    def figures(self) -> dict[str, float | None]:
-        ratio = self.new_size_seconds and self.new_size_seconds / self.new_size_steady
-        first = "first_call_cached_s" if self.cached else "first_call_s"
-        return {first: self.first_seconds, "new_size_s": self.new_size_seconds, "new_size_ratio": ratio}
+    def first_call_times(self) -> Row:
+        """What a row tells of first calls."""
+        first, steady = self.new_size or (None, None)
+        ratio = first / steady if first is not None and steady is not None else None
+        name = "first_call_cached_s" if self.cached else "first_call_s"
+        return {name: self.first_seconds, "new_size_s": first, "new_size_ratio": ratio}
 
 
 @dataclass
 class Comparison:
-    """What all cases of a run share, and the rows they leave."""
+    """What all cases of a run share, and the rows that they result in."""
 
     device: str
     providers: list[str]
     parts: list[str]
     repeats: int
     check: bool  # parity alone
-    deadline: float  # of time.perf_counter(): no provider is begun after it
-    copy_rate: float  # bytes a second
-    rows: list[dict]
+    deadline: float  # of time.perf_counter(): no provider is started after it
+    copy_rate: float  # bytes per second
+    rows: list[Row]
     save: Callable[[], None]
     memory: int = 24 << 30  # bytes for which the largest image is planned
     cached: bool = False  # Triton's kernels may have been compiled before
     failed: bool = False
-    functions: dict[tuple[str, str | None], Callable] = field(default_factory=dict)
-    counted: list[tuple[Case, dict]] = field(default_factory=list)  # rows whose calls are still to be counted
+    functions: dict[tuple[str, str | None], Operation] = field(default_factory=dict)
+    counted: list[tuple[Case, Row]] = field(default_factory=list)  # rows whose calls are still to be counted
 
     def run(self, case: Case) -> None:
         """Compare, then time, one case."""
@@ -82,20 +87,21 @@ class Comparison:
             self.save()
 
     def _first_calls(self, case: Case) -> dict[str, Subject]:
-        """The providers that ran and agree; none of them if one disagrees."""
+        """The providers that ran and agree with the reference; none at all if one of them does not agree."""
         if self._too_large(case):
             return {}
         inputs, cotangents = case.inputs(self.device), case.cotangents(self.device)
-        expected = self._oracle(case, inputs, cotangents)
-        subjects, wrong = {}, []
+        expected = expected_results(case, inputs, cotangents, lambda provider: self._shortage(case, provider) is None)
+        subjects: dict[str, Subject] = {}
+        wrong: list[str] = []
         for provider in self.providers:
             with self._guarded(case, provider, None):
-                self._refuse(case, provider)
+                self._refuse_if_hopeless(case, provider)
                 if expected is None and provider.startswith("compiled"):
                     raise _Refused("not measured: nothing that it could be compared with fits into memory")
                 function = self._function(case, provider)
-                first, got = self._evaluated(function, inputs, cotangents)
-                error = self._small_error(case, provider, function)
+                first, got = timed_results(function, inputs, cotangents, self.device)
+                error = small_error(case, provider, function, self.device)
                 if expected is not None:
                     error = max(error, case.error(got, expected))
                 print(f"  {provider:17} parity {error:.1e}, first call {first:.3f} s", flush=True)
@@ -111,60 +117,33 @@ class Comparison:
             return {}
         return subjects
 
-    def _function(self, case: Case, provider: str) -> Callable:
-        """One function for all sizes: what it has compiled for one serves the next."""
+    def _function(self, case: Case, provider: str) -> Operation:
+        """One function for all sizes: what it has compiled for one size serves the next."""
         key = (provider, case.color)
         if key not in self.functions:
             self.functions[key] = function_of(case.op, *key)
         return self.functions[key]
 
-    def _evaluated(
-        self, function: Callable, inputs: list[Tensor], cotangents: list[Tensor]
-    ) -> tuple[float, list[Tensor]]:
-        """Seconds, outputs and gradients."""
-        got: list[Tensor] = []
-        return wall_seconds(lambda: got.extend(evaluate(function, inputs, cotangents)), self.device), got
-
-    def _oracle(self, case: Case, inputs: list[Tensor], cotangents: list[Tensor]) -> list[Tensor] | None:
-        """Outputs and gradients of the eager reference, or of the next best where it needs too much memory."""
-        for provider in _ORACLES:
-            if provider in PROVIDERS[case.op] and self._shortage(case, provider) is None:
-                with contextlib.suppress(torch.OutOfMemoryError):
-                    return evaluate(function_of(case.op, provider, case.color), inputs, cotangents)
-        return None
-
-    def _small_error(self, case: Case, provider: str, function: Callable) -> float:
-        """Against the reference in float64; a compiled graph is only judged at the size it is measured at."""
-        if provider.startswith("compiled"):
-            return 0.0
-        small = case.small()
-        inputs, cotangents = small.inputs(self.device), small.cotangents(self.device)
-        exact = [[t.double() if t.is_floating_point() else t for t in tensors] for tensors in (inputs, cotangents)]
-        expected = evaluate(function_of(case.op, "reference", case.color), *exact)
-        if case.op == "step":  # itself in float64, since in float32 rounding decides signs at ties
-            error = worst_error(evaluate(function, *exact), expected)
-            return error if error <= STEP_TOLERANCE[torch.float64] else math.inf
-        return worst_error(evaluate(function, inputs, cotangents), expected)
-
     def _new_size(self, case: Case, subject: Subject) -> None:
         other = case.another_size()
         inputs, cotangents = other.inputs(self.device), other.cotangents(self.device)
-        first, *later = (self._evaluated(subject.function, inputs, cotangents)[0] for _ in range(4))
-        subject.new_size_seconds, subject.new_size_steady = first, sorted(later)[1]
+        first, *later = (timed_results(subject.function, inputs, cotangents, self.device)[0] for _ in range(4))
+        subject.new_size = first, sorted(later)[1]
 
     def _time(self, case: Case, part: str, subjects: dict[str, Subject], inputs: list[list[Tensor]]) -> None:
         cotangents = case.cotangents(self.device)
-        calls, memory = {}, {}
+        calls: dict[str, Repeated] = {}
+        memory: dict[str, int | None] = {}
         for provider, subject in subjects.items():
             with self._guarded(case, provider, part):
-                self._refuse(case, provider, len(inputs) if part.startswith("backward") else 1)
+                self._refuse_if_hopeless(case, provider, len(inputs) if part.startswith("backward") else 1)
                 call = part_call(subject.function, part, inputs, cotangents)
                 memory[provider] = self._memory(case, provider, part, call)
                 calls[provider] = Repeated(call, len(inputs), self.device)
         times = take_turns(calls, self.repeats, self.device)
         breakdowns = self._breakdowns(subjects, calls, inputs) if part == "step" else {}
         for provider, (called, queued) in times.items():
-            row = self._figures(case, part, called, queued) | {"extra_bytes": memory[provider]}
+            row = self._times(case, part, called, queued) | {"extra_bytes": memory[provider]}
             if self.device != "cpu":
                 row["latency_ms"] = 1e3 * calls[provider].latency(self.repeats)
             elif provider == "native" or (provider == "ours" and part != "step"):
@@ -173,12 +152,12 @@ class Comparison:
                 other: theirs.median / called.median for other, (theirs, _) in times.items() if other != provider
             }
             if part == case.main_part:
-                row |= subjects[provider].figures() | self._stream(case, provider, subjects[provider], called)
+                row |= subjects[provider].first_call_times() | self._stream(case, provider, subjects[provider], called)
             if part == "step":
-                row |= self._step_figures(case, provider, row["extra_bytes"], breakdowns.get(provider))
+                row |= self._step_numbers(case, provider, row["extra_bytes"], breakdowns.get(provider))
             self._add(case, provider, part, "ok", **row)
 
-    def _figures(self, case: Case, part: str, called: Timing, queued: Timing | None) -> dict[str, object]:
+    def _times(self, case: Case, part: str, called: Timing, queued: Timing | None) -> Row:
         moved = case.moved_bytes(part)
         rate = moved and moved / (queued or called).median
         return {
@@ -189,24 +168,27 @@ class Comparison:
             "copy_share": rate and rate / self.copy_rate,
         }
 
-    def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> dict[str, object]:
-        """A compiler's time for a new size is what the first call took, or for other providers the new size."""
+    def _stream(self, case: Case, provider: str, subject: Subject, called: Timing) -> Row:
+        """The time for images of 20 sizes. A static graph is compiled for each, which takes as long as a first call."""
         if case.op == "step":
             return {}
         compiling = subject.first_seconds if provider == "compiled" else 0.0
         left = self.deadline - time.perf_counter()
-        return stream_figures(subject.function, case, self.device, called.median, compiling, left)
+        return stream_time(subject.function, case, self.device, called.median, compiling, left)
 
     def count_calls(self) -> None:
-        """Adds to each row what one call launches: last, since a profiler may leave the calls after it slower."""
+        """Adds to each row the number of kernels or operators of a call.
+
+        This comes last, since calls may be slower after a profiler has run.
+        """
         for case, row in self.counted:
             if self.device == "cpu" and row["provider"].startswith("compiled"):
-                continue  # its own code is no operator
+                continue  # its compiled code does not call operators
             with contextlib.suppress(torch.OutOfMemoryError):
                 function = self._function(case, row["provider"])
                 call = part_call(function, row["part"], [case.inputs(self.device)], case.cotangents(self.device))
                 call(0)
-                count = calls_of(profiled(lambda call=call: call(0), self.device), self.device)
+                count = calls_of(profiled(functools.partial(call, 0), self.device), self.device)
                 row[self._calls_name] = count
                 name = self._calls_name.replace("_", " ")
                 print(f"{case}: {count} {name} a {row['part']} by {row['provider']}", flush=True)
@@ -219,19 +201,20 @@ class Comparison:
     def _breakdowns(
         self, subjects: dict[str, Subject], calls: dict[str, Repeated], inputs: list[list[Tensor]]
     ) -> dict[str, dict[str, float]]:
-        """Median milliseconds of the parts of a step, in turns; a compiled network and loss have no parts."""
-        apart = [provider for provider in calls if not provider.startswith("compiled")]
-        turns = [{name: subjects[name].function.breakdown(*inputs[0]) for name in apart} for _ in range(self.repeats)]
+        """Median milliseconds of the parts of a step, measured in turns; what is compiled as one graph has no parts."""
+        from ..networks import TrainingStep  # here, since networks need packages that the operators do without
+
+        functions = {name: subjects[name].function for name in calls if not name.startswith("compiled")}
+        steps = {name: step for name, step in functions.items() if isinstance(step, TrainingStep)}
+        turns = [{name: step.breakdown(*inputs[0]) for name, step in steps.items()} for _ in range(self.repeats)]
         return {
             name: {part: 1e3 * statistics.median(turn[name][part] for turn in turns) for part in turns[0][name]}
-            for name in apart
+            for name in steps
         }
 
-    def _step_figures(
-        self, case: Case, provider: str, extra: int | None, breakdown: dict[str, float] | None
-    ) -> dict[str, object]:
-        """Where the time goes, the bytes of a pixel, and the largest image that the planner finds for `memory`."""
-        from ..networks import planned_largest  # here, since networks need packages that the operators do without
+    def _step_numbers(self, case: Case, provider: str, extra: int | None, breakdown: dict[str, float] | None) -> Row:
+        """The times of a step's parts, its bytes per pixel, and the largest image planned to fit in `memory`."""
+        from ..networks import planned_largest  # here as well
 
         a_pixel = None if extra is None else (extra + case.input_bytes) / case.pixels
         largest = planned_largest(provider, self.memory)
@@ -241,18 +224,17 @@ class Comparison:
         if self.device != "cpu":
             return peak_gpu_memory(lambda: call(0))
         if part != case.main_part or provider.startswith("compiled"):
-            return None  # it takes a process of its own
+            return None  # measuring it takes a separate process, which only the whole operation is worth
         dtype = str(case.dtype).removeprefix("torch.")
         return extra_memory(
             "bench.compare.cases:memory_call", case.op, provider, case.color, case.height, case.width, dtype
         )
 
     def _too_large(self, case: Case) -> bool:
-        """Whether not even the inputs fit, made from as many random numbers; then every provider is a row."""
-        inputs, free = (
-            2 * case.input_bytes * max(4, case.dtype.itemsize) // case.dtype.itemsize,
-            free_memory(self.device),
-        )
+        """Whether not even the inputs fit into memory; then every provider gets a row that says so."""
+        # They are made from as many random numbers, in float32 at least.
+        inputs = 2 * case.input_bytes * max(4, case.dtype.itemsize) // case.dtype.itemsize
+        free = free_memory(self.device)
         if free is None or inputs <= 0.9 * free:
             return False
         for provider in self.providers:
@@ -260,26 +242,28 @@ class Comparison:
         return True
 
     def _shortage(self, case: Case, provider: str, sets: int = 1) -> str | None:
+        """Why a provider's memory does not suffice; None where it does or cannot be known."""
         needed, free = case.needed_bytes(provider, sets), free_memory(self.device)
         if free is None or needed <= 0.9 * free:
             return None
         return _shortage_text(needed, free)
 
-    def _refuse(self, case: Case, provider: str, sets: int = 1) -> None:
+    def _refuse_if_hopeless(self, case: Case, provider: str, sets: int = 1) -> None:
+        """Raises _Refused where no time is left or too little memory."""
         if time.perf_counter() > self.deadline:
-            raise _Refused("not measured: the time given by --seconds was spent")
+            raise _Refused("not measured: the time given by --seconds is up")
         if shortage := self._shortage(case, provider, sets):
             raise _Refused(shortage)
 
     @contextlib.contextmanager
     def _guarded(self, case: Case, provider: str, part: str | None) -> Iterator[None]:
-        """Turns what goes wrong with one provider into a row; the rest goes on."""
+        """Turns an error of one provider into a row, so that the others can go on."""
         try:
             yield
         except _Refused as error:
             self._add(case, provider, part, str(error))
         except Exception as error:
-            # On a CPU, PyTorch has only a RuntimeError for it.
+            # On a CPU, PyTorch raises a plain RuntimeError when memory runs out.
             if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
                 self._add(case, provider, part, "out of memory")
             else:
@@ -287,11 +271,11 @@ class Comparison:
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
                 self._add(case, provider, part, f"failed: {type(error).__name__}: {reason}")
 
-    def _add(self, case: Case, provider: str | None, part: str | None, status: str, **figures: object) -> None:
-        """A row; provider and part are None where it speaks of all of them."""
+    def _add(self, case: Case, provider: str | None, part: str | None, status: str, **numbers: object) -> None:
+        """Adds a row; `provider` and `part` are None where it is about all of them."""
         dtype = str(case.dtype).removeprefix("torch.")
-        row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
-        row |= {"provider": provider, "part": part, "status": status} | figures
+        row: Row = {"op": case.op, "width": case.width, "height": case.height, "dtype": dtype, "color": case.color}
+        row |= {"provider": provider, "part": part, "status": status} | numbers
         if status == "ok":
             row[self._calls_name] = None
             self.counted.append((case, row))
@@ -304,4 +288,4 @@ def _shortage_text(needed: int, free: int) -> str:
 
 
 class _Refused(Exception):
-    """Not tried; the message is the row's status."""
+    """A provider is not tried; the message becomes the status of its row."""

@@ -1,1 +1,1 @@
-"""`python -m bench kernels|sweep`: the kernels as they are launched, compiled, counted, timed otherwise."""
+"""`python -m bench kernels|sweep`: Triton kernels compiled without a GPU and counted; other launches, timed."""

@@ -1,9 +1,9 @@
-"""Compiles every kernel in as many processes as there are processors, so that what is measured later finds it cached.
+"""Compiles every kernel in as many processes as there are processors, so that later measurements find it cached.
 
     python -m bench.kernels.compile_ahead [--only REGEX] [--json FILE]
 
-On a GPU each launcher is called as it will be called; the seconds of that first call, compilation included, are
-written down. Without one, the same launches are compiled for sm_90 from their recorded arguments.
+On a GPU the launchers are called as they will be called later; a row has the seconds of that first call, compilation
+included. Without a GPU the same launches are compiled for sm_90 from their recorded arguments.
 """
 
 import argparse
@@ -21,32 +21,33 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..measure import environment, write_json
+from ..measure import Row, environment, write_json
 
 if TYPE_CHECKING:
-    from ..compare import Case
+    from .launch_cases import LaunchCase
 
 _TARGET = "sm_90"
 
 
-def measured_cases() -> dict[str, "Case"]:
-    """By name, every launch worth compiling, and those besides that parity and speed are measured with."""
-    from ..compare import DTYPES, Case
-    from .recorded_launches import WIDTH, cases, loss_case
+def cases_to_compile() -> dict[str, "LaunchCase"]:
+    """By name: the cases of `launch_cases`, and others that parity and speed are measured with."""
+    from .launch_cases import DTYPES, WIDTH, LaunchCase, cases, loss_case
 
     both, illumination = (True, True), (False, True)
     found = list(cases())
     found += [loss_case(torch.float32, color, 3, illumination, fidelity=0.0) for color in ("ycbcr", "reference")]
     found += [loss_case(dtype, "ycbcr", 3, both, WIDTH - 1, 0.0) for dtype in DTYPES]
     variants = itertools.product((torch.float32, torch.float64), (1, 3), (WIDTH, WIDTH - 1), (1.5, 0.0))
-    found += [loss_case(dtype, "reference", channels, both, *rest) for dtype, channels, *rest in variants]
+    found += [
+        loss_case(dtype, "reference", channels, both, width, fidelity) for dtype, channels, width, fidelity in variants
+    ]
     forms = itertools.product((torch.uint8, torch.float32), (WIDTH, WIDTH - 1), (False, True))
-    found += [Case(f"enhance, default weights {form}", _default_enhance(*form)) for form in forms]
+    found += [LaunchCase(f"enhance, default weights {form}", _default_enhance(*form)) for form in forms]
     return {case.name: case for case in found}
 
 
 def _default_enhance(dtype: torch.dtype, width: int, illumination: bool) -> Callable[[], None]:
-    """A call of the enhance kernel with the weights that come with the project: they are part of its code."""
+    """A call of the enhance kernel with the default weights, which are part of its code."""
 
     def call() -> None:
         from model import EnhanceNetwork, fold, load_weights
@@ -60,16 +61,17 @@ def _default_enhance(dtype: torch.dtype, width: int, illumination: bool) -> Call
     return call
 
 
-def compile_case(name: str) -> dict[str, object]:
-    """One case's launches, compiled; a row with the seconds that took."""
-    case = measured_cases()[name]
-    torch.cuda.is_available() and torch.cuda.synchronize()  # the driver's own start is no compilation
+def compile_case(name: str) -> Row:
+    """Compiles the launches of one case; a row with the seconds that this took."""
+    case = cases_to_compile()[name]
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # starting the driver is not to count as compilation
     start = time.perf_counter()
     if torch.cuda.is_available():
         case.call()
         torch.cuda.synchronize()
     else:
-        from .cli import compile_launch
+        from .compile_without_gpu import compile_launch
         from .recorded_launches import record
 
         for launch in record(case, _TARGET):
@@ -79,16 +81,16 @@ def compile_case(name: str) -> dict[str, object]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.kernels.compile_ahead", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="REGEX", help="of the cases, those it is found in")
+    parser.add_argument("--only", default="", metavar="REGEX", help="compile only the cases whose names match")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     if importlib.util.find_spec("triton") is None:
         print("compile_ahead: Triton is not installed; nothing to compile", file=sys.stderr)
         return 2
-    names = [name for name in measured_cases() if re.search(args.only, name)]
+    names = [name for name in cases_to_compile() if re.search(args.only, name)]
     names.sort(key=_longest_first)
     start = time.perf_counter()
-    # Fresh processes: neither CUDA nor LLVM outlives a fork.
+    # In fresh processes: neither CUDA nor LLVM survives a fork.
     with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(compile_case, names))
     seconds = time.perf_counter() - start
@@ -102,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _longest_first(name: str) -> int:
-    """So that no processor is left with a long compilation at the end."""
+    """The order in which no processor is left with a long compilation at the end."""
     kinds = ("enhance", "both", "input", "illumination")
     return next((index for index, kind in enumerate(kinds) if kind in name), len(kinds))
 

@@ -1,9 +1,9 @@
-"""Other launches of each kernel, timed on a GPU beside the shipped one: the sweep that `config.py` was chosen by.
+"""Times other launch configurations of each kernel on a GPU: `sci_kernels/triton/config.py` was chosen by this sweep.
 
     python -m bench sweep [--only REGEX] [--json FILE]
 
-On an image of 3840x2160 in float32 (enhancing: uint8). Every launch is compared with the shipped one before it is
-timed; what must be compiled anew is compiled first, in as many processes as there are processors.
+The image has 3840x2160 pixels, in float32 (for enhancing: uint8). Before a launch is timed, its results are compared
+with those of the shipped one. All kernels are compiled first, in as many processes as there are processors.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..compare import worst_error
-from ..measure import SIZES, Repeated, choose_device, environment, summary, write_json
+from ..measure import SIZES, Repeated, Row, Timing, choose_device, environment, summary, write_json
 
 _REPEATS = 11
 _TOLERANCE = 1e-6
@@ -31,7 +31,7 @@ _WEIGHTS = tuple(0.3 * (-1) ** index * (1 + index) / 252 for index in range(252)
 
 
 def settings() -> list[tuple[str, dict[str, int]]]:
-    """(kernel, what differs from the shipped launch)."""
+    """The launches to time: (kernel, what differs from the shipped launch)."""
     found: list[tuple[str, dict[str, int]]] = []
     for kernel, registers in (("forward", (128, 168)), ("both", (168, 208)), ("illumination", (168, 208))):
         found.append((kernel, {}))
@@ -39,7 +39,7 @@ def settings() -> list[tuple[str, dict[str, int]]]:
         found += [(kernel, _together(warps)) for warps in (2, 4)]
         found += [(kernel, _marching(rows)) for rows in (8, 16, 24, 48, 64, 96)]
         found.append((kernel, {"columns": 2}))
-    found += [("illumination", {"prefetch": cache}) for cache in (0, 1)]  # the others ask for nothing ahead
+    found += [("illumination", {"prefetch": cache}) for cache in (0, 1)]  # the other kernels prefetch nothing
     found.append(("enhance", {}))
     found += [("enhance", {"registers": count}) for count in (168, 208)]
     found += [("enhance", _together(warps)) for warps in (2, 4)]
@@ -55,11 +55,12 @@ def settings() -> list[tuple[str, dict[str, int]]]:
 
 
 def _together(warps: int) -> dict[str, int]:
-    """More warps a program."""
+    """More warps per program."""
     return {"warps": warps, "strips": 32 * warps, "resident": 8 // warps}
 
 
 def _marching(rows: int) -> dict[str, int]:
+    """Every march down the image has so many rows."""
     return {"longest": rows, "shortest": rows}
 
 
@@ -68,7 +69,7 @@ def title(kernel: str, changes: dict[str, int]) -> str:
     return f"{kernel}, " + (", ".join(f"{key} {value}" for key, value in changes.items()) or "as shipped")
 
 
-# What decides on the launches of the kernels, where it is called.
+# The functions that choose a kernel's launch, by the names under which the launchers call them.
 _LAUNCHES = (
     "sci_kernels.triton.loss_forward.loss_launch",
     "sci_kernels.triton.loss_backward.loss_launch",
@@ -79,7 +80,7 @@ _LAUNCHES = (
 
 @contextlib.contextmanager
 def launched(changes: dict[str, int]) -> Iterator[None]:
-    """Launches that differ from the shipped ones by `changes`."""
+    """Within this context, kernels are launched with these `changes`."""
 
     def changed(function: Callable) -> Callable:
         return lambda *args, **options: replace(function(*args, **options), **changes)
@@ -101,7 +102,7 @@ def call_of(kernel: str, size: tuple[int, int]) -> Callable[[], object]:
     from sci_kernels import triton as launchers
 
     generator = torch.Generator("cuda").manual_seed(0)
-    x, light, *more = (torch.rand(1, 3, *size, device="cuda", generator=generator) for _ in range(5))
+    x, light, y, z, w = (torch.rand(1, 3, *size, device="cuda", generator=generator) for _ in range(5))
     options = (0.1, "ycbcr", 0.0, 1.0)
     if kernel == "forward":
         return lambda: launchers.launch_loss_forward(x, light, *options)
@@ -109,9 +110,9 @@ def call_of(kernel: str, size: tuple[int, int]) -> Callable[[], object]:
         grad = torch.ones((), device="cuda")
         return lambda: launchers.launch_loss_backward(grad, x, light, *options, kernel == "both", True)
     if kernel == "retinex forward":
-        return lambda: launchers.launch_retinex_forward(x, light, more[0], torch.float32)
+        return lambda: launchers.launch_retinex_forward(x, light, y, torch.float32)
     if kernel == "retinex backward":
-        return lambda: launchers.launch_retinex_backward(x, light, *more, torch.float32)
+        return lambda: launchers.launch_retinex_backward(x, light, y, z, w, torch.float32)
     picture, gain = (80 * x).to(torch.uint8), 1 + 7 * light[:, :1].contiguous()
     if kernel == "denoise":
         return lambda: launchers.launch_denoise(picture, gain, 1.0)
@@ -119,15 +120,15 @@ def call_of(kernel: str, size: tuple[int, int]) -> Callable[[], object]:
 
 
 def compile_setting(index: int) -> None:
-    """One setting's kernel, compiled into Triton's cache on a small image of the same alignment."""
+    """Compiles one setting's kernel into Triton's cache, on a small image of the same alignment."""
     kernel, changes = settings()[index]
     with launched(changes):
         call_of(kernel, (64, 256))()
     torch.cuda.synchronize()
 
 
-def measure(kernel: str, changes: dict[str, int], expected: list[Tensor]) -> dict[str, object]:
-    """A row: the device's milliseconds, or why there are none."""
+def measure(kernel: str, changes: dict[str, int], expected: list[Tensor]) -> Row:
+    """A row with the milliseconds on the device, or the reason why it was not timed."""
     call = call_of(kernel, SIZES["4k"])
     with launched(changes):
         error = worst_error(_tensors(call()), expected)
@@ -138,7 +139,7 @@ def measure(kernel: str, changes: dict[str, int], expected: list[Tensor]) -> dic
     return {"kernel": kernel, "changes": changes, "status": "ok", "ms": {k: 1e3 * v for k, v in _times(time).items()}}
 
 
-def _times(time) -> dict[str, float]:
+def _times(time: Timing) -> dict[str, float]:
     return {key: value for key, value in time._asdict().items() if key != "repeats"}
 
 
@@ -149,14 +150,15 @@ def _tensors(result: object) -> list[Tensor]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="REGEX", help="of the lines, those it is found in")
+    parser.add_argument("--only", default="", metavar="REGEX", help="time only the settings whose lines match")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     choose_device("cuda")
     wanted = [index for index, setting in enumerate(settings()) if re.search(args.only, title(*setting))]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         list(pool.map(compile_setting, wanted))
-    rows, expected = [], {}
+    rows: list[Row] = []
+    expected: dict[str, list[Tensor]] = {}
     for kernel, changes in (settings()[index] for index in wanted):
         if kernel not in expected:
             expected[kernel] = _tensors(call_of(kernel, SIZES["4k"])())

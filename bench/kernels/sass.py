@@ -1,4 +1,4 @@
-"""Instructions that a thread executes, counted in a kernel's NVIDIA machine code."""
+"""Counts the instructions that a thread executes, from a kernel's NVIDIA machine code (SASS)."""
 
 import re
 import subprocess
@@ -14,18 +14,22 @@ _LABEL = re.compile(r"\s*(\.L\w+|\$[\w$]+):")
 
 
 class Instruction(NamedTuple):
-    """Name with its suffixes, the label it jumps to, if any, and whether what follows it may be executed next."""
+    """One instruction of a listing."""
 
-    name: str
-    target: str | None
-    goes_on: bool
+    name: str  # with its suffixes
+    target: str | None  # the label that it jumps to
+    goes_on: bool  # whether the instruction after it may be executed next
 
 
 class Code(NamedTuple):
-    """Instructions in order, and for each label the instruction it precedes."""
+    """Instructions in order, and for each label the index of the instruction that it precedes."""
 
     instructions: list[Instruction]
     labels: dict[str, int]
+
+    def destination(self, instruction: Instruction) -> int | None:
+        """The index of the instruction that this one jumps to; None if it does not jump within this code."""
+        return None if instruction.target is None else self.labels.get(instruction.target)
 
 
 def sass(cubin: bytes) -> Code:
@@ -34,8 +38,9 @@ def sass(cubin: bytes) -> Code:
 
 
 def parse(text: str) -> Code:
-    """Code from nvdisasm's listing of it."""
-    instructions, labels = [], {}
+    """The code that a listing by nvdisasm shows."""
+    instructions: list[Instruction] = []
+    labels: dict[str, int] = {}
     for line in text.splitlines():
         if found := _LABEL.match(line):
             if found[1].startswith("$"):
@@ -43,7 +48,7 @@ def parse(text: str) -> Code:
             labels[found[1]] = len(instructions)
         elif found := _INSTRUCTION.match(line):
             predicate, name, operands = found.groups()
-            # Other instructions name labels, too, which they do not jump to.
+            # Other instructions name labels as well, but do not jump to them.
             target = re.search(r"(\.L\w+)", operands or "") if name.startswith("BRA") else None
             goes_on = predicate is not None or not name.startswith(("BRA", "EXIT"))
             instructions.append(Instruction(name, target and target[1], goes_on))
@@ -51,37 +56,37 @@ def parse(text: str) -> Code:
 
 
 def executed(code: Code, trips: int) -> dict[str, float]:
-    """How often a thread executes each instruction, by name, when its one loop makes `trips` trips; all branches taken.
+    """How often a thread executes each instruction, by name, if the code's one loop is repeated `trips` times.
 
-    Raises ValueError where the code has more than one loop: their trips are not known.
+    No branch is skipped. Raises ValueError where the code has more than one loop, as their trips are not known.
     """
     loops = [
-        (code.labels[ins.target], index)
+        (start, index)
         for index, ins in enumerate(code.instructions)
         # A jump to itself pads the end of the code.
-        if ins.target in code.labels and code.labels[ins.target] < index
+        if (start := code.destination(ins)) is not None and start < index
     ]
     if len(loops) > 1:
         raise ValueError(f"expected at most one loop; the code has {len(loops)}")
     first, last = loops[0] if loops else (0, -1)
     counts: dict[str, float] = {}
     for index, ins in enumerate(code.instructions):
-        if ins.name != "NOP" and code.labels.get(ins.target) != index:
+        if ins.name != "NOP" and code.destination(ins) != index:
             counts[ins.name] = counts.get(ins.name, 0) + (trips if first <= index <= last else 1)
     return counts
 
 
 def shortest(code: Code) -> dict[str, float]:
-    """Instructions on the shortest way through code without loops, by name: that of a block that needs no mask."""
+    """Instructions, by name, on the shortest path through code without loops: that of a block that needs no mask."""
     length = len(code.instructions)
-    # From each instruction to the end: how many are executed, and which is next.
+    # For each instruction: how many are executed from it to the end, and which of them comes next.
     steps, following = [0] * (length + 1), [length] * length
     for index in range(length - 1, -1, -1):
         ins = code.instructions[index]
-        ways = [index + 1] if ins.goes_on else []
-        if ins.target in code.labels and code.labels[ins.target] > index:
-            ways.append(code.labels[ins.target])
-        following[index] = min(ways, key=steps.__getitem__, default=length)
+        successors = [index + 1] if ins.goes_on else []
+        if (jump := code.destination(ins)) is not None and jump > index:
+            successors.append(jump)
+        following[index] = min(successors, key=steps.__getitem__, default=length)
         steps[index] = steps[following[index]] + 1
     counts: dict[str, float] = {}
     index = 0
@@ -93,7 +98,7 @@ def shortest(code: Code) -> dict[str, float]:
 
 
 def resource_usage(cubin: bytes) -> str:
-    """What ptxas says of registers and stack."""
+    """What ptxas reports about registers and stack."""
     return _tool("cuobjdump", "--dump-resource-usage", cubin=cubin)
 
 

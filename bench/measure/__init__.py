@@ -1,4 +1,4 @@
-"""What every measurement needs: clocks, memory, profilers, processes, the facts that a figure depends on."""
+"""What every measurement needs: clocks, memory, profilers, processes, and a record of what it depends on."""
 
 from .arguments import SIZES, choose_device, one_of, size_of
 from .clock import (
@@ -18,24 +18,24 @@ from .gpu_specs import GPUS, Gpu
 from .inputs import loss_inputs
 from .memory import extra_memory, peak_gpu_memory
 from .nvidia_tools import find_tool
-from .profiler import Cost, count_calls, dearest, profiled, write_trace
-from .provenance import ROOT, environment, write_json
-from .subprocesses import Result, Step, run_step, run_together, status_text
+from .profiler import Cost, count_calls, most_expensive, profiled, write_trace
+from .provenance import ROOT, Row, environment, write_json
+from .subprocesses import Command, CommandResult, run_command, run_together, status_text
 
 __all__ = [
     "GPUS",
     "ROOT",
     "SIZES",
+    "Command",
+    "CommandResult",
     "Cost",
     "Gpu",
     "Repeated",
-    "Result",
-    "Step",
+    "Row",
     "Timing",
     "choose_device",
     "copy_bandwidth",
     "count_calls",
-    "dearest",
     "environment",
     "extra_memory",
     "find_tool",
@@ -43,10 +43,11 @@ __all__ = [
     "interleave",
     "loss_inputs",
     "milliseconds",
+    "most_expensive",
     "one_of",
     "peak_gpu_memory",
     "profiled",
-    "run_step",
+    "run_command",
     "run_together",
     "sets_needed",
     "size_of",

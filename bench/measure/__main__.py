@@ -1,4 +1,4 @@
-"""`python -m bench.measure MODULE:FUNCTION ARGUMENTS`: the process of its own in which `extra_memory` measures."""
+"""`python -m bench.measure MODULE:FUNCTION ARGUMENTS`: the separate process in which `extra_memory` measures."""
 
 import json
 import sys

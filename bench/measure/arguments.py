@@ -1,4 +1,4 @@
-"""Arguments that several commands take: an image's size, words of a list, a device."""
+"""Arguments that several commands take: the size of an image, a word from a list, a device."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ SIZES = {"600x400": (400, 600), "1080p": (1080, 1920), "4k": (2160, 3840), "8k":
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """(height, width) of a name or WIDTHxHEIGHT."""
+    """(height, width) from a name in `SIZES` or from WIDTHxHEIGHT."""
     if text in SIZES:
         return SIZES[text]
     width, x, height = text.partition("x")
@@ -23,7 +23,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def one_of(known: list[str]) -> Callable[[str], str]:
-    """An argument's type that takes one of the known words, and lists them for any other."""
+    """The type of an argument that must be one of the known words; its error lists them."""
 
     def check(text: str) -> str:
         if text not in known:
@@ -34,7 +34,7 @@ def one_of(known: list[str]) -> Callable[[str], str]:
 
 
 def choose_device(name: str) -> str:
-    """The device for "auto", "cpu" or "cuda"; ends the program with status 2 where there is no GPU to choose."""
+    """The device for "auto", "cpu" or "cuda". Ends the program with status 2 if there is no GPU for "cuda"."""
     try:
         return device_named(name).type
     except DeviceError:

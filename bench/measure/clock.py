@@ -1,4 +1,4 @@
-"""One way of timing for CPUs and GPUs, and what else a device has to be asked: bandwidth, cache.
+"""How calls are timed on CPUs and GPUs, and what else has to be known of a device: its bandwidth, its cache.
 
 A device is "cpu", or "cuda" for PyTorch's current GPU.
 """
@@ -18,14 +18,14 @@ from typing import NamedTuple, TypeVar
 import torch
 
 K = TypeVar("K")
-MAX_SETS = 64  # of inputs: images so small that more would be needed are bound by their launches anyway
+MAX_SETS = 64  # of inputs: for images so small that more would be needed, launches take most of the time anyway
 _BATCH_SECONDS = 2e-3
 _MAX_BATCH = 50
-_CYCLES_PER_SECOND = 2e9  # for how long a GPU is to wait; its true clock matters little
+_CYCLES_PER_SECOND = 2e9  # to tell a GPU how long to wait; its true clock matters little
 
 
 class Timing(NamedTuple):
-    """Seconds a call."""
+    """Seconds per call."""
 
     median: float
     p20: float
@@ -34,18 +34,19 @@ class Timing(NamedTuple):
 
 
 def summary(values: list[float]) -> Timing:
-    """Median, 20th and 80th percentile."""
+    """The median, 20th and 80th percentile of several times."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return Timing(statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)], len(ordered))
 
 
 def milliseconds(timing: Timing) -> dict[str, float]:
+    """A time as rows have it."""
     return {name: 1e3 * getattr(timing, name) for name in ("median", "p20", "p80")}
 
 
 class Repeated:
-    """A call on rotating inputs, warmed when this is made, then timed in batches long enough for the clock."""
+    """A call on rotating inputs, timed in batches that are long enough for the clock; making this warms it up."""
 
     def __init__(self, call: Callable[[int], object], sets: int, device: str):
         self._call, self._device = call, device
@@ -67,14 +68,14 @@ class Repeated:
             self._call(next(self._turns))
 
     def latency(self, repeats: int) -> float:
-        """Median seconds from one call to its results, nothing else being under way."""
+        """Median seconds from a call to its results while the device does nothing else."""
         call = lambda: self._call(next(self._turns))  # noqa: E731
         return summary([wall_seconds(call, self._device) for _ in range(repeats)]).median
 
     def seconds(self, queued: bool = False) -> float:
-        """Seconds a call. With `queued`, the GPU waits until the launches are queued, and Python's share is left out.
+        """Seconds per call. With `queued`, the GPU starts once all launches are queued: Python's time does not count.
 
-        A call that waits for the GPU itself, as for a copy to it, gains nothing from that.
+        A call that itself waits for the GPU, as for a copy to it, cannot be queued ahead.
         """
         if self._device == "cpu":
             return wall_seconds(self._run, self._device) / self._batch
@@ -90,9 +91,11 @@ class Repeated:
 
 
 def take_turns(calls: Mapping[str, Repeated], repeats: int, device: str) -> dict[str, tuple[Timing, Timing | None]]:
-    """(as called, with launches queued ahead) of each, taken a, b, a, b, ...; the second is None on a CPU."""
-    ways = (False,) if device == "cpu" else (False, True)
-    clocks = {(name, way): functools.partial(call.seconds, way) for name, call in calls.items() for way in ways}
+    """Times (as called, with launches queued) of each call, measured a, b, a, b, ...; on a CPU the second is None."""
+    modes = (False,) if device == "cpu" else (False, True)
+    clocks = {
+        (name, queued): functools.partial(call.seconds, queued) for name, call in calls.items() for queued in modes
+    }
     times = _in_turns(clocks, repeats)
     return {name: (times[name, False], times.get((name, True))) for name in calls}
 
@@ -100,9 +103,9 @@ def take_turns(calls: Mapping[str, Repeated], repeats: int, device: str) -> dict
 def interleave(
     calls: Mapping[str, Callable[[], object]], repeats: int, warm: bool = True, device: str = "cpu"
 ) -> dict[str, Timing]:
-    """Times of calls that are slow enough for the clock, taken a, b, a, b, ...; each waits for the device.
+    """Times of calls that are slow enough for the clock, measured a, b, a, b, ...; each waits for the device.
 
-    Without `warm` the first call is timed as well: something has called it before.
+    With `warm`, each is called once before. Without it they must have been called already.
     """
     if warm:
         for call in calls.values():
@@ -111,7 +114,7 @@ def interleave(
 
 
 def _in_turns(clocks: Mapping[K, Callable[[], float]], repeats: int) -> dict[K, Timing]:
-    """What each clock says, asked in turns, so that a busy moment of the machine falls on all of them."""
+    """What each clock says. They are read in turns, so that a busy moment of the machine slows all of them."""
     seconds: dict[K, list[float]] = {key: [] for key in clocks}
     for _ in range(repeats):
         for key, clock in clocks.items():
@@ -125,7 +128,7 @@ def synchronize(device: str) -> None:
 
 
 def wall_seconds(call: Callable[[], object], device: str) -> float:
-    """Of one call, until its results are there."""
+    """Seconds from a call to its results."""
     synchronize(device)
     start = time.perf_counter()
     call()
@@ -134,7 +137,7 @@ def wall_seconds(call: Callable[[], object], device: str) -> float:
 
 
 def sets_needed(set_bytes: int, device: str) -> int:
-    """Sets of inputs to rotate, so that together they exceed twice the GPU's L2 cache."""
+    """The number of sets of inputs to rotate: together they take more than twice the GPU's L2 cache."""
     if device == "cpu":
         return 1
     cache = torch.cuda.get_device_properties().L2_cache_size
@@ -142,7 +145,7 @@ def sets_needed(set_bytes: int, device: str) -> int:
 
 
 def copy_bandwidth(device: str) -> float:
-    """Bytes a second, read and written, of a copy well beyond every cache."""
+    """Bytes per second, read and written, of a copy that is much larger than any cache."""
     count = (2**28 if device == "cpu" else 2**29) // 4
     source = torch.rand(count, device=device)
     target = torch.empty_like(source)
@@ -152,9 +155,11 @@ def copy_bandwidth(device: str) -> float:
 
 @contextlib.contextmanager
 def fresh_compilers(torch_compile: bool, keep_triton: bool = False) -> Iterator[None]:
-    """Empty compiler caches, so that a first call compiles whatever ran before, and every size its own graph.
+    """Within this context compilers have empty caches, so that a first call compiles, whatever ran before.
 
-    With `keep_triton`, Triton's own cache stays as it is.
+    Args:
+        torch_compile: let `torch.compile` make a graph for every size.
+        keep_triton: leave Triton's own cache as it is.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sci-bench-", ignore_cleanup_errors=True))

@@ -1,34 +1,34 @@
-"""One well-known GPU for each target that kernels are compiled for: what its floors are computed from.
+"""One well-known GPU for each target that kernels are compiled for, to compute the least time of a kernel from.
 
-Figures are the vendors' published ones, at boost clock. `lanes` are the lanes whose instructions a multiprocessor
-(compute unit) issues a clock; `warps`, `blocks` and `registers` what it holds: warps (wavefronts), programs, and
-registers of 4 bytes a lane.
+The numbers are the vendors' published ones, at boost clock.
 """
 
 from typing import NamedTuple
 
 
 class Gpu(NamedTuple):
+    """A GPU; `warps`, `blocks` and `registers` are what one multiprocessor (compute unit) can hold."""
+
     name: str
     multiprocessors: int
     clock_ghz: float
-    bandwidth_tb: float
-    warps: int
-    blocks: int
-    registers: int = 65536
-    lanes: int = 128
+    bandwidth_tb: float  # TB/s
+    warps: int  # (wavefronts)
+    blocks: int  # programs
+    registers: int = 65536  # of 4 bytes
+    lanes: int = 128  # for which a multiprocessor issues an instruction per clock
     warp_size: int = 32
 
     def issue_ms(self, instructions: float, pixels: int) -> float:
-        """Time that issuing `instructions` a pixel takes at least."""
+        """The least time that issuing so many instructions per pixel takes."""
         return instructions * pixels / (self.multiprocessors * self.lanes * self.clock_ghz * 1e9) * 1e3
 
     def memory_ms(self, bytes_a_pixel: float, pixels: int) -> float:
-        """Time that moving `bytes_a_pixel` takes at least."""
+        """The least time that moving so many bytes per pixel takes."""
         return bytes_a_pixel * pixels / (self.bandwidth_tb * 1e12) * 1e3
 
     def resident_warps(self, registers: int, num_warps: int) -> int:
-        """Warps a multiprocessor holds of a kernel with so many registers a lane, which come in eights."""
+        """The warps that a multiprocessor holds of a kernel. Registers, given per lane, are allocated in eights."""
         by_registers = self.registers // (self.warp_size * -(-max(registers, 1) // 8) * 8)
         return min(self.warps, self.blocks * num_warps, by_registers)
 

@@ -1,11 +1,11 @@
-"""Dark pictures to measure with."""
+"""A dark picture to measure with."""
 
 import torch
 from torch import Tensor
 
 
 def loss_inputs(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """A dark picture and an illumination, float32, both asking for gradients."""
+    """A dark picture and an illumination, float32; both require gradients."""
     generator = torch.Generator().manual_seed(2)
     picture = torch.rand(1, 3, height, width, generator=generator) * 0.3
     illumination = picture + torch.rand(1, 3, height, width, generator=generator) * 0.5

@@ -1,4 +1,4 @@
-"""The peak memory of a call: of a process of its own on a CPU, of PyTorch's allocations on a GPU."""
+"""The peak memory of a call: on a CPU that of a separate process, on a GPU that of PyTorch's allocations."""
 
 import contextlib
 import importlib
@@ -15,11 +15,11 @@ from .provenance import ROOT
 PREFIX = "extra bytes: "
 
 
-def extra_memory(factory: str, *args) -> int:
-    """Bytes by which one call raises the peak resident memory of a process of its own.
+def extra_memory(factory: str, *args: object) -> int:
+    """Bytes by which one call raises the peak resident memory of a process that is started for it.
 
     factory: "module:function"; called with `args` (JSON values) in the new process, it prepares the data and
-        returns the call to measure. What is resident once it has returned does not count.
+        returns the call to measure. The memory that is resident when it returns does not count.
 
     Raises RuntimeError with the last line of the process's errors if it fails.
     """
@@ -42,7 +42,7 @@ def measure_here(factory: str, args: list) -> int:
 
 
 def _reset_peak() -> int:
-    """Forget the peak so far where the system can (Linux); returns the peak from which the call starts."""
+    """Resets the peak where the system allows that (Linux); returns the peak before the call."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _peak()

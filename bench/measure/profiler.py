@@ -1,4 +1,4 @@
-"""One call under torch.profiler: what it launches, what of it is dearest, and its trace."""
+"""One call under torch.profiler: what it launches, which kernels take most of its time, and its trace."""
 
 import tempfile
 from collections import defaultdict
@@ -16,7 +16,7 @@ from .clock import synchronize
 
 
 class Cost(NamedTuple):
-    """A kernel on a GPU, or an operator on a CPU without those that it calls itself."""
+    """The calls of a kernel on a GPU, or of an operator on a CPU without the operators that it calls."""
 
     name: str
     calls: int
@@ -24,7 +24,7 @@ class Cost(NamedTuple):
 
 
 def profiled(call: Callable[[], object], device: str) -> profile:
-    """The finished profile of one call, which is to be warm already."""
+    """The finished profile of one call, which has been made before."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
     synchronize(device)
     with profile(activities=activities, acc_events=True) as result:
@@ -34,12 +34,12 @@ def profiled(call: Callable[[], object], device: str) -> profile:
 
 
 def count_calls(result: profile, device: str) -> int:
-    """Kernels launched on a GPU; on a CPU, calls of operators that call no other."""
+    """The number of kernels launched on a GPU; on a CPU, of operators called that call no others."""
     return sum(1 for _ in (_kernels(result) if device == "cuda" else _operators(result)))
 
 
-def dearest(result: profile, device: str, count: int = 10) -> list[Cost]:
-    """The kernels or operators that take most of the time, each with all its calls, dearest first."""
+def most_expensive(result: profile, device: str, count: int = 10) -> list[Cost]:
+    """The kernels or operators that take most of the time, each with all its calls, most expensive first."""
     found: dict[str, list[float]] = defaultdict(list)
     if device == "cuda":
         for event in _kernels(result):
@@ -52,7 +52,7 @@ def dearest(result: profile, device: str, count: int = 10) -> list[Cost]:
 
 
 def write_trace(result: profile, path: Path) -> None:
-    """The trace for Perfetto or chrome://tracing, whole at every moment. Raises OSError."""
+    """Writes the trace for Perfetto or chrome://tracing; the file is never seen incomplete. Raises OSError."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, f"trace{path.suffix}")  # the ending decides whether it is compressed
         result.export_chrome_trace(str(trace))

@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine, the versions, the commit; and the files that figures are written to."""
+"""What a measurement depends on: machine, versions, commit; and how measurements are written to files."""
 
 import contextlib
 import json
@@ -8,55 +8,57 @@ import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from model.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
+Row = dict[str, Any]  # JSON values by name: one measurement, or what a whole file of them depends on
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` so that the file is whole at every moment. Raises OSError."""
+    """Writes `content` to a file that is never seen incomplete. Raises OSError."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def environment() -> dict[str, object]:
-    """What a figure depends on: machine, versions, commit, date."""
+def environment() -> Row:
+    """What a measurement depends on: machine, versions, commit, date."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts = {
+    found: Row = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cpus": cpus,
         "threads": torch.get_num_threads(),
-        **_gpu_facts(),
+        **_gpu_description(),
         "python": platform.python_version(),
     }
     for package in ("torch", "triton", "numpy"):
         try:
-            facts[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            facts[package] = None
-    return facts
+            found[package] = None
+    return found
 
 
-def _gpu_facts() -> dict[str, str | float | None]:
-    """Of the GPU its name, capability, multiprocessors and highest clock, runtime and driver; None where none is."""
-    facts = dict.fromkeys(("gpu", "capability", "multiprocessors", "clock_ghz", "runtime", "driver"))
+def _gpu_description() -> Row:
+    """The GPU's name, capability, multiprocessors, highest clock, runtime and driver; all None without a GPU."""
+    found: Row = dict.fromkeys(("gpu", "capability", "multiprocessors", "clock_ghz", "runtime", "driver"))
     if torch.cuda.is_available():
-        facts["multiprocessors"] = torch.cuda.get_device_properties().multi_processor_count
-        facts["gpu"] = torch.cuda.get_device_name()
-        facts["capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
-        facts["runtime"] = f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+        found["multiprocessors"] = torch.cuda.get_device_properties().multi_processor_count
+        found["gpu"] = torch.cuda.get_device_name()
+        found["capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+        found["runtime"] = f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
         with contextlib.suppress(OSError):
             query = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm", "--format=csv,noheader,nounits"]
             done = subprocess.run(query, capture_output=True, text=True)
             if done.returncode == 0 and done.stdout.count(",") >= 1:
-                facts["driver"], clock = (text.strip() for text in done.stdout.splitlines()[0].split(",")[:2])
-                facts["clock_ghz"] = int(clock) / 1e3 if clock.isdecimal() else None
-    return facts
+                found["driver"], clock = (text.strip() for text in done.stdout.splitlines()[0].split(",")[:2])
+                found["clock_ghz"] = int(clock) / 1e3 if clock.isdecimal() else None
+    return found
 
 
 def _cpu_name() -> str:
@@ -69,9 +71,9 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit measured, marked where the working tree differs from it; SCI_COMMIT where there is no repository."""
-    if told := os.environ.get("SCI_COMMIT"):
-        return told
+    """The commit, marked "with changes" where the working tree differs from it; SCI_COMMIT overrides it."""
+    if given := os.environ.get("SCI_COMMIT"):
+        return given
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
         changes = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Commands run one by one or side by side, each for a limited time, and what became of them."""
+"""Runs commands one by one or side by side, each for a limited time, and reports how they ended."""
 
 import contextlib
 import os
@@ -10,53 +10,53 @@ from typing import NamedTuple
 
 from .provenance import ROOT
 
-_GRACE_SECONDS = 15  # from the interrupt, on which what was measured is written, to the kill
+_GRACE_SECONDS = 15  # between the interrupt, at which a command writes what it has measured, and the kill
 
 
-class Step(NamedTuple):
-    """A command; `environment` is added to this process's own. With `log`, its output goes there."""
+class Command(NamedTuple):
+    """A command that runs for a limited time."""
 
     name: str
     command: list[str]
-    seconds: float
-    log: Path | None = None
-    environment: dict[str, str] | None = None
+    seconds: float  # at most
+    log: Path | None = None  # for its output; None: that of this process
+    environment: dict[str, str] | None = None  # added to that of this process
 
 
-class Result(NamedTuple):
-    """`status` is None where the time ran out."""
+class CommandResult(NamedTuple):
+    """How a command ended."""
 
     name: str
-    status: int | None
+    status: int | None  # None: its time was up
     seconds: float
 
 
-def run_step(step: Step) -> Result:
-    """Runs one step; no time left means that it is not begun."""
-    return run_together([step])[0]
+def run_command(command: Command) -> CommandResult:
+    """Runs one command; it is not started if no time is left."""
+    return run_together([command])[0]
 
 
-def run_together(steps: list[Step]) -> list[Result]:
-    """Runs the steps side by side. Whatever ends this function, ends them."""
+def run_together(commands: list[Command]) -> list[CommandResult]:
+    """Runs commands side by side. None of them outlives this function, however it ends."""
     start = time.monotonic()
     processes = []
     try:
-        processes += [_started(step) if step.seconds > 0 else None for step in steps]
-        return [_finished(step, process, start) for step, process in zip(steps, processes, strict=True)]
+        processes += [_started(command) if command.seconds > 0 else None for command in commands]
+        return [_finished(command, process, start) for command, process in zip(commands, processes, strict=True)]
     finally:
         for process in filter(None, processes):
             _stop(process)
 
 
-def _started(step: Step) -> subprocess.Popen:
-    environment = os.environ | (step.environment or {})
+def _started(command: Command) -> subprocess.Popen:
+    environment = os.environ | (command.environment or {})
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(open(step.log, "wb")) if step.log else None
-        errors = subprocess.STDOUT if step.log else None
-        # A session of its own, so that its children can be stopped with it; interruptible even where this process,
-        # as a shell's background job, is not.
+        log = stack.enter_context(open(command.log, "wb")) if command.log else None
+        errors = subprocess.STDOUT if command.log else None
+        # In a session of its own, so that its children can be stopped with it. SIGINT has to interrupt it even where
+        # this process ignores that signal, as a shell's background jobs do.
         return subprocess.Popen(
-            step.command,
+            command.command,
             cwd=ROOT,
             env=environment,
             stdout=log,
@@ -66,15 +66,15 @@ def _started(step: Step) -> subprocess.Popen:
         )
 
 
-def _finished(step: Step, process: subprocess.Popen | None, start: float) -> Result:
+def _finished(command: Command, process: subprocess.Popen | None, start: float) -> CommandResult:
     if process is None:
-        return Result(step.name, None, 0.0)
+        return CommandResult(command.name, None, 0.0)
     try:
-        status = process.wait(max(0.0, start + step.seconds - time.monotonic()))
+        status = process.wait(max(0.0, start + command.seconds - time.monotonic()))
     except subprocess.TimeoutExpired:
         status = None
         _stop(process)
-    return Result(step.name, status, time.monotonic() - start)
+    return CommandResult(command.name, status, time.monotonic() - start)
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -88,10 +88,10 @@ def _stop(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def status_text(result: Result) -> str:
+def status_text(result: CommandResult) -> str:
     """A result as a line of a table."""
     if result.status is None:
-        outcome = "stopped: its time was spent" if result.seconds else "not begun: no time was left"
+        outcome = "stopped: its time was up" if result.seconds else "not started: no time was left"
     else:
         outcome = "ok" if result.status == 0 else f"FAILED with status {result.status}"
     return f"  {result.name:16} {result.seconds:6.1f} s  {outcome}"

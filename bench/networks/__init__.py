@@ -1,4 +1,4 @@
-"""Training steps, enhanced pictures and folders by each provider; needs the packages that `model` and `train` need."""
+"""Training steps and enhanced pictures by each provider; needs the packages that `model` and `train` need."""
 
 from .enhancing import Enhance
 from .operator_counts import step_text

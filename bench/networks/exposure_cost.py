@@ -1,12 +1,13 @@
-"""What exposing a picture costs beside the published division, and the filter beside OpenCV's: all in one run.
+"""What exposing a picture costs compared with the published division, and the filter compared with OpenCV's.
 
     python -m bench exposing [--size 1080p] [--repeats 15] [--json FILE]
 
-One uint8 picture as it comes from a file, channels last. `division` is the published one; `exposure` the same pass
-with an exposure; `with gain` also writes the gain; `denoise` is the filter that takes it; `bilateralFilter` OpenCV's,
-5 pixels wide like it (pip install opencv-python-headless; a row without numbers where it is missing). `finding` is
-`sci_kernels.exposure` of 12 megapixels, on one thread. Before, each result is compared with the definition in float64;
-what differs by more than a gray level is not timed. Exits with status 1 if something is wrong or misses its bound.
+The picture is uint8, channels last, like those from files. `division` is the published division; `exposure` the same
+pass with an exposure; `with gain` also writes the gain; `denoise` is the filter, which needs the gain;
+`bilateralFilter` is OpenCV's of the same width, 5 pixels (pip install opencv-python-headless; where it is missing, its
+row has no numbers). `finding` is `sci_kernels.exposure` of 12 megapixels, on one thread. Before that, each result is
+compared with its definition in float64; a call that differs by more than one gray level is not timed. Exits with
+status 1 if a result is wrong or misses its bound.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ from torch import Tensor
 import sci_kernels
 from model import EnhanceNetwork, fold, load_weights
 
-from ..measure import choose_device, environment, interleave, milliseconds
+from ..measure import Row, Timing, choose_device, environment, interleave, milliseconds
 from . import one_picture
 
 SIZE, LARGE = "1080p", (3000, 4000)
 EXPOSURE = 8.0
-SLOWER, FINDING_MS = 1.25, 10.0  # the exposure beside the division at most; finding it
-_CROP = 96  # rows that are compared: the definition in float64 is slow
+# Bounds: of the time with an exposure, as a multiple of the division's, and of finding the exposure.
+SLOWER, FINDING_MS = 1.25, 10.0
+_CROP = 96  # rows are compared, since the definition in float64 is slow
 
 
 def picture(height: int, width: int, device: str) -> Tensor:
@@ -37,13 +39,13 @@ def picture(height: int, width: int, device: str) -> Tensor:
     return torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None]
 
 
-def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict]:
-    """A row of each call."""
+def measure(height: int, width: int, device: str, repeats: int) -> Iterator[Row]:
+    """A row for each call."""
     network = EnhanceNetwork()
     load_weights(network)
     weights, image = fold(network), picture(height, width, device)
     bright, gain = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "division": lambda: sci_kernels.enhance(image, weights),
         "exposure": lambda: sci_kernels.enhance(image, weights, exposure=EXPOSURE),
         "with gain": lambda: sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True),
@@ -54,7 +56,7 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict
     reason = "not measured: opencv-python-headless is not installed"
     if (filter := _opencv(bright)) is not None:
         calls["bilateralFilter"] = filter
-    times = interleave({name: call for name, call in calls.items() if name not in wrong}, repeats, 2, device)
+    times = interleave({name: call for name, call in calls.items() if name not in wrong}, repeats, device=device)
     for name in (*errors, "bilateralFilter"):
         row = {"call": name, "width": width, "height": height, "status": "ok", "error": errors.get(name)}
         if name in times:
@@ -68,17 +70,16 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[dict
 
 
 def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, float]:
-    """Largest differences from the definition, gray levels."""
+    """The largest difference of each result from its definition, in gray levels."""
     exact = image.double() / 255
-    reference = {"exposure": EXPOSURE, "return_gain": True, "impl": "reference"}
-    wanted, gain = sci_kernels.enhance(exact, weights, **reference)
-    # Truncated as published: against the value itself a whole level would be no error, but for rounding.
-    division = (255 * sci_kernels.enhance(exact, weights, impl="reference")).floor() / 255
-    bright = sci_kernels.enhance(image, weights, exposure=EXPOSURE)
+    wanted, gain = sci_kernels.enhance(exact, weights, exposure=EXPOSURE, return_gain=True, impl="reference")
+    # Truncated as published: compared with the exact value, truncation alone would differ by up to one level.
+    division = (255 * _enhanced(exact, weights, impl="reference")).floor() / 255
+    bright = _enhanced(image, weights, exposure=EXPOSURE)
     filtered = sci_kernels.denoise(bright.double() / 255, gain, impl="reference")
     found = sci_kernels.enhance(image, weights, exposure=EXPOSURE, return_gain=True)[0]
     pairs = {
-        "division": (sci_kernels.enhance(image, weights), division),
+        "division": (_enhanced(image, weights), division),
         "exposure": (bright, wanted),
         "with gain": (found, wanted),
         "denoise": (sci_kernels.denoise(bright, gain.float()), filtered),
@@ -86,8 +87,16 @@ def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, flo
     return {name: float((got.double() - 255 * exact).abs().max()) for name, (got, exact) in pairs.items()}
 
 
+def _enhanced(
+    image: Tensor, weights: sci_kernels.EnhanceWeights, exposure: float | None = None, impl: str = "auto"
+) -> Tensor:
+    """The picture alone."""
+    result = sci_kernels.enhance(image, weights, exposure=exposure, impl=impl)
+    return result if isinstance(result, Tensor) else result[0]
+
+
 def _opencv(bright: Tensor) -> Callable[[], object] | None:
-    """OpenCV's filter of the same picture; None where it is not installed or the picture is on a GPU."""
+    """A call of OpenCV's filter on the same picture; None where it is not installed or the picture is on a GPU."""
     try:
         import cv2
     except ImportError:
@@ -99,33 +108,33 @@ def _opencv(bright: Tensor) -> Callable[[], object] | None:
     return lambda: cv2.bilateralFilter(pixels, 5, 30, 2)
 
 
-def _must(name: str, times: dict) -> float | None:
-    """Milliseconds that a call may take, by what was measured beside it."""
-    beside = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
-    other, factor = beside.get(name, (None, 0.0))
+def _must(name: str, times: dict[str, Timing]) -> float | None:
+    """The milliseconds that a call may take, derived from another call of the same run; None: it has no bound."""
+    bounds = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
+    other, factor = bounds.get(name, (None, 0.0))
     return 1e3 * factor * times[other].median if other in times else None
 
 
-def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> dict:
+def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> Row:
     image, threads = picture(*LARGE, device), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, 2, device)
+        times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, device=device)
     finally:
         torch.set_num_threads(threads)
     row = {"call": "finding", "width": LARGE[1], "height": LARGE[0], "status": "ok", "error": None}
     return row | {"ms": milliseconds(times["finding"]), "must": FINDING_MS if device == "cpu" else None}
 
 
-def kept(row: dict) -> bool:
-    """Whether a call agrees, where it was measured, and keeps its bound, if it has one."""
+def kept(row: Row) -> bool:
+    """Whether a call is right and keeps its bound, if it has one; without OpenCV its row counts as kept."""
     if row["status"] != "ok":
         return row["call"] == "bilateralFilter"
     return row["must"] is None or row["ms"]["median"] <= row["must"]
 
 
-def text_of(row: dict) -> str:
-    """One line."""
+def text_of(row: Row) -> str:
+    """A row as a line of text."""
     start = f"{row['call']:16}{row['width']}x{row['height']}  "
     if row["status"] != "ok":
         return start + row["status"]
@@ -135,10 +144,11 @@ def text_of(row: dict) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
-    device, facts, rows = choose_device(args.device), environment(), []
-    for row in measure(*args.size, device, args.repeats):
+    device, machine, rows = choose_device(args.device), environment(), []
+    height, width = args.size
+    for row in measure(height, width, device, args.repeats):
         rows.append(row)
         print(text_of(row), flush=True)
-    if not one_picture.save(args, "exposing", SIZE, device, {"environment": facts, "rows": rows}):
+    if not one_picture.save(args, "exposing", SIZE, device, {"environment": machine, "rows": rows}):
         return 2
     return 0 if all(map(kept, rows)) else 1

@@ -1,7 +1,7 @@
-"""A training script as the official code and its forks have it, written anew: network, losses, loop.
+"""A training script like those of the official code and its forks, rewritten: network, losses, loop.
 
-The operations are those of the official code, in its order; class names, attributes and signatures are its own too, so
-that `sci_kernels.accelerate` meets what it will meet in a fork.
+The operations and their order are those of the official code. So are class names, attributes and signatures, so that
+`sci_kernels.accelerate` finds what it will find in a fork.
 """
 
 import torch
@@ -38,7 +38,7 @@ class LossFunction(nn.Module):
 
 
 class OfficialNetwork(Network):
-    """The network layer by layer, which holds its loss."""
+    """The network, computed layer by layer, with its loss as an attribute."""
 
     def __init__(self, stage: int = 3):
         super().__init__(stage, impl="reference")
@@ -50,12 +50,12 @@ class OfficialNetwork(Network):
 
 
 def make_optimizer(network: nn.Module, lr: float) -> torch.optim.Adam:
-    """Adam as the script makes it."""
+    """Adam with the script's settings."""
     return torch.optim.Adam(network.parameters(), lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
 
 def step(loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
-    """What the loop does with a loss; returns it and the norm of the gradient."""
+    """What the loop does with a loss; returns the loss and the norm of the gradient."""
     optimizer.zero_grad()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)

@@ -1,9 +1,9 @@
-"""What a training step dispatches: operators, and the bytes of memory that they move, counted without a device.
+"""Counts, without a GPU, the operators that a training step dispatches and the bytes of memory that they move.
 
-A step is made with tensors that have sizes but no memory, treated as those of a GPU would be, or with real ones on a
-CPU. Each operator reads its tensors once and writes its results once; views and allocations move nothing, and
-BatchNorm's gradient, whose two passes both read, is counted as it reads. What an operator does inside besides, such as
-the loss's color transform and what a library's convolution converts, is not seen.
+For a GPU, a step is made with tensors that have sizes but no memory, and are treated as a GPU's would be; for a CPU,
+with real ones. It is assumed that each operator reads its tensors once and writes its results once, and that views and
+allocations move nothing. BatchNorm's gradient has two passes that read, and both are counted. Memory that an operator
+moves internally is not seen, such as for the loss's color transform or a convolution's change of layout.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ _ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_
 
 
 class Dispatched(NamedTuple):
-    """Of one step."""
+    """The counts of one step."""
 
     operators: int
     bytes_a_pixel: float  # in float32
 
 
 def dispatched_step(gpu: bool) -> Dispatched:
-    """The count of a step of three stages, the optimizer included: as on a GPU, or on this CPU."""
+    """The counts of a step of three stages with the optimizer, as on a GPU or on this CPU."""
     with contextlib.ExitStack() as stack:
         if gpu:
             stack.enter_context(planned_for_gpu())
@@ -43,14 +43,14 @@ def dispatched_step(gpu: bool) -> Dispatched:
         model, criterion = Network(STAGES, impl=impl, exact=False).train(), LossFunction(impl=impl)
         optimizer = make_optimizer(model, LR)
         image = 0.3 * torch.rand(1, 3, SIDE, SIDE)
-        step_values(model, criterion, optimizer, image)  # the optimizer makes its state
+        step_values(model, criterion, optimizer, image)  # the first step allocates the optimizer's state
         count = stack.enter_context(_Count())
         step_values(model, criterion, optimizer, image)
     return Dispatched(count.operators, count.bytes / SIDE**2)
 
 
 def step_text() -> tuple[dict[str, dict[str, float]], str]:
-    """Both counts, for a file of results, and a line that says them."""
+    """The counts for a GPU and for this CPU, as rows have them, and as a line of text."""
     counts = {"gpu": dispatched_step(True), "cpu": dispatched_step(False)}
     gpu, cpu = counts["gpu"], counts["cpu"]
     text = (
@@ -61,7 +61,7 @@ def step_text() -> tuple[dict[str, dict[str, float]], str]:
 
 
 class _Count(TorchDispatchMode):
-    """Operators on tensors, and the bytes that they move."""
+    """Counts the operators on tensors and the bytes that they move."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ class _Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if func.namespace not in ("prim", "profiler"):  # a tensor's device, and what profilers are told
+        if func.namespace not in ("prim", "profiler"):  # these ask for a tensor's device, or mark events for profilers
             self.operators += 1
             self.bytes += _moved(func, args, out)
         return out
@@ -80,7 +80,9 @@ def _moved(func: torch._ops.OpOverload, args: tuple, out: object) -> int:
         return 0
     if func._opname.startswith("batch_norm_relu_bwd"):
         _, other, z, *_ = args
-        return _size(z) * (5 if other is None else 7)  # grad and z twice, the result; grad + other written as well
+        return _size(z) * (
+            5 if other is None else 7
+        )  # grad and z twice, result once; with `other`, that is read and a sum written
     written = [arg for arg, of in zip(args, func._schema.arguments, strict=False) if of.alias_info]
     return sum(map(_size, _tensors(args))) + sum(map(_size, _tensors(written or out)))
 

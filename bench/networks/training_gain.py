@@ -1,12 +1,13 @@
-"""What a user of the official code, or of a fork, gains, change by change: four ways to a training step, in one run.
+"""What users of the official code, or of a fork, gain with each change to their script.
 
     python -m bench gain [--size 600x400] [--repeats 5] [--json FILE]
 
-`official` is the official script; `accelerate` the same after `sci_kernels.accelerate(network)`; `network` the same
-loop with this project's network and loss in it; `trainer` the step of `python -m train`. All start from the same
-weights; one whose first loss or gradient differs from the official one's is not timed. Memory is the peak beyond
-network and picture, each in a process of its own. Last, the time that `accelerate` itself takes. Exits with status 1
-if a way is wrong or, at the default size on a CPU, misses its bound.
+Times one training step in four ways, in one run: `official` is the official script; `accelerate` the same after
+`sci_kernels.accelerate(network)`; `network` the same loop with this project's network and loss; `trainer` the step of
+`python -m train`. All start from the same weights; one whose first loss or gradient differs from the official script's
+is not timed. Memory is the peak beyond network and picture, each measured in a separate process. Finally the time that
+`accelerate` itself takes is measured. Exits with status 1 if a result is wrong or, at the default size on a CPU,
+misses its bound.
 """
 
 import time
@@ -20,22 +21,22 @@ import sci_kernels
 from model import Network
 from train.step import make_optimizer, training_step
 
-from ..measure import choose_device, environment, extra_memory, interleave, loss_inputs, milliseconds, size_of
+from ..measure import Row, choose_device, environment, extra_memory, interleave, loss_inputs, milliseconds, size_of
 from . import official_script, one_picture
 from .training_step import LR, SEED, STAGES
 
 SIZE = "600x400"
-# Of the official step's time, on a CPU at the default size.
+# How many times faster than the official script each must be, on a CPU at the default size.
 BOUNDS = {"official": None, "accelerate": 2.0, "network": 4.0, "trainer": 5.0}
 WAYS = tuple(BOUNDS)
-MODULES, SECONDS = 50, 1.0  # of a network, and what `accelerate` may take for it
+MODULES, SECONDS = 50, 1.0  # `accelerate` may take so many seconds for a network of so many modules
 _PARITY = 1e-4  # relative
 
-Step = Callable[[], tuple[float, float]]
+StepCall = Callable[[], tuple[float, float]]  # makes a step; returns the loss and the norm of the gradient before it
 
 
-def step_of(way: str, image: Tensor) -> Step:
-    """A call that makes one training step of an image and returns loss and norm of the gradient before it."""
+def step_of(way: str, image: Tensor) -> StepCall:
+    """A call that makes one training step on an image, in one of the four ways."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         official = official_script.OfficialNetwork(STAGES).to(image).train()
@@ -51,7 +52,12 @@ def step_of(way: str, image: Tensor) -> Step:
         optimizer = official_script.make_optimizer(network, LR)
         return lambda: official_script.step(_sum(network, criterion, image), network, optimizer)
     optimizer = make_optimizer(network, LR)
-    return lambda: tuple(training_step(network, criterion, optimizer, image).read()[:2])
+
+    def step() -> tuple[float, float]:
+        loss, norm, *_ = training_step(network, criterion, optimizer, image).read()
+        return loss, norm
+
+    return step
 
 
 def _sum(network: Network, criterion: nn.Module, image: Tensor) -> Tensor:
@@ -60,18 +66,18 @@ def _sum(network: Network, criterion: nn.Module, image: Tensor) -> Tensor:
 
 
 def picture(height: int, width: int, device: str) -> Tensor:
-    """The dark one of the other comparisons."""
+    """The dark picture that the other comparisons use."""
     return loss_inputs(height, width)[0].detach().to(device)
 
 
 def memory_call(way: str, height: int, width: int) -> Callable[[], object]:
-    """A factory for `measure.extra_memory`; what PyTorch sets up once is set up here."""
+    """A factory for `measure.extra_memory`; a small step comes first, so that PyTorch is set up."""
     step_of(way, picture(16, 18, "cpu"))()
     return step_of(way, picture(height, width, "cpu"))
 
 
-def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
-    """A row of each way."""
+def measure(height: int, width: int, device: str, repeats: int) -> list[Row]:
+    """A row for each way."""
     image = picture(height, width, device)
     steps = {way: step_of(way, image) for way in WAYS}
     first = {way: step() for way, step in steps.items()}
@@ -80,7 +86,9 @@ def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
         for way, values in first.items()
     }
     wrong = [way for way, error in errors.items() if not error <= _PARITY]
-    times = interleave({way: step for way, step in steps.items() if way not in wrong}, repeats, 0, device)
+    times = interleave(
+        {way: step for way, step in steps.items() if way not in wrong}, repeats, warm=False, device=device
+    )
     rows = []
     for way in WAYS:
         row = {"way": way, "width": width, "height": height, "parity": errors[way], "status": "ok"}
@@ -99,7 +107,7 @@ def measure(height: int, width: int, device: str, repeats: int) -> list[dict]:
 
 
 def accelerate_seconds(losses: int) -> float:
-    """That `accelerate` takes for a network of 50 modules, so many losses among them, loaded and warm."""
+    """Seconds that `accelerate` takes for a network of 50 modules, of which so many are losses, after a first call."""
 
     def network() -> nn.Module:
         parts = [official_script.SmoothLoss() for _ in range(losses)]
@@ -114,8 +122,8 @@ def accelerate_seconds(losses: int) -> float:
         return time.perf_counter() - start
 
 
-def text_of(row: dict) -> str:
-    """One line."""
+def text_of(row: Row) -> str:
+    """A row as a line of text."""
     if row["status"] != "ok":
         return f"{row['way']:12}{row['status']}"
     memory = "" if row["extra_bytes"] is None else f", {row['extra_bytes'] / 1e6:.0f} MB"
@@ -123,20 +131,21 @@ def text_of(row: dict) -> str:
     return f"{row['way']:12}{row['ms']['median']:.0f} ms{memory}, {row['faster']:.2f}x{must}"
 
 
-def kept(row: dict) -> bool:
-    """Whether a way agrees and keeps its bound, if it has one."""
+def kept(row: Row) -> bool:
+    """Whether the results agree and the bound, if there is one, is kept."""
     return row["status"] == "ok" and (row["bound"] is None or row["faster"] >= row["bound"])
 
 
 def main(argv: list[str] | None = None) -> int:
     args = one_picture.parse("gain", __doc__.splitlines()[0], SIZE, 5, "steps", argv)
-    device, facts = choose_device(args.device), environment()
-    rows = measure(*args.size, device, args.repeats)
+    device, machine = choose_device(args.device), environment()
+    height, width = args.size
+    rows = measure(height, width, device, args.repeats)
     print("\n".join(map(text_of, rows)))
     seconds = {losses: accelerate_seconds(losses) for losses in (1, MODULES - 1)}
     for losses, value in seconds.items():
         print(f"accelerate, {MODULES} modules, {losses} of them losses: {value:.2f} s (must: <= {SECONDS:g} s)")
-    content = {"environment": facts, "rows": rows, "accelerate_seconds": seconds}
+    content = {"environment": machine, "rows": rows, "accelerate_seconds": seconds}
     if not one_picture.save(args, "gain", SIZE, device, content):
         return 2
     return 0 if all(map(kept, rows)) and max(seconds.values()) <= SECONDS else 1

@@ -1,10 +1,10 @@
-"""Where the time of one call goes, fused beside the reference.
+"""Where the time of one call goes, for the fused operator and for the reference.
 
     python -m bench profile loss|retinex|enhance|step [--size 1080p] [--color ycbcr] [--out DIR]
 
-Writes a trace for each to DIR, to be opened at https://ui.perfetto.dev, and prints the ten kernels that take most of
-the time, on a CPU the ten operators without what they call themselves. Where NVIDIA's `ncu` is installed, the fused
-call is run under it as well, and what it reports of each kernel is printed.
+Writes a trace of each to DIR, which https://ui.perfetto.dev opens, and prints the ten most expensive kernels; on a CPU,
+the ten most expensive operators, without the time of operators that they call. Where NVIDIA's `ncu` is installed, the
+fused call is also run under it, and its report on each kernel is printed.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from ..measure import (
     SIZES,
     Cost,
     choose_device,
-    dearest,
     find_tool,
+    most_expensive,
     one_of,
     profiled,
     size_of,
@@ -41,11 +41,13 @@ _NCU_SECONDS = 300
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench profile", description=__doc__.splitlines()[0])
-    parser.add_argument("case", type=one_of(list(PROVIDERS)), metavar="CASE", help=f"one of {', '.join(PROVIDERS)}")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
-    parser.add_argument("--size", type=size_of, help=f"one of {', '.join(SIZES)} or WIDTHxHEIGHT")
+    parser.add_argument("case", type=one_of(list(PROVIDERS)), metavar="CASE", help=", ".join(PROVIDERS))
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: on a GPU if there is one"
+    )
+    parser.add_argument("--size", type=size_of, help=f"{', '.join(SIZES)} or WIDTHxHEIGHT")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--color", choices=COLORS, default="ycbcr", help="of the loss")
+    parser.add_argument("--color", choices=COLORS, default="ycbcr", help="color transform of the loss (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("profile"), metavar="DIR", help="for the traces (%(default)s)")
     parser.add_argument("--under-ncu", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -79,12 +81,12 @@ def main(argv: list[str]) -> int:
 
 
 def _refusal(case: Case, dtype: str, device: str) -> str | None:
-    """Why the case cannot be run, before it is tried."""
+    """Why the case cannot be run; None: it can be tried."""
     if dtype not in OP_DTYPES[case.op]:
         return f"--dtype: {case.op} is computed in {' or '.join(OP_DTYPES[case.op])}; got {dtype}"
     needed, free = case.needed_bytes("reference") + 2 * case.input_bytes, free_memory(device)
     if free is not None and needed > 0.9 * free:
-        return f"--size: {case} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; use a smaller one"
+        return f"--size: {case} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; use a smaller size"
     return None
 
 
@@ -98,17 +100,17 @@ def _warm_call(case: Case, provider: str, device: str) -> Callable[[], object]:
 
 
 def _profile(case: Case, provider: str, device: str, folder: Path) -> list[Cost]:
-    """The dearest of one call, whose trace is written."""
+    """Writes the trace of one call; returns its most expensive kernels or operators."""
     result = profiled(_warm_call(case, provider, device), device)
     path = folder / f"{'-'.join([*str(case).split(), device, provider])}.json"
     write_trace(result, path)
     print(f"{provider}: {path}", flush=True)
-    return dearest(result, device)
+    return most_expensive(result, device)
 
 
 def side_by_side(columns: dict[str, list[Cost]]) -> list[str]:
-    """A line for each rank, a column for each provider."""
-    heads = [f"{provider + ', ten dearest':{_WIDTH}}" for provider in columns]
+    """A table with a line for each rank and a column for each provider."""
+    heads = [f"{provider + ', ten most expensive':{_WIDTH}}" for provider in columns]
     lines = ["  ".join(heads)]
     for rank in range(max(map(len, columns.values()))):
         cells = [_cell(costs[rank]) if rank < len(costs) else "" for costs in columns.values()]
@@ -131,10 +133,10 @@ def _profile_for_ncu(call: Callable[[], object]) -> int:
 
 def _run_ncu(argv: list[str], device: str) -> int:
     if find_tool("ncu") is None:
-        print("ncu is not on PATH: what its kernels wait for is not shown; it comes with NVIDIA Nsight Compute")
+        print("ncu is not on PATH, so what the kernels wait for is not shown; it comes with NVIDIA Nsight Compute")
         return 0
     if device == "cpu":
-        print("ncu: not run, it sees kernels on a GPU alone")
+        print("ncu: not run, as it sees only kernels on a GPU")
         return 0
     program = [sys.executable, "-m", "bench", "profile", *argv, "--under-ncu"]
     print(f"ncu runs: {shlex.join(program)}", flush=True)

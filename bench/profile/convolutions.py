@@ -1,11 +1,11 @@
-"""The 16-to-16 convolutions of training by themselves: PyTorch's, which kernels it takes, and those of `sci_kernels`.
+"""The convolutions of training, from 16 to 16 channels, alone: PyTorch's with its choice of kernels, and ours.
 
     python -m bench convolutions [--device cpu|cuda] [--size 1080p] [--json FILE]
 
-Forward, the gradient of the input and that of the weights, with planes one after another (NCHW) and channels last, in
-float32 with and without TF32 and in bfloat16. What converts one layout into another is a kernel of its own in the list.
-The kernels of `sci_kernels.convolution` are timed beside them where they can run, on NCHW, and only if their errors
-against float64 are at most those of PyTorch's, twice, and a few roundings of what was added up.
+Times forward, the gradient of the input and the gradient of the weights, in NCHW and channels last, in float32 with and
+without TF32 and in bfloat16. Kernels that convert one layout into another are listed by themselves. The kernels of
+`sci_kernels.convolution` are timed where they can run, in NCHW, and only if their errors against float64 are at most
+twice those of PyTorch's, plus a few roundings of the terms.
 """
 
 import argparse
@@ -18,15 +18,29 @@ from torch import Tensor
 
 from sci_kernels import convolution
 
-from ..measure import SIZES, Repeated, choose_device, dearest, environment, profiled, size_of, summary, write_json
+from ..measure import (
+    SIZES,
+    Repeated,
+    Row,
+    choose_device,
+    environment,
+    most_expensive,
+    profiled,
+    size_of,
+    summary,
+    write_json,
+)
 
 CHANNELS = 16
 PARTS = ("forward", "input gradient", "weight gradient")
 _REPEATS = 11
 
 
-def call_of(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], object]:
-    """One part of the convolution, as autograd calls it."""
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weights and bias
+
+
+def call_of(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], Tensor | Gradients]:
+    """A call of one part of the convolution, as autograd makes it."""
     if part == "forward":
         return lambda: torch.nn.functional.conv2d(x, weight, padding=1)
     mask = [part == "input gradient", part == "weight gradient", False]
@@ -35,7 +49,7 @@ def call_of(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], 
 
 
 def ours(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], Tensor]:
-    """The same by `sci_kernels`."""
+    """A call of the same part by `sci_kernels`."""
     if part == "forward":
         return lambda: convolution.forward(x, weight)
     if part == "input gradient":
@@ -44,7 +58,7 @@ def ours(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> Callable[[], Ten
 
 
 def errors(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> tuple[float, float]:
-    """The largest error against float64 of ours and of PyTorch's, as shares of the terms' sum of magnitudes."""
+    """The largest errors against float64, ours and PyTorch's, relative to the sum of the terms' magnitudes."""
     double = [tensor.double() for tensor in (x, weight, grad)]
     exact = _tensor(call_of(part, *double)())
     magnitude = _tensor(call_of(part, *(tensor.abs() for tensor in double))()).clamp_min(1e-30)
@@ -53,17 +67,17 @@ def errors(part: str, x: Tensor, weight: Tensor, grad: Tensor) -> tuple[float, f
     return mine, theirs
 
 
-def _tensor(result: Tensor | tuple[Tensor | None, ...]) -> Tensor:
-    """The only one of what `call_of` gives."""
+def _tensor(result: Tensor | Gradients) -> Tensor:
+    """The one tensor in a result of `call_of`."""
     return result if isinstance(result, Tensor) else next(one for one in result if one is not None)
 
 
 def measure(
     part: str, layout: str, precision: str, size: tuple[int, int], device: str, provider: str = "library"
-) -> dict[str, object] | None:
-    """A row: milliseconds, bytes a second, and the kernels of one call; None where the provider cannot run.
+) -> Row | None:
+    """A row with milliseconds, GB/s and the kernels of one call; None where the provider cannot run.
 
-    Raises RuntimeError where ours is further off than it may be.
+    Raises RuntimeError where the error of ours is too large.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     form = torch.channels_last if layout == "channels last" else torch.contiguous_format
@@ -73,7 +87,7 @@ def measure(
     torch.backends.cudnn.allow_tf32 = precision == "TF32"
     try:
         with torch.no_grad():
-            call = call_of(part, x, weight, grad)
+            call: Callable[[], object] = call_of(part, x, weight, grad)
             if provider == "triton":
                 if not convolution.takes(x, weight):
                     return None
@@ -83,7 +97,7 @@ def measure(
                 call = ours(part, x, weight, grad)
             repeated = Repeated(lambda _: call(), 1, device)
             time = summary([repeated.seconds(queued=True) for _ in range(_REPEATS)])
-            kernels = [cost._asdict() for cost in dearest(profiled(call, device), device)]
+            kernels = [cost._asdict() for cost in most_expensive(profiled(call, device), device)]
     finally:
         torch.backends.cudnn.allow_tf32 = before
     row = {
@@ -94,22 +108,24 @@ def measure(
         "width": size[1],
         "height": size[0],
     }
-    least = 2 * x.numel() * x.element_size()  # read once, written or read once
+    least = 2 * x.numel() * x.element_size()  # one tensor is read once, another read or written once
     return row | {"ms": 1e3 * time.median, "gb_per_s": least / time.median / 1e9, "kernels": kernels}
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench convolutions", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
-    parser.add_argument("--size", type=size_of, help=f"one of {', '.join(SIZES)} or WIDTHxHEIGHT")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: on a GPU if there is one"
+    )
+    parser.add_argument("--size", type=size_of, help=f"{', '.join(SIZES)} or WIDTHxHEIGHT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     device = choose_device(args.device)
     size = args.size or SIZES["1080p" if device == "cuda" else "600x400"]
     precisions = ("float32", "TF32", "bfloat16") if device == "cuda" else ("float32", "bfloat16")
     rows = []
-    ways = (("library", "NCHW"), ("library", "channels last"), ("triton", "NCHW"))
-    for precision, (provider, layout), part in itertools.product(precisions, ways, PARTS):
+    layouts = (("library", "NCHW"), ("library", "channels last"), ("triton", "NCHW"))
+    for precision, (provider, layout), part in itertools.product(precisions, layouts, PARTS):
         row = measure(part, layout, precision, size, device, provider)
         if row is None:
             continue

@@ -1,8 +1,8 @@
-"""NVIDIA's ncu on this library's kernels: of each, the time, how busy the chip was, and what its warps waited for.
+"""Runs this library's kernels under NVIDIA's ncu: the time of each, how busy the GPU was, what its warps waited for.
 
     python -m bench.profile.ncu [--json FILE]
 
-Every kernel runs once, on an image of 3840x2160, at the clock it finds (`--clock-control none`).
+Every kernel runs once, on an image of 3840x2160, at whatever clock the GPU has (`--clock-control none`).
 """
 
 import argparse
@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from ..compare import DTYPES, Case, function_of, part_call
-from ..measure import ROOT, SIZES, environment, find_tool, write_json
+from ..measure import ROOT, SIZES, Row, environment, find_tool, write_json
 
 SECTIONS = (
     "SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "WarpStateStats", "ComputeWorkloadAnalysis",
     "MemoryWorkloadAnalysis",
 )  # fmt: skip
 _KERNELS = "^_(loss|color|retinex|enhance)"
-# What is read from ncu's raw page, by its own names.
+# What is read from ncu's raw page, by ncu's names.
 METRICS = {
     "time_us": r"gpu__time_duration\.sum",
     "clock_ghz": r"gpc__cycles_elapsed\.avg\.per_second",
@@ -49,14 +49,17 @@ _CASES = (
 
 
 def command(ncu: str, program: list[str], kernels: str) -> list[str]:
-    """ncu on the kernels whose names match, of what a program does between the profiler's start and stop."""
+    """The command that runs a program under ncu.
+
+    ncu looks at the kernels whose names match, between the program's start and stop of the profiler.
+    """
     sections = [word for section in SECTIONS for word in ("--section", section)]
     options = ["--profile-from-start", "off", "--clock-control", "none", "--csv", "--page", "raw"]
     return [ncu, *options, "--kernel-name", f"regex:{kernels}", *sections, *program]
 
 
-def parse(text: str) -> list[dict[str, object]]:
-    """A row for each kernel launch in ncu's raw page as CSV, which its messages precede; stalls, largest first.
+def parse(text: str) -> list[Row]:
+    """A row for each kernel launch in ncu's output: its raw page as CSV, after its messages. Largest stalls come first.
 
     A stall of 2.0 means that on average two warps of a scheduler wait for that reason whenever it issues.
     """
@@ -64,10 +67,10 @@ def parse(text: str) -> list[dict[str, object]]:
     launches = list(csv.DictReader(lines))
     if not launches:
         return []
-    units, *launches = launches  # the first row is the columns' units
+    units, *launches = launches  # the first row has the units of the columns
     rows = []
     for launch in launches:
-        row: dict[str, object] = {"kernel": launch["Kernel Name"].strip("_").removesuffix("_kernel")}
+        row: Row = {"kernel": launch["Kernel Name"].strip("_").removesuffix("_kernel")}
         for name, pattern in METRICS.items():
             column = next((column for column in launch if column and re.fullmatch(pattern, column)), None)
             row[name] = column and _number(launch[column], units[column])
@@ -88,28 +91,28 @@ def _number(text: str | None, unit: str | None) -> float | None:
         return None
 
 
-def describe(row: dict[str, object]) -> str:
-    """One line of a kernel."""
-    figures = [f"{name} {row[name]:g}" for name in METRICS if row[name] is not None]
+def describe(row: Row) -> str:
+    """A row as a line of text."""
+    numbers = [f"{name} {row[name]:g}" for name in METRICS if row[name] is not None]
     stalls = [f"{reason} {value:.2f}" for reason, value in list(row["stalls"].items())[:5] if value]
-    return f"  {row['kernel']:12} {', '.join(figures)}; waits for {', '.join(stalls) or 'nothing that it names'}"
+    return f"  {row['kernel']:12} {', '.join(numbers)}; waits for {', '.join(stalls) or 'nothing that it names'}"
 
 
-def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[dict[str, object]], str]:
-    """The rows of the kernels whose names match `kernels`, and where there are none, the reason."""
+def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[Row], str]:
+    """The rows of the kernels whose names match `kernels`; where there are none, the reason."""
     ncu = find_tool("ncu")
     if ncu is None:
         return [], "ncu is neither on PATH nor in CUDA_HOME; it comes with NVIDIA Nsight Compute"
     try:
         done = subprocess.run(command(ncu, program, kernels), cwd=ROOT, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return [], f"ncu did not end within {seconds:.0f} s"
+        return [], f"ncu did not finish within {seconds:.0f} s"
     rows = parse(done.stdout)
-    return rows, "" if rows else "ncu reported no figures:\n" + (done.stdout + done.stderr)[-2000:]
+    return rows, "" if rows else "ncu reported no numbers:\n" + (done.stdout + done.stderr)[-2000:]
 
 
 def _launch_all() -> int:
-    """Every case warmed, then once under the profiler; run by ncu."""
+    """Calls every case twice, the second time under the profiler; this is the program that ncu runs."""
     height, width = SIZES["4k"]
     calls = []
     for op, color, part, dtype in _CASES:
@@ -130,7 +133,7 @@ def _launch_all() -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.profile.ncu", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    parser.add_argument("--seconds", type=float, default=150.0, help="for ncu (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=150.0, help="give ncu so much time (%(default)s)")
     parser.add_argument("--under-ncu", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.under_ncu:

@@ -1,5 +1,5 @@
-"""`python -m bench figures`: what the project promises, measured here and now."""
+"""`python -m bench figures`: the numbers that the project promises, measured on this machine."""
 
-from .golden_losses import GOLDEN, compare, golden_errors, load_golden
+from .golden_losses import GOLDEN, compare, golden_errors, gradients, load_golden
 
-__all__ = ["GOLDEN", "compare", "golden_errors", "load_golden"]
+__all__ = ["GOLDEN", "compare", "golden_errors", "gradients", "load_golden"]

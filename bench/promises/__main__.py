@@ -1,4 +1,4 @@
-"""`python -m bench.promises IMPL DTYPE`: the worst errors as one line of JSON, from a process of its own."""
+"""`python -m bench.promises IMPL DTYPE`: prints the worst errors as one line of JSON; run as a separate process."""
 
 import argparse
 import json

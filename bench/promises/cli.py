@@ -1,10 +1,10 @@
-"""The project's figures, measured here and now, each beside the bound it must keep.
+"""The numbers that the project promises, measured on this machine and compared with their bounds.
 
     python -m bench figures [--json FILE]
 
-The official weights and photographs are looked for where SCI_OFFICIAL points (default: shared/sci-official beside
-the repository); their row is skipped, aloud, where they are absent. Exits with status 1 if a figure misses its
-bound. The times are those of the CPU, whatever else the machine has.
+The official weights and photographs are looked for in the folder that SCI_OFFICIAL names (default:
+shared/sci-official next to the repository). Where they are absent, their row is skipped and says so. Times are those
+of the CPU, even if the machine has a GPU. Exits with status 1 if a number misses its bound.
 """
 
 import argparse
@@ -35,26 +35,26 @@ LOSS_SIZE = (1080, 1920)
 STEP_SIZE = (400, 600)
 
 
-class Row(NamedTuple):
-    """One figure. `passed` is None where it could not be measured."""
+class Promise(NamedTuple):
+    """A number that the project promises, and what was measured."""
 
     what: str
     bound: str
     measured: str
-    passed: bool | None
+    passed: bool | None  # None: it could not be measured
 
 
-def golden_rows(dtype: torch.dtype) -> Iterator[Row]:
-    """The golden losses and both gradients, one row an implementation."""
+def golden_rows(dtype: torch.dtype) -> Iterator[Promise]:
+    """The golden losses and both gradients; a row for each implementation."""
     limits = (1e-10, 1e-10, 1e-10) if dtype == torch.float64 else (2e-6, 2e-6, 1e-5)
     name = str(dtype).removeprefix("torch.")
     bound = "loss {:.0e}, gradients {:.0e} in norm, {:.0e} an element".format(*limits)
     for impl in ("reference", "blocked", "native", "triton"):
         if impl == "triton" and importlib.util.find_spec("triton") is None:
-            yield Row(f"golden losses, {name}, {impl}", bound, "skipped: Triton is not installed", None)
+            yield Promise(f"golden losses, {name}, {impl}", bound, "skipped: Triton is not installed", None)
             continue
         if impl == "native" and (reason := native.compiler_error()):
-            yield Row(f"golden losses, {name}, {impl}", bound, f"skipped: {reason}", None)
+            yield Promise(f"golden losses, {name}, {impl}", bound, f"skipped: {reason}", None)
             continue
         try:
             how, errors = (
@@ -63,15 +63,15 @@ def golden_rows(dtype: torch.dtype) -> Iterator[Row]:
                 else (impl, golden_losses.golden_errors(impl, dtype))
             )
         except RuntimeError as error:
-            yield Row(f"golden losses, {name}, {impl}", bound, f"did not run: {error}", False)
+            yield Promise(f"golden losses, {name}, {impl}", bound, f"did not run: {error}", False)
             continue
         passed = all(error <= limit for error, limit in zip(errors, limits, strict=False))
         measured = f"{errors.loss:.1e}, {errors.norm:.1e}, {errors.element:.1e} ({errors.compared} losses)"
-        yield Row(f"golden losses, {name}, {how}", bound, measured, passed)
+        yield Promise(f"golden losses, {name}, {how}", bound, measured, passed)
 
 
-def trajectory_row(name: str, model: Network | FinetuneNetwork, lr: float) -> Row:
-    """A golden training run, repeated in float64 with the trainer's own step."""
+def trajectory_row(name: str, model: Network | FinetuneNetwork, lr: float) -> Promise:
+    """A golden training run, repeated in float64 with the trainer's step."""
     golden = golden_losses.load_golden(golden_losses.GOLDEN / f"{name}.npz")
     model.double().train()
     model.load_state_dict({key.removeprefix("init/"): golden[key] for key in golden if key.startswith("init/")})
@@ -82,14 +82,14 @@ def trajectory_row(name: str, model: Network | FinetuneNetwork, lr: float) -> Ro
         for step in range(len(golden["losses"]))
     ]
     error = float((torch.tensor(losses, dtype=torch.float64) / golden["losses"] - 1).abs().max())
-    return Row(f"golden run {name}, float64", f"{len(losses)} losses within 1e-9", f"{error:.1e}", error <= 1e-9)
+    return Promise(f"golden run {name}, float64", f"{len(losses)} losses within 1e-9", f"{error:.1e}", error <= 1e-9)
 
 
-def official_row() -> Row:
-    """Official weights on the official photographs, against the published outputs, in float32 on the CPU."""
+def official_row() -> Promise:
+    """The official weights on the official photographs, compared with the published outputs, in float32 on the CPU."""
     what, bound = "official weights, every picture", "1 grey level, on 2 in 100,000 values"
     if not OFFICIAL.is_dir():
-        return Row(what, bound, f"skipped: no folder {OFFICIAL}; set SCI_OFFICIAL", None)
+        return Promise(what, bound, f"skipped: no folder {OFFICIAL}; set SCI_OFFICIAL", None)
     pictures = worst_level = 0
     worst_share = 0.0
     for weights in sorted((OFFICIAL / "weights").glob("*.pt")):
@@ -103,15 +103,15 @@ def official_row() -> Row:
             worst_level = max(worst_level, int(level.max()))
             worst_share = max(worst_share, float((level > 0).mean()))
     if not pictures:
-        return Row(what, bound, f"skipped: no photographs below {OFFICIAL / 'images'}", None)
+        return Promise(what, bound, f"skipped: no photographs below {OFFICIAL / 'images'}", None)
     measured = f"{worst_level} level(s), on {worst_share * 1e5:.2f} in 100,000, worst of {pictures} pictures"
-    return Row(what, bound, measured, worst_level <= 1 and worst_share <= 2e-5)
+    return Promise(what, bound, measured, worst_level <= 1 and worst_share <= 2e-5)
 
 
 def loss_call(impl: str, height: int, width: int) -> Callable[[], list[Tensor]]:
-    """A call that computes the smoothness loss and both gradients; what PyTorch sets up once is set up here.
+    """A call that computes the smoothness loss and both gradients, after a small one that sets PyTorch up.
 
-    impl: of `smooth_loss`, or "12 pairs" for the eager rewrite.
+    impl: as for `smooth_loss`, or "12 pairs" for the eager rewrite.
     """
     function = twelve_pairs if impl == "12 pairs" else functools.partial(smooth_loss, impl=impl)
     function(*loss_inputs(8, 8)).backward()
@@ -122,16 +122,16 @@ def loss_call(impl: str, height: int, width: int) -> Callable[[], list[Tensor]]:
             leaf.grad = None
         loss = function(*leaves)
         loss.backward()
-        return [loss.detach(), *(leaf.grad for leaf in leaves)]
+        return [loss.detach(), *golden_losses.gradients(*leaves)]
 
     return call
 
 
-def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[Row]:
-    """The fused loss against the reference: parity first, then time, then memory.
+def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[Promise]:
+    """The fused loss compared with the reference: parity first, then time, then memory.
 
-    Most of the reference's time on a CPU is `torch.norm`, as in the official code; the eager rewrite beside it, which
-    has no bound to keep, says what is left without that.
+    Most of the reference's time on a CPU is `torch.norm`, as in the official code. The time of the eager rewrite, which
+    has no bound to keep, shows what remains without that.
     """
     name = f"loss, forward and backward, {size[1]}x{size[0]}, CPU"
     ours = default_impl("cpu")
@@ -139,30 +139,31 @@ def loss_rows(size: tuple[int, int] = LOSS_SIZE, repeats: int = 3) -> Iterator[R
     expected = calls["reference"]()
     error = max(max(golden_losses.compare(calls[impl](), expected)) for impl in (ours, "12 pairs"))
     if error > 1e-5:
-        yield Row(f"{name}: time", ">= 70x faster", f"not timed: parity {error:.1e}", False)
+        yield Promise(f"{name}: time", ">= 70x faster", f"not timed: parity {error:.1e}", False)
         return
-    times = interleave(calls, repeats, warm=False)  # the parity check was the warm-up
+    times = interleave(calls, repeats, warm=False)  # parity was the warm-up
     fused, reference, rewrite = (times[impl].median for impl in calls)
     measured = f"{reference / fused:.1f}x ({ours}, {fused * 1e3:.0f} ms, {reference:.2f} s; parity {error:.0e})"
     measured += f"; {rewrite / fused:.1f}x a 12-pair eager rewrite"
-    yield Row(f"{name}: time", ">= 70x faster", measured, reference >= 70 * fused)
+    yield Promise(f"{name}: time", ">= 70x faster", measured, reference >= 70 * fused)
     memory = {impl: extra_memory("bench.promises.cli:loss_call", impl, *size) for impl in (ours, "reference")}
     share = memory[ours] / memory["reference"]
     measured = f"{share:.1%} ({memory[ours] / 1e6:.0f} MB, {memory['reference'] / 1e6:.0f} MB)"
-    yield Row(f"{name}: extra memory", "at most 25 %", measured, share <= 0.25)
+    yield Promise(f"{name}: extra memory", "at most 25 %", measured, share <= 0.25)
 
 
-def step_row(size: tuple[int, int] = STEP_SIZE, repeats: int = 5) -> Row:
+def step_row(size: tuple[int, int] = STEP_SIZE, repeats: int = 5) -> Promise:
+    """The training step compared with the reference: first losses, then time."""
     fused, reference, difference = step_times(size, repeats)
     what = f"training step, 3 stages, {size[1]}x{size[0]}, CPU"
     if difference > 1e-5:
-        return Row(what, ">= 5x faster", f"not compared: first losses differ by {difference:.1e}", False)
+        return Promise(what, ">= 5x faster", f"not compared: first losses differ by {difference:.1e}", False)
     measured = f"{reference / fused:.1f}x ({fused:.3f} s, {reference:.3f} s; first losses within {difference:.0e})"
-    return Row(what, ">= 5x faster", measured, reference >= 5 * fused)
+    return Promise(what, ">= 5x faster", measured, reference >= 5 * fused)
 
 
-def all_rows() -> Iterator[Row]:
-    """Every figure, cheap ones first."""
+def all_rows() -> Iterator[Promise]:
+    """Every promise, those that are quick to measure first."""
     yield from golden_rows(torch.float64)
     yield from golden_rows(torch.float32)
     yield trajectory_row("train_3stage", Network(stage=3), LR)
@@ -174,17 +175,17 @@ def all_rows() -> Iterator[Row]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench figures", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and what they depend on")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows, with machine and versions")
     args = parser.parse_args(argv)
-    facts = environment()
-    print(", ".join(f"{key} {value}" for key, value in facts.items() if value is not None))
+    machine = environment()
+    print(", ".join(f"{key} {value}" for key, value in machine.items() if value is not None))
     rows = []
     for row in all_rows():
         rows.append(row)
         verdict = {True: "pass", False: "FAIL", None: "skip"}[row.passed]
         print(f"{verdict}  {row.what}\n      must: {row.bound}\n      got:  {row.measured}", flush=True)
     if args.json:
-        content = {"environment": facts, "figures": [row._asdict() for row in rows]}
+        content = {"environment": machine, "figures": [row._asdict() for row in rows]}
         try:
             write_json(args.json, content)
         except OSError as error:

@@ -1,9 +1,10 @@
-"""The losses against the golden vectors: one implementation, every case, every element.
+"""Compares one implementation of the losses with the golden vectors: every case, every element.
 
-python -m bench.parity IMPL DTYPE       prints the worst errors as one line of JSON
+`python -m bench.promises IMPL DTYPE` prints the worst errors as one line of JSON.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,12 +24,12 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 class Errors(NamedTuple):
-    """Relative errors against float64, the worst of all that were compared."""
+    """The worst relative errors against float64."""
 
     loss: float
     norm: float  # |g - g0| / |g0|, Euclidean
     element: float  # max |g - g0| / max |g0|
-    compared: int  # losses compared, each with two gradients
+    compared: int  # losses, each with two gradients
 
 
 def load_golden(path: Path) -> dict[str, Tensor]:
@@ -38,7 +39,7 @@ def load_golden(path: Path) -> dict[str, Tensor]:
 
 
 def golden_errors(impl: str, dtype: torch.dtype, device: str = "cpu") -> Errors:
-    """The worst errors of `impl` over all golden losses, smoothness alone and total."""
+    """The worst errors of `impl` over all golden losses, both of the smoothness alone and of the total."""
     worst = []
     for path in sorted(GOLDEN.glob("loss_*.npz")):
         case = load_golden(path)
@@ -46,37 +47,42 @@ def golden_errors(impl: str, dtype: torch.dtype, device: str = "cpu") -> Errors:
         for term, function in (("smooth", smooth_loss), ("total", illumination_loss)):
             if f"{term}_loss" not in case:
                 continue
-            leaves = [case[name].to(device, dtype, copy=True).requires_grad_() for name in ("input", "illumination")]
-            loss = function(*leaves, sigma=sigma, impl=impl)
+            input, illumination = (
+                case[name].to(device, dtype, copy=True).requires_grad_() for name in ("input", "illumination")
+            )
+            loss = function(input, illumination, sigma=sigma, impl=impl)
             loss.backward()
             expected = [case[f"{term}_{name}"] for name in ("loss", "grad_input", "grad_illumination")]
-            worst.append(compare([loss, *(leaf.grad for leaf in leaves)], expected))
+            worst.append(compare([loss, *gradients(input, illumination)], expected))
     if not worst:
         raise FileNotFoundError(f"{GOLDEN}: expected golden vectors loss_*.npz; found none; restore the folder")
-    columns = list(zip(*worst, strict=True))
-    return Errors(*map(max, columns[:3]), len(worst))
+    loss_error, norm, element = (max(errors) for errors in zip(*worst, strict=True))
+    return Errors(loss_error, norm, element, len(worst))
+
+
+def gradients(*leaves: Tensor) -> list[Tensor]:
+    """The gradients that a backward pass has left."""
+    return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
 def compare(got: list[Tensor], expected: list[Tensor]) -> tuple[float, float, float]:
-    """(loss, norm, element) errors of a loss and its gradients; NaN counts as infinite."""
+    """The errors (loss, norm, element) of a loss and its gradients; NaN counts as infinite."""
     loss, *grads = (tensor.detach().cpu().double() for tensor in got)
     loss0, *grads0 = (tensor.detach().cpu().double() for tensor in expected)
-    errors = [
-        relative(loss - loss0, loss0),
-        max(relative(g - g0, g0) for g, g0 in zip(grads, grads0, strict=True)),
-        max(relative((g - g0).abs().max(), g0.abs().max()) for g, g0 in zip(grads, grads0, strict=True)),
-    ]
-    return tuple(error if error == error else float("inf") for error in errors)
+    norm = max(relative(g - g0, g0) for g, g0 in zip(grads, grads0, strict=True))
+    element = max(relative((g - g0).abs().max(), g0.abs().max()) for g, g0 in zip(grads, grads0, strict=True))
+    return relative(loss - loss0, loss0), norm, element
 
 
 def relative(difference: Tensor, value: Tensor) -> float:
-    """|difference| / |value|, and 0 / 0 = 0."""
-    difference, value = float(difference.norm()), float(value.norm())
-    return difference / value if value else (float("inf") if difference else 0.0)
+    """|difference| / |value|, and 0 / 0 = 0; NaN counts as infinite."""
+    distance, size = float(difference.norm()), float(value.norm())
+    error = distance / size if size else (math.inf if distance else 0.0)
+    return math.inf if math.isnan(error) else error
 
 
 def triton_errors(dtype: torch.dtype) -> tuple[str, Errors]:
-    """How the Triton kernels were run, and their errors: on the GPU, or interpreted in a process of its own.
+    """How the Triton kernels were run (on the GPU, or interpreted in a separate process), and their errors.
 
     Raises RuntimeError with the reason where they cannot run.
     """

@@ -41,7 +41,7 @@ def pairs(ways: dict[str, Method]) -> tuple[list[Pair], dict[str, dict[str, np.n
             dark = darkened(name, mean)
             results = {way: brighten(dark) for way, brighten in ways.items()}
             measures = {way: measure(result, dark, photograph(name)) for way, result in results.items()}
-            found.append(Pair(name, mean, exposure_of(dark, ways[DEFAULT]), measures))
+            found.append(Pair(name, mean, exposure_of(dark), measures))
             if mean == SHOWN.get(name, MEANS[1]):
                 shown[name] = {f"darkened to {mean:.2f}": dark} | results
     return found, shown
@@ -55,7 +55,7 @@ def by_nature(ways: dict[str, Method]) -> list[Pair]:
     for name, mean in quality_scenes.DARK_BY_NATURE:
         dark = darkened(name, mean)
         measures = {way: measure(brighten(dark), dark, truth(name)) for way, brighten in ways.items()}
-        found.append(Pair(name, mean, exposure_of(dark, ways[DEFAULT]), measures))
+        found.append(Pair(name, mean, exposure_of(dark), measures))
     return found
 
 
@@ -77,8 +77,13 @@ def sheet_of(results: dict[str, np.ndarray], third: sheets.Panel) -> bytes:
 
 def _failures(ways: dict[str, Method]) -> dict[str, bytes]:
     weak = f"--strength {STRENGTHS[0]}", _strength(STRENGTHS[0])
-    less = {"as it is": np.copy, "default": ways[DEFAULT], weak[0]: weak[1], "published division": ways[PUBLISHED]}
-    more = {"as it is, and the default": np.copy}
+    less: dict[str, Method] = {
+        "as it is": np.copy,
+        "default": ways[DEFAULT],
+        weak[0]: weak[1],
+        "published division": ways[PUBLISHED],
+    }
+    more: dict[str, Method] = {"as it is, and the default": np.copy}
     more |= {f"--exposure {c}": Enhancer(device="cpu", exposure=c) for c in (2, 5)}
     more["published division"] = ways[PUBLISHED]
     rows = [(way, brighten(truth(name))) for name in ("hubble", "moon") for way, brighten in less.items()]

@@ -1,5 +1,6 @@
 """Ways of brightening a picture, and what is measured of a result; see `quality`."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -30,12 +31,18 @@ class Measures(NamedTuple):
     color: float  # the mean of max(R, G, B) - min(R, G, B), as a share of the truth's; NaN in black and white
 
 
+@functools.cache
+def default_enhancer() -> Enhancer:
+    """What `python -m model.enhance` does without options, on a CPU."""
+    return Enhancer(device="cpu")
+
+
 def methods() -> dict[str, Method]:
     """What is compared, by name; this project's first."""
     from skimage.exposure import equalize_adapthist, equalize_hist
 
     return {
-        DEFAULT: Enhancer(device="cpu"),
+        DEFAULT: default_enhancer(),
         UNFILTERED: Enhancer(device="cpu", denoise=0),
         BARE: without_network,
         PUBLISHED: Enhancer(device="cpu", exposure=None),
@@ -45,9 +52,10 @@ def methods() -> dict[str, Method]:
     }
 
 
-def exposure_of(picture: np.ndarray, enhancer: Enhancer) -> float:
-    """c that the enhancer finds."""
-    return float(enhancer.exposures(_planes(picture)))
+def exposure_of(picture: np.ndarray) -> float:
+    """The exposure c that the default finds."""
+    found = default_enhancer().exposures(_planes(picture))
+    return math.nan if found is None else float(found)
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ def photograph(name: str) -> np.ndarray:
     """`(H, W, 3)` uint8, shared: not to be written to."""
     chosen = PHOTOGRAPHS[name]
     spec = importlib.util.find_spec(chosen.package)
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No module named {chosen.package!r}", name=chosen.package)
     with Image.open(Path(spec.origin).parent / chosen.path) as image:
         image = image.convert("RGB")

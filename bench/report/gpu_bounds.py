@@ -59,12 +59,12 @@ BOUNDS = tuple(_bounds())
 def floors_ms(row: dict, environment: dict) -> tuple[float, float] | None:
     """(issue, memory) of a row's kernel on the card that the row was measured on; None where they are not known."""
     key = (row["op"], row["color"], row["part"], row["dtype"])
-    facts = [environment.get(name) for name in ("multiprocessors", "clock_ghz")]
-    if key not in _KERNELS or None in facts or not row.get("gb_per_s"):
+    multiprocessors, clock_ghz = environment.get("multiprocessors"), environment.get("clock_ghz")
+    if key not in _KERNELS or multiprocessors is None or clock_ghz is None or not row.get("gb_per_s"):
         return None
     moved = row["gb_per_s"] * row["device_ms"]["median"] * 1e6  # bytes
     bandwidth = row["gb_per_s"] / row["copy_share"] * 1e9
-    gpu = Gpu("measured", *facts, bandwidth / 1e12, 64, 32)
+    gpu = Gpu("measured", multiprocessors, clock_ghz, bandwidth / 1e12, 64, 32)
     pixels = row["height"] * row["width"]
     instructions = _instructions()[_KERNELS[key]]
     return gpu.issue_ms(instructions, pixels), gpu.memory_ms(moved / pixels, pixels)
@@ -109,10 +109,10 @@ def _same_case(row: dict, rows: list[dict], provider: str) -> list[dict]:
 def verdict(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...]) -> tuple[str, str, str, str]:
     """(what, the bound, what came with its verdict, and of a kernel its time and floors), in words."""
     row = find(bound, rows, providers)
-    value = row and measured(bound, row, rows, environment)
+    value = None if row is None else measured(bound, row, rows, environment)
     name, number = _texts(bound)
     limit = f"{'at most' if bound.at_most else 'at least'} {number.format(bound.limit)}"
-    if value is None:
+    if row is None or value is None:
         return name, limit, "not measured", "-"
     met = value <= bound.limit if bound.at_most else value >= bound.limit
     return name, limit, ("" if met else "**missed:** ") + number.format(value), _detail(bound, row, rows, environment)

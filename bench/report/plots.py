@@ -7,6 +7,7 @@ the same rows give the same bytes. matplotlib is imported only when something is
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .roofline import draw_rooflines
 from .svg_card import CARD, INK, SOFT, axes, card, memory_text, milliseconds_text, on_axis, spread, stamp
@@ -158,7 +159,7 @@ def _end_labels(ax, lines: dict[str, list], rows: list[dict], text: Callable[[fl
         if x < end:
             beyond = [row["status"] for row in rows if row["provider"] == name and row["width"] * row["height"] > x]
             short = next((status.split(":")[0] for status in beyond if status != "ok"), "not measured")
-            place = dict(xytext=(-3, 7), textcoords="offset points", ha="right", va="bottom")
+            place: dict[str, Any] = dict(xytext=(-3, 7), textcoords="offset points", ha="right", va="bottom")
             label = f"{label}, then {short}"
         else:
             line = dict(arrowstyle="-", color=color, alpha=0.5, shrinkA=2, shrinkB=5, relpos=(0, 0.5))

@@ -1,8 +1,9 @@
 """Results as Markdown tables. What has no value is "not measured"; nothing is left blank."""
 
+import functools
 from collections.abc import Callable, Iterable
 
-from ..measure import GPUS
+from ..measure import GPUS, Row
 from .gpu_bounds import BOUNDS, verdict
 from .results import Source
 from .roofline import PIXELS, kernel_name, shown
@@ -56,7 +57,7 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
     """Everything that was measured at one size, a provider a line."""
     part = main_part(rows)
     columns: list[tuple[str, Callable[[dict[str | None, dict]], str]]] = [
-        (part_name(name), lambda parts, name=name: _timing(parts.get(name, parts.get(None))))
+        (part_name(name), functools.partial(_part_timing, name))
         for name in dict.fromkeys(row["part"] for row in rows if row["part"])
     ]
 
@@ -81,6 +82,11 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
         parts = {row["part"]: row for row in reversed(rows) if row["provider"] == name and _size(row) == size}
         lines.append([f"`{name}`", *(text(parts) for _, text in columns)])
     return markdown(["provider", *(title for title, _ in columns)], lines)
+
+
+def _part_timing(name: str, parts: dict[str | None, Row]) -> str:
+    """The time of one part; of a provider that failed as a whole, why there is none."""
+    return _timing(parts.get(name, parts.get(None)))
 
 
 def breakdown_table(rows: list[dict], size: tuple[int, int]) -> str:

@@ -21,7 +21,7 @@ import torch
 from sci_kernels import default_impl
 
 from ..compare import NETWORK_OPS, missing_package
-from ..measure import ROOT, Step, choose_device, run_step, status_text
+from ..measure import ROOT, Command, choose_device, run_command, status_text
 from ..report import BOUNDS, describe
 
 JUDGED = ("h100", "h200")
@@ -65,7 +65,7 @@ def compilations(device: str) -> list[tuple[str, int, str]]:
     ]
 
 
-def steps(device: str, out: Path) -> list[Step]:
+def steps(device: str, out: Path) -> list[Command]:
     """What to run, the slow compilations last."""
     if device == "cuda":
         kernels = ("kernels", 60, f"kernels --target {_target()}")
@@ -74,7 +74,7 @@ def steps(device: str, out: Path) -> list[Step]:
     return as_steps([*speeds(device), kernels, *compilations(device)], device, out)
 
 
-def as_steps(plans: list[tuple[str, int, str]], device: str, out: Path, *options: str) -> list[Step]:
+def as_steps(plans: list[tuple[str, int, str]], device: str, out: Path, *options: str) -> list[Command]:
     """The plans as commands that write into `out`; what cannot be imported here is skipped, aloud."""
     for name, reason in {"kernels": _kernels_missing(), **{op: _package_missing(op) for op in NETWORK_OPS}}.items():
         if reason:
@@ -84,7 +84,7 @@ def as_steps(plans: list[tuple[str, int, str]], device: str, out: Path, *options
     for name, seconds, text in plans:
         arguments = [*text.split(), "--json", str(out / f"{name}.json")]
         arguments += [] if name == "kernels" else ["--device", device, *options]
-        result.append(Step(name, [sys.executable, "-m", "bench", *arguments], seconds))
+        result.append(Command(name, [sys.executable, "-m", "bench", *arguments], seconds))
     return result
 
 
@@ -148,7 +148,7 @@ def main(argv: list[str]) -> int:
     try:
         for step in planned:
             (out / f"{step.name}.json").unlink(missing_ok=True)  # of an earlier run
-            results.append(run_step(step._replace(seconds=min(step.seconds, left))))
+            results.append(run_command(step._replace(seconds=min(step.seconds, left))))
             left -= results[-1].seconds
     except KeyboardInterrupt:
         print(f"stopped; what was measured is in {out}", file=sys.stderr)

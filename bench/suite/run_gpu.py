@@ -31,7 +31,17 @@ from pathlib import Path
 
 import torch
 
-from ..measure import ROOT, Result, Step, environment, find_tool, one_of, run_together, status_text, write_json
+from ..measure import (
+    ROOT,
+    Command,
+    CommandResult,
+    environment,
+    find_tool,
+    one_of,
+    run_together,
+    status_text,
+    write_json,
+)
 from . import run_all
 from .smoke import SMALL
 
@@ -56,7 +66,7 @@ class Stay:
     def rehearsed(self) -> bool:
         return self.device == "cpu"
 
-    def finish(self, stage: str, ended: list[Result]) -> None:
+    def finish(self, stage: str, ended: list[CommandResult]) -> None:
         """Prints and writes what the steps of a stage came to."""
         for result in ended:
             lines = last_lines(result, self.logs / f"{result.name}.log")
@@ -73,17 +83,17 @@ class Stay:
                 shutil.copy(path, self.out)
 
 
-def compile_stage(stay: Stay) -> list[list[Step]]:
+def compile_stage(stay: Stay) -> list[list[Command]]:
     only = ["--only", "^fp32 retinex$"] if stay.rehearsed else []
     command = [sys.executable, "-m", "bench.kernels.compile_ahead", *only, "--json", str(stay.results / "compile.json")]
     return [[_logged(stay, "compile", command, 120)]]
 
 
-def parity_stage(stay: Stay) -> list[list[Step]]:
+def parity_stage(stay: Stay) -> list[list[Command]]:
     return [[_logged(stay, "parity", [sys.executable, "-m", "bench.suite.smoke", "--device", stay.device], 60)]]
 
 
-def speed_stage(stay: Stay) -> list[list[Step]]:
+def speed_stage(stay: Stay) -> list[list[Command]]:
     if stay.rehearsed:
         plans = [(op, 60, f"{op} {_TINY} --providers {names}") for op, names in _REHEARSED.items()]
     else:
@@ -94,7 +104,7 @@ def speed_stage(stay: Stay) -> list[list[Step]]:
 _REHEARSED = {"loss": "reference,blocked", "retinex": "reference,blocked", "enhance": "reference,ours"}
 
 
-def tests_stage(stay: Stay) -> list[list[Step]]:
+def tests_stage(stay: Stay) -> list[list[Command]]:
     files = [str(ROOT / "tests" / "library" / "test_ops_gpu.py")] if stay.rehearsed else gpu_tests()
     tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x" if stay.rehearsed else "--maxfail=20", *files]
     if importlib.util.find_spec("xdist") and not stay.rehearsed:
@@ -103,13 +113,13 @@ def tests_stage(stay: Stay) -> list[list[Step]]:
     return [[_logged(stay, "tests", tests, 170)]]
 
 
-def compiled_stage(stay: Stay) -> list[list[Step]]:
+def compiled_stage(stay: Stay) -> list[list[Command]]:
     plans = [("loss-compiled", 60, f"loss {_TINY} --color ycbcr --providers reference,pairs")]
     plans = plans if stay.rehearsed else run_all.compilations(stay.device)
     return [[step] for step in run_all.as_steps(plans, stay.device, stay.logs, "--keep-cache")]
 
 
-def sanitizer_stage(stay: Stay) -> list[list[Step]]:
+def sanitizer_stage(stay: Stay) -> list[list[Command]]:
     sanitizer = find_tool("compute-sanitizer")
     if sanitizer is None or stay.rehearsed:
         print("memcheck, racecheck: skipped, " + ("no GPU" if sanitizer else "compute-sanitizer is not on PATH"))
@@ -127,7 +137,7 @@ def sanitizer_stage(stay: Stay) -> list[list[Step]]:
     return [steps]
 
 
-def ncu_stage(stay: Stay) -> list[list[Step]]:
+def ncu_stage(stay: Stay) -> list[list[Command]]:
     if find_tool("ncu") is None or stay.rehearsed:
         print("ncu: skipped, " + ("no GPU" if stay.rehearsed else "it is not on PATH"))
         return []
@@ -135,7 +145,7 @@ def ncu_stage(stay: Stay) -> list[list[Step]]:
     return [[_logged(stay, "ncu", command, 100)]]
 
 
-STAGES: dict[str, Callable[[Stay], list[list[Step]]]] = {
+STAGES: dict[str, Callable[[Stay], list[list[Command]]]] = {
     "compile": compile_stage,
     "parity": parity_stage,
     "speed": speed_stage,
@@ -146,8 +156,8 @@ STAGES: dict[str, Callable[[Stay], list[list[Step]]]] = {
 }
 
 
-def _logged(stay: Stay, name: str, command: list[str], seconds: float, environment: dict | None = None) -> Step:
-    return Step(name, command, seconds, stay.logs / f"{name}.log", environment)
+def _logged(stay: Stay, name: str, command: list[str], seconds: float, environment: dict | None = None) -> Command:
+    return Command(name, command, seconds, stay.logs / f"{name}.log", environment)
 
 
 def gpu_tests() -> list[str]:
@@ -165,7 +175,7 @@ def merge_compiled(folder: Path, target: Path) -> None:
         write_json(target, contents[0] | {"rows": rows, "complete": complete, "command": "python -m bench gpu"})
 
 
-def last_lines(result: Result, log: Path) -> list[str]:
+def last_lines(result: CommandResult, log: Path) -> list[str]:
     """The result's line, and from its log the summary, or the end if it failed."""
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
     passed = result.status == 0

@@ -26,8 +26,10 @@ class Environment(NamedTuple):
 
 def _pinned(package: str) -> str:
     """The release that constraints.txt names."""
-    text = (ROOT / "constraints.txt").read_text("utf-8")
-    return re.search(rf"^{package}==([\w.]+)$", text, re.M)[1]
+    found = re.search(rf"^{package}==([\w.]+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+    if found is None:
+        raise ValueError(f"constraints.txt: expected a line {package}==VERSION; found none; restore it")
+    return found[1]
 
 
 PINNED_TRITON = _pinned("triton")

@@ -28,7 +28,7 @@ def small_copy(monkeypatch):
     """A copy of little memory, no process for each figure of memory, and no figures that have tests of their own."""
     monkeypatch.setattr(cli, "copy_bandwidth", lambda device: 1e9)
     monkeypatch.setattr(runner, "extra_memory", lambda *args: 12345)
-    monkeypatch.setattr(runner, "stream_figures", lambda *args: {})
+    monkeypatch.setattr(runner, "stream_time", lambda *args: {})
     monkeypatch.setattr(runner.Comparison, "count_calls", lambda self: None)
 
 
@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused_before_it_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "free_memory", lambda device: 24 * 16 * 700)
     functions = {name: cases.function_of("loss", name, "rgb") for name in ("pairs", "blocked")}
     monkeypatch.setattr(runner, "function_of", lambda op, provider, color: functions[provider])
-    monkeypatch.setattr(runner.Comparison, "_small_error", lambda *args: 0.0)
+    monkeypatch.setattr(runner, "small_error", lambda *args: 0.0)
     command = "loss --size 24x16 --color rgb --providers reference,blocked --parts forward"
     refused, measured = run(tmp_path, command)["rows"]
     assert refused["status"].startswith("refused: needs about") and measured["status"] == "ok"
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused_before_it_is_tried(tmp_path, monkeypatch):
 def test_time_that_is_spent_is_said(tmp_path):
     rows = run(tmp_path, "loss --size 24x16 --color rgb --providers pairs,blocked --seconds 0")["rows"]
     assert [row["provider"] for row in rows] == ["pairs", "blocked"]
-    assert all("--seconds was spent" in row["status"] for row in rows)
+    assert all("--seconds is up" in row["status"] for row in rows)
 
 
 def test_an_interrupt_leaves_the_rows_so_far(tmp_path, monkeypatch, capsys):

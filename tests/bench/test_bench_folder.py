@@ -66,7 +66,7 @@ def test_a_folder_that_is_there(tmp_path):
     assert {(row["pictures"], row["width"], row["made"]) for row in run(tmp_path, str(pictures))} == {(1, 30, False)}
     checked = run(tmp_path, f"{pictures} --check")
     assert [row["status"] for row in checked] == ["agrees with the pictures enhanced one by one"] * 2
-    assert run(tmp_path, "2 --seconds 0")[1]["status"] == "not measured: the time given by --seconds was spent"
+    assert run(tmp_path, "2 --seconds 0")[1]["status"] == "not measured: the time given by --seconds is up"
 
 
 def test_a_folder_without_jpegs_is_one_line(tmp_path, capsys):

@@ -190,13 +190,13 @@ def test_a_graph_that_cannot_be_recorded_or_is_wrong_is_not_timed(monkeypatch):
         assert len(rows) == 1 and rows[0]["status"].startswith("not timed: ") and word in rows[0]["status"]
     rows.clear()
     assert graph_rows([(16, 24)], 1, "cpu", 1, False, -math.inf, rows.append, TapeRecorder())
-    assert len(rows) == 1 and "--seconds was spent" in rows[0]["status"]
+    assert len(rows) == 1 and "--seconds is up" in rows[0]["status"]
 
 
 def test_without_a_gpu_a_graph_is_refused_in_one_line(capsys):
     assert cli.main(["step", "--graph", "--batch", "8", "--size", "256x256", "--device", "cpu"]) == 2
     assert capsys.readouterr().err == (
-        "--graph: expected a GPU, on which there are CUDA graphs; got --device cpu; leave it out\n"
+        "--graph: expected a GPU, since CUDA graphs need one; got --device cpu; leave --graph out\n"
     )
     assert cli.main(["step", "--batch", "8", "--device", "cpu"]) == 2
-    assert capsys.readouterr().err == "--batch: expected together with --graph; other rows are of one image\n"
+    assert capsys.readouterr().err == "--batch: expected together with --graph; without it every row is of one image\n"

@@ -59,7 +59,7 @@ def test_kernels_are_counted_without_copies_and_marks():
             ]
 
     assert profiler.count_calls(Result(), "cuda") == 3
-    assert profiler.dearest(Result(), "cuda") == [("fwd_kernel", 2, 4.0), ("sum_kernel", 1, 0.5)]
+    assert profiler.most_expensive(Result(), "cuda") == [("fwd_kernel", 2, 4.0), ("sum_kernel", 1, 0.5)]
 
 
 def test_rows_have_their_calls_and_their_stream(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_a_stream_is_of_different_sizes_the_same_ones_each_time(size):
 def test_a_stream_that_takes_too_long_is_refused_by_what_is_known_of_it():
     case = cases.Case("loss", 400, 600)
     for seconds in ((100.0, 0.0, 1e9), (0.01, 10.0, 1e9), (0.1, 0.0, 0.05)):
-        figures = mixed_sizes.stream_figures(lambda *_: pytest.fail("run"), case, "cpu", *seconds)
+        figures = mixed_sizes.stream_time(lambda *_: pytest.fail("run"), case, "cpu", *seconds)
         assert figures["stream_ms"] is None and figures["stream_status"].startswith("refused: takes about")
 
 
@@ -140,7 +140,7 @@ def test_rows_are_drawn_where_they_are_to_be(tmp_path, monkeypatch, capsys):
     assert "--plot" in capsys.readouterr().err
 
 
-def test_traces_of_both_are_written_and_the_dearest_printed(tmp_path, capsys):
+def test_traces_of_both_are_written_and_the_most_expensive_calls_printed(tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert profile.main(["loss", "--size", "24x16", "--device", "cpu", "--out", str(out)]) == 0
     names = [f"loss-ycbcr-24x16-float32-cpu-{provider}.json" for provider in (default_impl("cpu"), "reference")]
@@ -149,7 +149,8 @@ def test_traces_of_both_are_written_and_the_dearest_printed(tmp_path, capsys):
         events = json.loads((out / name).read_text())["traceEvents"]
         assert any(operator in event.get("name", "") for event in events)
     head, *lines = capsys.readouterr().out.splitlines()[2:]
-    assert head.split("  ")[0] == f"{default_impl('cpu')}, ten dearest" and head.endswith("reference, ten dearest")
+    assert head.split("  ")[0] == f"{default_impl('cpu')}, ten most expensive"
+    assert head.endswith("reference, ten most expensive")
     assert sum(" ms " in line for line in lines) == 10
 
 

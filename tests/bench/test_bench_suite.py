@@ -13,7 +13,7 @@ import torch
 from bench.__main__ import COMMANDS
 from bench.compare import cases, cli
 from bench.measure import SIZES, subprocesses
-from bench.measure.subprocesses import Result, Step
+from bench.measure.subprocesses import Command, CommandResult
 from bench.report import gpu_bounds
 from bench.suite import run_all, run_gpu, smoke
 
@@ -96,7 +96,7 @@ def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, comma
     def planned(device, out):
         arguments = [*command.split(), "--providers", "reference,native,blocked", "--repeats", "1"]
         arguments += ["--parts", "forward", "--device", "cpu", "--json", str(out / "loss.json")]
-        return [Step("loss", [sys.executable, "-m", "bench", *arguments], 100)]
+        return [Command("loss", [sys.executable, "-m", "bench", *arguments], 100)]
 
     monkeypatch.setattr(run_all, "steps", planned)
     monkeypatch.setitem(SIZES, "4k", (16, 24))
@@ -108,9 +108,9 @@ def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, comma
 
 
 def test_a_step_whose_time_was_spent_is_shown_and_fails_nothing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(run_all, "steps", lambda device, out: [Step("loss", ["no such command"], 100)])
+    monkeypatch.setattr(run_all, "steps", lambda device, out: [Command("loss", ["no such command"], 100)])
     assert run_all.main(["--device", "cpu", "--out", str(tmp_path), "--seconds", "0"]) == 0
-    assert "not begun" in capsys.readouterr().out
+    assert "not started" in capsys.readouterr().out
 
 
 def test_what_is_not_begun_on_a_cpu_is_compilation_alone():
@@ -143,7 +143,7 @@ def test_a_step_out_of_time_is_stopped_with_its_children(tmp_path, monkeypatch):
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child + '; time.sleep(60)'!r}])"
     log = tmp_path / "log"
     start = time.monotonic()
-    result = subprocesses.run_step(Step("slow", [sys.executable, "-c", parent], 2, log))
+    result = subprocesses.run_command(Command("slow", [sys.executable, "-c", parent], 2, log))
     assert result.status is None and time.monotonic() - start < 20
     assert "stopped" in subprocesses.status_text(result)
     pid = int(log.read_text().split()[0])
@@ -155,7 +155,7 @@ def test_a_step_out_of_time_is_stopped_with_its_children(tmp_path, monkeypatch):
 
 def test_an_interrupted_step_may_write_what_it_has(tmp_path):
     code = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('kept')"
-    result = subprocesses.run_step(Step("slow", [sys.executable, "-c", code], 1, tmp_path / "log"))
+    result = subprocesses.run_command(Command("slow", [sys.executable, "-c", code], 1, tmp_path / "log"))
     assert result.status is None and (tmp_path / "log").read_text() == "kept\n"
 
 
@@ -163,8 +163,8 @@ def test_steps_side_by_side_and_one_without_time(tmp_path):
     code = "import os, sys; print(os.environ['WORD']); sys.exit(3)"
     ran, skipped = subprocesses.run_together(
         [
-            Step("a", [sys.executable, "-c", code], 60, tmp_path / "a", {"WORD": "seen"}),
-            Step("b", [sys.executable, "-c", code], 0),
+            Command("a", [sys.executable, "-c", code], 60, tmp_path / "a", {"WORD": "seen"}),
+            Command("b", [sys.executable, "-c", code], 0),
         ]
     )
     assert (
@@ -172,7 +172,7 @@ def test_steps_side_by_side_and_one_without_time(tmp_path):
         and (tmp_path / "a").read_text() == "seen\n"
         and "FAILED with status 3" in subprocesses.status_text(ran)
     )
-    assert skipped == Result("b", None, 0.0) and "not begun" in subprocesses.status_text(skipped)
+    assert skipped == CommandResult("b", None, 0.0) and "not started" in subprocesses.status_text(skipped)
 
 
 def test_gpu_without_one_is_one_line(monkeypatch, capsys):
@@ -224,7 +224,7 @@ def test_a_stage_leaves_its_results_and_what_it_said_at_once(tmp_path, capsys, s
     here = stay(tmp_path)
     (here.results / "loss.json").write_text("{}")
     (here.logs / "tests.log").write_text("error one\n7 passed in 1 s\n")
-    here.finish("tests", [Result("tests", status, 1.0)])
+    here.finish("tests", [CommandResult("tests", status, 1.0)])
     assert here.failed == bool(status)
     assert {path.name for path in here.out.iterdir()} == {"loss.json", "checks.json"}
     (row,) = json.loads((here.out / "checks.json").read_text())["rows"]

@@ -65,7 +65,7 @@ def test_memory_of_one_call_is_counted():
 
 @pytest.mark.parametrize(("passed", "status"), [(True, 0), (None, 0), (False, 1)])
 def test_exit_status_and_json(monkeypatch, capsys, tmp_path, passed, status):
-    monkeypatch.setattr(promises, "all_rows", lambda: iter([promises.Row("speed", ">= 2x", "1x", passed)]))
+    monkeypatch.setattr(promises, "all_rows", lambda: iter([promises.Promise("speed", ">= 2x", "1x", passed)]))
     assert promises.main(["--json", str(tmp_path / "figures.json")]) == status
     out = capsys.readouterr().out
     assert "speed" in out and {True: "pass", False: "FAIL", None: "skip"}[passed] in out

@@ -135,4 +135,4 @@ def test_labels_keep_apart_and_in_order(values):
     ("value", "text"), [(0.0042, "4.20 µs"), (0.5, "500 µs"), (12.34, "12.3 ms"), (999.96, "1000 ms"), (1234, "1.23 s")]
 )
 def test_milliseconds(value, text):
-    assert svg_card.milliseconds(value) == text
+    assert svg_card.milliseconds_text(value) == text
