@@ -122,7 +122,7 @@ def gain_text(sources: list[Source], drawn: bool) -> str:
     if not rows:
         return "Not measured: no file of `python -m bench loss` has the sizes of the chart."
     picture = "![The loss, forward and backward: SCI's code, two rewrites, this library](docs/pictures/gain.svg)\n\n"
-    head = ["measured", "in plain PyTorch", "with this library", "faster"]
+    head = ["time, and peak memory beyond the inputs", "in plain PyTorch", "with this library", "faster"]
     return (picture if drawn else "") + markdown(head, rows)
 
 
