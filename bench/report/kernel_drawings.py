@@ -196,7 +196,7 @@ def _draw_sign(path: Path) -> None:
                 look = {"color": _NEW, "fontweight": "bold"} if index == 3 else {}
                 board.words(x, y, text, **look)
         for line, words in enumerate((
-            "w is scaled by 2^-60 before, and the finished sum by 2^60. Exact as long as no nonzero |f| is below w 2^-60,",
+            "w is scaled by 2^-60 before, and the finished sum by 2^60. Exact if no nonzero |f| is below w 2^-60,",
             "about 10^-18. That sign(0) = 0 matters: clamped illuminations are often equal.",
         )):  # fmt: skip
             board.words(0.45, 2.6 + 0.2 * line, words, color=SOFT)
@@ -217,9 +217,9 @@ def _draw_rows(path: Path) -> None:
             board.words(x - 0.12, y + (line + 0.5) * _CELL, name, ha="right")
         board.box(x + 4 * _CELL, y + 2 * _CELL, 4 * _CELL, _CELL)
         for line, words in enumerate((
-            "Framed: one vector of pixels (16 floats with AVX-512; drawn: 4). A neighbor (dx, dy) is a vector that begins",
-            "dx elements later in another row of the ring. The gray columns beyond the image hold a color so far from all",
-            "others that its weight is 0: no branch at the borders. The next row replaces the oldest one.",
+            "Framed: one vector of pixels (16 floats with AVX-512; drawn: 4). A neighbor (dx, dy) is a vector that",
+            "begins dx elements later in another row of the ring. The gray columns beyond the image hold a color so",
+            "far from all others that its weight is 0: no branch at the borders. The next row replaces the oldest.",
         )):  # fmt: skip
             board.words(0.45, 3.08 + 0.2 * line, words)
 

@@ -20,7 +20,7 @@ _FIGURES = """\
 ## Promised and measured
 
 `make figures` measures these on the machine it runs on, agreement before time, and fails if one misses
-its bound. Relative errors are given for the loss, for the gradients in norm, and for the worst element of a gradient."""
+its bound. Relative errors are given for the loss, for the gradients in norm, and for a gradient's worst element."""
 _WHY = """\
 The ratios depend on the processor: the networks of a training step are the same in both columns, and where they take
 most of the time, a faster loss changes less. Most of the reference's time for the loss on a CPU is `torch.norm` over
