@@ -1,4 +1,4 @@
-"""The recipe of docs/library.md for a fork's own script, run as a script beside a `model.py` as the official one is called."""
+"""The recipe of docs/library.md for a fork's script, run beside a `model.py` as the official one is called."""
 
 import os
 import re
