@@ -1,4 +1,4 @@
-"""The performance section: everything in it comes from a file, and what no file has is "not measured"."""
+"""The performance page and the README's chart: every number comes from a file; what no file has is "not measured"."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main as bench
-from bench.report import performance_page, tables
+from bench.report import gain_chart, kernel_drawings, performance_page, performance_text, tables
 from bench.report import results as sources
 from tests.conftest import ROOT
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "torch": "2.13.0+cpu",
     "triton": None,
 }
-TEXT = "# Title\n\nbefore\n\n<!-- performance -->\nold\n<!-- /performance -->\n\n## After\n"
+TEXT = "# Title\n\nbefore\n\n<!-- gain -->\nold\n<!-- /gain -->\n\n## After\n"
 
 
 def row(provider: str | None, part: str | None, size=(60, 40), status="ok", op="loss", median=12.5, **more) -> dict:
@@ -64,8 +64,9 @@ LOSS = [
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """A README and folders of results and pictures, where the command looks for them."""
+    """A README and folders of pages, results and pictures, where the command looks for them."""
     monkeypatch.setattr(performance_page, "README", tmp_path / "README.md")
+    monkeypatch.setattr(performance_page, "DOCS", tmp_path / "docs")
     monkeypatch.setattr(performance_page, "PICTURES", tmp_path / "pictures")
     performance_page.README.write_text(TEXT, "utf-8")
     (tmp_path / "results" / "cpu").mkdir(parents=True)
@@ -73,12 +74,12 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def run(place: Path, *options: str, **files: object) -> tuple[int, str]:
-    """Exit status, and the README afterwards; `files` are contents of results by name."""
+    """Exit status, and the performance page afterwards; `files` are contents of results by name."""
     for name, content in files.items():
         (place / "results" / "cpu" / f"{name}.json").write_text(json.dumps(content), "utf-8")
-    return performance_page.main(["--results", str(place / "results"), *options]), performance_page.README.read_text(
-        "utf-8"
-    )
+    status = performance_page.main(["--results", str(place / "results"), *options])
+    page = place / "docs" / "performance.md"
+    return status, page.read_text("utf-8") if page.exists() else ""
 
 
 def line(text: str, start: str) -> list[str]:
@@ -93,8 +94,12 @@ def test_without_results_everything_is_not_measured(place):
     assert "Not yet measured on a GPU" in text
     for op in ("loss", "retinex", "step", "enhance"):
         assert f"Not measured: no file of `python -m bench {op}`." in text
-    assert text.startswith("# Title\n\nbefore\n\n<!-- performance -->\n## Performance")
-    assert text.endswith("<!-- /performance -->\n\n## After\n") and "\nold\n" not in text
+    assert text.startswith("# Performance\n")
+    readme = performance_page.README.read_text("utf-8")
+    assert readme.startswith("# Title\n\nbefore\n\n<!-- gain -->\nNot measured: ")
+    assert readme.endswith("<!-- /gain -->\n\n## After\n") and "\nold\n" not in readme
+    assert not (place / "docs" / "pictures" / "gain.svg").exists()
+    assert (place / "docs" / "pictures" / "kernels" / "pairs.svg").is_file()
 
 
 def test_figures_missed_and_not_measured(place):
@@ -173,7 +178,7 @@ def test_steps_show_their_parts(place):
     _, text = run(place, step=results([row("ours", "step", op="step", breakdown_ms=parts, **more)]))
     assert "| 7000x4000 in 24 GiB |" in text and "GB/s (of" not in text
     assert "| `ours` | 100 ms | 20.0 ms | 150 ms | not measured |" in text
-    assert "](bench/pictures/cpu/step/step-ycbcr-float32-breakdown.svg)" in text
+    assert "](../bench/pictures/cpu/step/step-ycbcr-float32-breakdown.svg)" in text
     assert (performance_page.PICTURES / "cpu" / "step" / "step-ycbcr-float32-breakdown.svg").is_file()
 
 
@@ -191,7 +196,7 @@ def test_with_a_gpu_it_is_no_longer_unmeasured(place):
     timed = row("triton", "forward", (3840, 2160), median=0.08, device_ms={"median": 0.071}, color="ycbcr")
     _, text = run(place, loss=results([timed], device="cuda", environment=gpu), kernels=KERNELS)
     assert "Not yet measured on a GPU" not in text and "On NVIDIA H200" in text and "CUDA 13.0" in text
-    on_gpu = text.split("### On a GPU")[1]
+    on_gpu = text.split("## On a GPU")[1]
     assert "71.0 µs" in on_gpu and "no file of `python -m bench retinex`" in on_gpu
     drawing = (performance_page.PICTURES / "cpu" / "kernels" / "roofline-sm_90.svg").read_text("utf-8")
     assert "Filled: measured" in drawing
@@ -200,7 +205,7 @@ def test_with_a_gpu_it_is_no_longer_unmeasured(place):
 def test_a_cpu_beside_a_gpu_is_not_called_one(place):
     _, text = run(place, loss=results(LOSS, environment=ENVIRONMENT | {"gpu": "NVIDIA H200"}))
     (picture,) = performance_page.PICTURES.rglob("*.svg")
-    assert "H200" not in text.split("### On a GPU")[0] and "H200" not in picture.read_text("utf-8")
+    assert "H200" not in text.split("## On a GPU")[0] and "H200" not in picture.read_text("utf-8")
 
 
 def test_a_refusal_stands_where_its_numbers_would(place):
@@ -213,15 +218,20 @@ def test_check_sees_a_hand_edit_and_writes_nothing(place, capsys):
     assert run(place, "--check", loss=results(LOSS))[0] == 1
     assert performance_page.README.read_text("utf-8") == TEXT and not performance_page.PICTURES.exists()
     assert run(place)[0] == 0 and run(place, "--check")[0] == 0
-    good = performance_page.README.read_text("utf-8")
+    page = place / "docs" / "performance.md"
+    good = page.read_text("utf-8")
     assert "12.5 ms" in good
-    performance_page.README.write_text(good.replace("12.5 ms", "11.5 ms"), "utf-8")
+    page.write_text(good.replace("12.5 ms", "11.5 ms"), "utf-8")
     capsys.readouterr()
     assert run(place, "--check")[0] == 1
-    assert "README.md: differs" in capsys.readouterr().out
+    assert "performance.md: differs" in capsys.readouterr().out
+    page.write_text(good, "utf-8")
     # Outside the markers the README is its author's.
-    performance_page.README.write_text(good.replace("## After", "## Afterwards"), "utf-8")
+    readme = performance_page.README.read_text("utf-8")
+    performance_page.README.write_text(readme.replace("## After", "## Afterwards"), "utf-8")
     assert run(place, "--check")[0] == 0
+    performance_page.README.write_text(readme.replace("Not measured", "A million times faster"), "utf-8")
+    assert run(place, "--check")[0] == 1
 
 
 def test_check_sees_changed_and_stale_pictures(place, capsys):
@@ -246,8 +256,8 @@ def test_check_sees_changed_and_stale_pictures(place, capsys):
 @pytest.mark.parametrize(
     ("readme", "name", "content", "says"),
     [
-        ("no markers", "loss", results(LOSS), "README.md: expected one <!-- performance -->"),
-        (TEXT + TEXT, "loss", results(LOSS), "README.md: expected one <!-- performance -->"),
+        ("no markers", "loss", results(LOSS), "README.md: expected one <!-- gain -->"),
+        (TEXT + TEXT, "loss", results(LOSS), "README.md: expected one <!-- gain -->"),
         (TEXT, "loss", "nonsense", "loss.json: not a result"),
         (TEXT, "loss", {"something": 1}, "loss.json: not a result"),
         (TEXT, "loss", results([{"op": "loss"}]), "loss.json: a row has no 'width'"),
@@ -278,16 +288,56 @@ def test_registered(monkeypatch, capsys):
     assert bench() == 2 and "/nowhere/at/all" in capsys.readouterr().err
 
 
-def test_the_readme_says_what_the_committed_results_say(tmp_path):
+GAIN = [
+    row("reference", "forward+backward", (1920, 1080), median=4000.0, color="reference", extra_bytes=2_000_000_000),
+    row("pairs", "forward+backward", (1920, 1080), median=400.0, color="reference"),
+    row("native", "forward+backward", (1920, 1080), median=20.0, color="reference", extra_bytes=100_000_000),
+]
+
+
+def test_the_chart_and_its_numbers(place):
+    run(place, loss=results(GAIN))
+    text = performance_page.README.read_text("utf-8")
+    cells = ["4.00 s, 2.00 GB", "20.0 ms, 100 MB", "200x"]
+    assert line(text, "the loss as a drop-in, 1920x1080, Some Processor, 2 threads") == cells
+    assert "](docs/pictures/gain.svg)" in text and (place / "docs" / "pictures" / "gain.svg").is_file()
+    panels = gain_chart.panels(sources.read_sources(place / "results"))
+    assert [(bar.label, bar.faster) for bar in panels[0].bars] == [
+        ("SCI's code", 1), ("12-pair rewrite", 10), ("this library, drop-in", 200),
+    ]  # fmt: skip
+
+
+def test_on_a_gpu_the_chart_has_the_time_on_the_device(place):
+    gpu = ENVIRONMENT | {"gpu": "NVIDIA H200"}
+    both = [("reference", 50.0, 48.0), ("triton", 1.0, 0.5)]
+    size = {"size": (3840, 2160), "color": "reference"}
+    rows = [row(name, "forward+backward", median=ms, device_ms={"median": own}, **size) for name, ms, own in both]
+    run(place, loss=results(rows, device="cuda", environment=gpu))
+    cells = ["48.0 ms", "500 µs", "96x on the device (as a call from Python: 1.00 ms, 50x)"]
+    text = performance_page.README.read_text("utf-8")
+    assert line(text, "the loss as a drop-in, 3840x2160, NVIDIA H200") == cells
+
+
+def test_a_chart_needs_both_the_official_code_and_this_library(place):
+    run(place, loss=results(GAIN[:2]))
+    text = performance_page.README.read_text("utf-8")
+    assert "Not measured: no file" in text and "gain.svg" not in text
+
+
+def test_the_pages_say_what_the_committed_results_say(tmp_path):
     """The text alone: another version of matplotlib may draw the same picture in other bytes."""
     results = ROOT / "bench" / "results"
     found = sources.read_sources(results)
     drawn = performance_page.draw_all(found, results, tmp_path)
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert performance_page.with_section(text, performance_page.section(found, drawn)) == text, (
-        "run python -m bench report"
-    )
+    readme, page = ((ROOT / path).read_text("utf-8") for path in ("README.md", "docs/performance.md"))
+    assert performance_text.page(found, drawn) == page, "run python -m bench report"
+    content = gain_chart.gain_text(found, bool(gain_chart.panels(found)))
+    assert performance_page.with_section(readme, content) == readme, "run python -m bench report"
     assert all((ROOT / "bench" / "pictures" / path).is_file() for paths in drawn.values() for path in paths)
+    assert (ROOT / "docs" / "pictures" / "gain.svg").is_file()
+    assert {
+        path.name for path in (ROOT / "docs" / "pictures" / "kernels").iterdir()
+    } == kernel_drawings.drawings().keys()
 
 
 def test_ratios_below_one_keep_a_digit():

@@ -1,4 +1,4 @@
-"""The README's recipe for a fork's own script, run as a script beside a `model.py` as the official one is called."""
+"""The recipe of docs/library.md for a fork's script, run beside a `model.py` as the official one is called."""
 
 import os
 import re
@@ -28,7 +28,7 @@ print("done")
 
 
 def test_the_recipe_runs_beside_a_file_called_model(tmp_path):
-    text = (ROOT / "README.md").read_text("utf-8").partition("**The whole gain.**")[2]
+    text = (ROOT / "docs" / "library.md").read_text("utf-8").partition("## The whole gain")[2]
     recipe = re.search(r"```python\n(.*?)```", text, re.S)[1]
     assert '"path/to/sci-kernels"' in recipe
     recipe = recipe.replace('"path/to/sci-kernels"', repr(str(ROOT)))

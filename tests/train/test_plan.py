@@ -107,10 +107,11 @@ def test_the_command(capsys):
 
 
 @two_whole_networks
-def test_the_table_of_the_readme_is_what_is_planned():
+def test_the_table_of_the_documentation_is_what_is_planned():
     steps = {"| float32 | off |": PlannedStep(), "| bf16 | block |": PlannedStep(amp="bf16", checkpoint="block")}
+    lines = (ROOT / "docs" / "training.md").read_text("utf-8").splitlines()
     for start, step in (steps | {"| the official code | off |": OFFICIAL}).items():
-        rows = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith(start)]
+        rows = [line for line in lines if line.startswith(start)]
         found = planned(step)
         sizes = ["{1} x {0}".format(*found.largest(memory * GIB)) for memory in (8, 16, 24, 80)]
         assert rows == [f"{start} {found.peak:.0f} | {' | '.join(sizes)} |"]
