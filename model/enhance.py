@@ -20,7 +20,7 @@ from .files import PICTURE_EXTENSIONS, Again, Files, ImageError, Processes, Shar
 from .gallery import Gallery, check_gallery
 from .images import allow_pixels
 from .network import WeightsError
-from .streams import one_line_of, own_streams
+from .streams import own_streams, terminal_line
 from .video import VIDEO_EXTENSIONS, VideoJob, enhance_videos, is_video, plan_videos
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def _together(processes: Processes, call: Callable[[], T]) -> T | None:
         mistake = str(error)
     mistakes = list(dict.fromkeys(filter(None, processes.gather(mistake))))
     if mistakes and processes.first:
-        print(*(f"error: {one_line_of(line)}" for line in mistakes), sep="\n", file=sys.stderr)
+        print(*(f"error: {terminal_line(line)}" for line in mistakes), sep="\n", file=sys.stderr)
     return None if mistakes else result
 
 
@@ -177,7 +177,7 @@ def _enhance_pictures(
             _print_outcome(_sum(outcomes), sum(counts), args.output)
         no_page = gallery.write()
     for line in filter(None, (outcome.stopped, no_page)):
-        print(f"error: {one_line_of(line)}", file=sys.stderr)
+        print(f"error: {terminal_line(line)}", file=sys.stderr)
     return (1 if outcome.failures or outcome.stopped or no_page else 0), outcome.stopped is not None
 
 
@@ -224,7 +224,7 @@ def _print_outcome(outcome: Outcome, count: int, folder: Path) -> None:
     skipped = f", {outcome.skipped} skipped, whose results were there" * (outcome.skipped > 0)
     print(f"{outcome.done} of {count} pictures enhanced{left}{skipped}, in {folder}")
     if outcome.failures:
-        lines = map(one_line_of, outcome.failures)
+        lines = map(terminal_line, outcome.failures)
         print(f"{len(outcome.failures)} failed:", *lines, sep="\n  ", file=sys.stderr)
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..files import ImageError
 from ..images import NO_METADATA, Picture, pixel_count, read_image, write_image
 from ..machine import free_memory
-from ..streams import one_line_of
+from ..streams import terminal_line
 from .enhancer import Enhancer
 from .output_paths import Job
 
@@ -244,9 +244,9 @@ class _Tally:
             self.done += 1
             self.left_alone += result.left
             if result.line:
-                self._progress.write(one_line_of(f"{job.source}: {result.line}"), file=sys.stdout)
+                self._progress.write(terminal_line(f"{job.source}: {result.line}"), file=sys.stdout)
             for note in result.notes:
-                self._progress.write(one_line_of(f"note: {job.source}: {note}"), file=sys.stderr)
+                self._progress.write(terminal_line(f"note: {job.source}: {note}"), file=sys.stderr)
             self._tell(job, "left" if result.left else "enhanced", result)
 
     def _fail(self, job: Job, line: str) -> None:

@@ -3,6 +3,4 @@
 from .console import own_streams, terminal_line
 from .silence import own_stderr, quiet
 
-one_line_of = terminal_line
-
-__all__ = ["one_line_of", "own_stderr", "own_streams", "quiet", "terminal_line"]
+__all__ = ["own_stderr", "own_streams", "quiet", "terminal_line"]
