@@ -22,7 +22,7 @@ from ..constants import COLOR_MATRIX
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 RETINEX_BLOCK = 2048  # elements of a program, of 4 warps
-COLOR_BLOCK = 256  # rows of tensors that a program transforms: 1 or 4 triples each
+COLOR_BLOCK = 256  # lanes of a program, each with 1 or 4 triples
 BATCH_NORM_BLOCK = 2048  # pixels of one channel, of a program
 BATCH_NORM_FINISH = 512  # blocks whose sums are added at a time
 
