@@ -34,7 +34,7 @@ def _residuals(
     ptr, plane, start, columns, inside, light,
     CHANNELS: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """L - X of the thread's own columns, from the row of X that begins at `start`: COLS tensors [N] for each channel."""
+    """L - X of the own columns, from the row of X that begins at `start`: COLS tensors [N] for each channel."""
     result: tl.tuple = ()
     for channel in tl.static_range(CHANNELS):
         x = load_own(ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
