@@ -68,7 +68,7 @@ def float32_precision() -> str:
     try:
         allowed = torch.backends.cudnn.allow_tf32
     except RuntimeError:  # cuDNN's operators have different settings, which PyTorch allows from 2.9 on
-        # By name: PyTorch declares no types here.
+        # By name, since PyTorch's types lack it.
         allowed = operator.attrgetter("conv.fp32_precision")(torch.backends.cudnn) == "tf32"
     return "tf32" if allowed else "tf32x3"
 

@@ -2,8 +2,8 @@
 
 Two observations make it fast. Both directions of a pair {o, -o} contribute the same number, so 12 pairs are computed
 and counted twice. And while the differences are in cache, the gradient costs no more than the value, so that one pass
-computes both. With e = Y(p+o) - Y(p), f = L(p+o) - L(p), w = exp(-|e|^2 / (2 sigma^2)), d = sum_c |f_c| and k = 2 / (N
-(H-|dy|) (W-|dx|)), a pair contributes
+computes both. With e = Y(p+o) - Y(p), f = L(p+o) - L(p), w = exp(-|e|^2 / (2 sigma^2)), d = sum_c |f_c| and
+k = 2 / (N (H-|dy|) (W-|dx|)), a pair contributes
 
     loss        += k w d
     dL(p+o)     += k w sign(f)                    dL(p) -= the same
