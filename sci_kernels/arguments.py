@@ -1,4 +1,4 @@
-"""What all public functions check of their arguments, from metadata alone, and how `impl` is resolved."""
+"""Checks of arguments that the public functions share, from metadata alone, and the choice of an implementation."""
 
 import importlib.util
 import math
@@ -40,7 +40,7 @@ def check_number(name: str, value: float) -> None:
 
 
 def resolve_impl(impl: str, tensor: Tensor) -> str:
-    """The implementation for `ops`; one asked for by name is never exchanged for another."""
+    """The implementation for `ops`. If the caller named one, it is that one or an error, never another."""
     if impl not in IMPLS:
         raise ValueError(f"impl: expected one of {', '.join(IMPLS)}; got {impl!r}")
     if impl == "triton" and tensor.device.type not in ("cuda", "cpu"):
@@ -52,12 +52,12 @@ def resolve_impl(impl: str, tensor: Tensor) -> str:
         raise ValueError(
             f"impl: 'native' needs tensors on a CPU; got one on {tensor.device}; move it, or use impl='auto'"
         )
-    # "auto" remains where it means native or blocked: an exported program may run on another machine.
+    # On a CPU "auto" stays: an exported program may run on another machine, and chooses native or blocked there.
     return "triton" if impl == "auto" and tensor.device.type == "cuda" and _HAS_TRITON else impl
 
 
 def default_impl(device: str | torch.device) -> str:
-    """What `impl="auto"` stands for with tensors on `device`: "triton", "native" or "blocked"."""
+    """The implementation that `impl="auto"` chooses for tensors on `device`: "triton", "native" or "blocked"."""
     kind = torch.device(device).type
     if kind == "cpu":
         return "native" if native.compiler_error() is None else "blocked"

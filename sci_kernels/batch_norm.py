@@ -1,16 +1,16 @@
-"""BatchNorm in training, ReLU and residual as the passes that they need, for networks that drive their own backward.
+"""BatchNorm in training mode, ReLU and residual in few passes, for networks that run their backward themselves.
 
     u      = a (z - mean) + beta,  y = relu(u) [+ residual]     a = gamma invstd,  invstd^-2 = variance + eps
     g      = grad where u > 0, else 0                           grad_beta = sum g,  grad_gamma = invstd sum g (z - mean)
     grad_z = a (g - grad_beta / P - (z - mean) invstd grad_gamma / P)         sums over the P pixels of a channel
 
-What is known of a layer's channels is its table, `(4, C)`: mean, a, beta and invstd, at least float32. `statistics`
-makes it, and moves the running averages; nothing else computes with vectors of channels. Forward reads z twice, for its
-statistics and to make y; backward reads z and grad twice and keeps nothing but z and the table.
+A layer's table, `(4, C)`, holds mean, a, beta and invstd of each channel, in float32 or float64. `statistics` computes
+it and updates the running averages. Forward reads z twice, for its statistics and for y; backward reads z and grad
+twice, and needs nothing saved but z and the table.
 
-These are operators without autograd: a caller that knows z and the table calls `gradient` itself. They run on
-Triton for GPUs, where features are contiguous, and in C for CPUs, where they are channels_last; `kernels_for` tells.
-Not differentiable. z itself must be what `kernels_for` takes.
+These operators have no autograd: the caller keeps z and the table, and calls `gradient` itself. They run by Triton on
+GPUs, where features are contiguous, and in C on CPUs, where they are channels_last. `kernels_for` says which of them
+can take a given z; every z must be one that it accepts.
 """
 
 from collections.abc import Sequence
@@ -25,21 +25,21 @@ from .constants import MOST_SOURCES
 from .ops import triton_launchers, unwatched
 from .reference import compute_dtype
 
-_MOST_CHANNELS = 256  # of the C kernels, which keep a few vectors of each on their stack
+_MOST_CHANNELS = 256  # that the C kernels take: they keep a few vectors for each on their stack
 _ROWS = 4  # of a table
 
 
 class Running(NamedTuple):
-    """The averages that a BatchNorm keeps for inference, and how fast they follow."""
+    """The running averages that a BatchNorm keeps for inference, and their momentum."""
 
     mean: Tensor  # (C,)
     variance: Tensor  # (C,), the unbiased one
-    batches: Tensor  # how many there were, int64
+    batches: Tensor  # number of batches so far, int64
     momentum: float
 
 
 def kernels_for(z: Tensor) -> str | None:
-    """Which kernels take features like z, `(N, C, H, W)`: "triton", "native" or, where nothing fits, None."""
+    """The kernels that can take features like z, `(N, C, H, W)`: "triton", "native", or None if there are none."""
     if z.device.type == "cuda":
         return "triton" if default_impl(z.device) == "triton" and z.is_contiguous() else None
     fits = z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
@@ -63,13 +63,13 @@ def statistics(
         z: `(N, C, H, W)`.
         gamma, beta: `(C,)`.
         eps: added to the biased variance.
-        kernels: of `kernels_for`.
-        running: averages to be moved by this batch, in place; then it has two pixels a channel or more.
-        bias: `(C,)`, what z would have had added to it before BatchNorm, which takes it away again: the running mean
-            alone sees it.
+        kernels: what `kernels_for(z)` returned.
+        running: averages that are updated in place; z then needs at least two pixels per channel.
+        bias: `(C,)`, the bias of a convolution before the BatchNorm, left out of z because BatchNorm subtracts it
+            again; it is added to the running mean.
 
     Raises:
-        ValueError: on parameters or averages that are not one number a channel. The kernels would write elsewhere.
+        ValueError: a parameter or an average is not one number per channel.
     """
     _check_channels(z, gamma, beta, bias, *(running[:2] if running else ()))
     if running and (running.batches.dtype != torch.int64 or running.batches.numel() != 1):
@@ -86,13 +86,16 @@ def forward(
     """relu(u_1) [+ residual] + relu(u_2) + ..., added in this order and each sum rounded to the dtype of the z.
 
     Args:
-        sources: z of one layer or several, alike in shape, dtype and memory format.
-        tables: of each. None, which the first may have: there is no BatchNorm, u = z.
-        kernels: of `kernels_for`.
-        residual: of the same shape.
+        sources: the z of one or several layers, alike in shape, dtype and memory format.
+        tables: one for each source. The first may be None: that source has no BatchNorm, u = z.
+        kernels: what `kernels_for(z)` returned.
+        residual: of the shape of z.
 
     Returns:
-        y of the module's docstring, in the dtype and memory format of the z; a new tensor.
+        The sum, a new tensor in the dtype and memory format of z.
+
+    Raises:
+        ValueError: tables that do not fit the sources, or tensors of different shapes.
     """
     sources = [_like(z, sources[0]) for z in sources]
     plain = tables[0] is None
@@ -122,12 +125,16 @@ def gradient(
     """The gradient of z from that of y.
 
     Args:
-        grad: that of y, or a part of it.
-        z, table: of the layer.
-        parameter_grads: `(2 or more, C)`, like the table: those of gamma and beta are added to the two first rows.
-        kernels: of `kernels_for`.
-        other: the other part of that of y; it is added to `grad` in place, where that has the strides of z.
+        grad: the gradient of y, or one of two parts of it.
+        z, table: those of the layer.
+        parameter_grads: `(2 or more, C)`, in the dtype of the table: the gradients of gamma and beta are added to its
+            first two rows.
+        kernels: what `kernels_for(z)` returned.
+        other: the other part of the gradient of y. It is added to `grad` in place, if that has the strides of z.
         overwrite: the result may take the memory of `grad`.
+
+    Raises:
+        ValueError: a shape or dtype does not fit.
     """
     _check_rows("table", table, z, _ROWS)
     _check_rows("parameter_grads", parameter_grads, z, 2)
@@ -141,7 +148,7 @@ def gradient(
 
 
 def channel_sums(features: Tensor, kernels: str) -> Tensor:
-    """Sum of each channel, `(C,)`, at least float32."""
+    """The sum of each channel, `(C,)`, in at least float32."""
     if kernels == "native":
         features = features.contiguous(memory_format=torch.channels_last)
         return (native.channel_sums if unwatched(features) else _channel_sums)(features)
@@ -152,14 +159,14 @@ def _check_channels(z: Tensor, *parameters: Tensor | None) -> None:
     for parameter in parameters:
         if parameter is not None and parameter.shape != z.shape[1:2]:
             raise ValueError(
-                f"gamma, beta, bias, averages: expected shape ({z.shape[1]},), a number a channel; "
+                f"gamma, beta, bias, averages: expected shape ({z.shape[1]},), one number per channel; "
                 f"got {tuple(parameter.shape)}"
             )
 
 
 def _check_rows(name: str, tensor: Tensor, z: Tensor, rows: int) -> None:
-    """Raise ValueError unless the kernels can read and write so many rows of channels there."""
-    # What `compute_dtype` finds, which asks PyTorch's dispatcher: this is asked often.
+    """Raises ValueError unless the kernels can read and write so many rows of channels in the tensor."""
+    # The result of `compute_dtype`, which is too slow for a check made this often: it calls PyTorch's dispatcher.
     dtype, shape = torch.float64 if z.dtype is torch.float64 else torch.float32, tensor.shape
     fits = len(shape) == 2 and shape[0] >= rows and shape[1] == z.shape[1] and tensor.is_contiguous()
     if not fits or tensor.dtype is not dtype:

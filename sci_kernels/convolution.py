@@ -1,13 +1,14 @@
-"""3 x 3 convolutions of up to 16 channels on NVIDIA's tensor cores, for whoever drives their own backward.
+"""3 x 3 convolutions of up to 16 channels on NVIDIA's tensor cores, for networks that run their backward themselves.
 
     out[o, p]            = bias[o] + sum over c and taps of weight[o, c, tap] x[c, p + tap]
     grad_x[c, p]         = sum over o and taps of weight[o, c, tap] grad[o, p - tap]
     grad_weight[o, c, t] = sum over pixels p of grad[o, p] x[c, p + t]
 
-These are operators without autograd: a caller that knows x and grad calls the gradients itself. All tensors are
-contiguous, in float32, float16 or bfloat16. In float32 a product is put together from three of TF32, so that it keeps
-the digits of float32; where PyTorch's own convolutions may use TF32 it is one, as theirs. Sums are float32, in one
-order. Infinite features, or finite ones above 3.4e38, give NaN in float32. `takes` tells what the kernels can do.
+These operators have no autograd: the caller keeps x, and calls the gradients itself. All tensors are contiguous, in
+float32, float16 or bfloat16. A product of float32 numbers is made of three TF32 products, which keeps the digits of
+float32; where PyTorch's own convolutions may use TF32, it is a single one, as theirs. Sums are in float32, always in
+the same order. In float32, features that are infinite or above 3.4e38 give NaN. `takes` says whether the kernels can
+run.
 """
 
 import operator
@@ -23,7 +24,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def takes(x: Tensor, weight: Tensor) -> bool:
-    """Whether the kernels can convolve x, (N, C, H, W), with weight, (O, C, 3, 3), here: on NVIDIA from sm_80 on."""
+    """Whether the kernels can convolve x, (N, C, H, W), with weight, (O, C, 3, 3): on NVIDIA GPUs from sm_80 on."""
     if x.device.type != "cuda" or default_impl(x.device) != "triton" or torch.version.hip or x.numel() == 0:
         return False
     fits = x.dtype in _DTYPES and weight.dtype == x.dtype and x.dim() == 4 and weight.shape[1:] == (x.shape[1], 3, 3)
@@ -32,7 +33,12 @@ def takes(x: Tensor, weight: Tensor) -> bool:
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """out of the module's docstring, `(N, O, H, W)` in the dtype of x. Raises ValueError, TypeError, RuntimeError."""
+    """The convolution, `(N, O, H, W)` in the dtype of x.
+
+    Raises:
+        TypeError, ValueError: a tensor's dtype, shape, device or strides do not fit.
+        RuntimeError: there is no Triton, or no NVIDIA GPU from sm_80 on.
+    """
     _check("x", x, x.shape[1:2], weight)
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias: expected shape ({weight.shape[0]},); got {tuple(bias.shape)}")
@@ -58,11 +64,11 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def float32_precision() -> str:
-    """What float32 products are made of: "tf32" where PyTorch's own convolutions may use that, else "tf32x3"."""
+    """How float32 numbers are multiplied: "tf32" where PyTorch's own convolutions may use TF32, else "tf32x3"."""
     try:
         allowed = torch.backends.cudnn.allow_tf32
     except RuntimeError:  # cuDNN's operators have different settings, which PyTorch allows from 2.9 on
-        # By name: PyTorch declares no types here.
+        # By name, since PyTorch's types lack it.
         allowed = operator.attrgetter("conv.fp32_precision")(torch.backends.cudnn) == "tf32"
     return "tf32" if allowed else "tf32x3"
 
@@ -85,7 +91,7 @@ def _check_features(name: str, tensor: Tensor) -> None:
     if tensor.dim() != 4 or not 1 <= tensor.shape[1] <= MOST_CHANNELS or tensor.numel() == 0:
         raise ValueError(f"{name}: expected (N, 1 to {MOST_CHANNELS}, H, W), not empty; got {tuple(tensor.shape)}")
     if not tensor.is_contiguous():
-        raise ValueError(f"{name}: expected a contiguous tensor, planes one after another; call .contiguous()")
+        raise ValueError(f"{name}: expected a contiguous tensor (not channels_last); call .contiguous()")
 
 
 @torch.library.custom_op("sci::convolution", mutates_args=())

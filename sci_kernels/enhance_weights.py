@@ -1,4 +1,4 @@
-"""The enhance network's numbers as the fused operator takes them."""
+"""The weights of the enhance network in the form that the fused operator takes."""
 
 import functools
 from typing import NamedTuple
@@ -14,20 +14,20 @@ TAPS = CHANNELS * 9  # of a 3x3 convolution, for one output channel
 
 
 class EnhanceWeights(NamedTuple):
-    """Three 3x3 convolutions from 3 to 3 channels, in the order they are applied, BatchNorm already in them.
+    """Three 3x3 convolutions from 3 to 3 channels, in the order they are applied, with BatchNorm folded into them.
 
     `packed` is `(3, 3, 28)`, float64, on the CPU: layer, output channel, then the 27 weights (input channel, row,
-    column) and the bias. The numbers become constants of the compiled GPU kernel, so they are not to be changed.
+    column) and the bias. The numbers become constants of the compiled GPU kernel: do not change them in place.
     """
 
     packed: Tensor
 
     @classmethod
     def pack(cls, *convolutions: tuple[Tensor, Tensor]) -> "EnhanceWeights":
-        """From three pairs of weight `(3, 3, 3, 3)`, as of `torch.nn.Conv2d`, and bias `(3,)`.
+        """From three pairs of a weight `(3, 3, 3, 3)`, laid out as that of `torch.nn.Conv2d`, and a bias `(3,)`.
 
         Raises:
-            ValueError: another number of convolutions, or another shape.
+            ValueError: the number of pairs, or a shape, is another.
         """
         if len(convolutions) != LAYERS:
             raise ValueError(f"convolutions: expected {LAYERS} pairs of weight and bias; got {len(convolutions)}")
@@ -41,15 +41,15 @@ class EnhanceWeights(NamedTuple):
         return cls(torch.stack(rows).detach().to("cpu", torch.float64))
 
     def illumination_of_black(self) -> float:
-        """What the network makes of black, away from the borders: the mean over the channels, at least 1e-3."""
+        """The network's illumination of a black image away from its borders: mean over the channels, at least 1e-3."""
         return constants_of(self.packed)[1]
 
 
 @functools.lru_cache(16)
 def constants_of(packed: Tensor) -> tuple[tuple[float, ...], float]:
-    """The packed numbers in order, and the network's illumination of black, at least 1e-3.
+    """The packed numbers in order, and `EnhanceWeights.illumination_of_black`.
 
-    The latter is the mean over the channels, away from the borders: each convolution then adds up its weights.
+    Away from the borders of a constant image, a convolution multiplies by the sum of its taps.
     """
     taps = packed[..., :TAPS].unflatten(-1, (CHANNELS, 9)).sum(-1)
     first = torch.relu(packed[0, :, TAPS])

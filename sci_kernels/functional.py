@@ -1,4 +1,4 @@
-"""The public functions of training: documentation, validation from metadata only, choice of implementation."""
+"""The public functions of training: documented, validated from metadata alone, and dispatched to an implementation."""
 
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
@@ -11,7 +11,7 @@ from .constants import COLORS, FIDELITY_WEIGHT, MIN_SIDE, MIN_SIGMA, SIGMA, SMOO
 def smooth_loss(
     input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference", impl: str = "auto"
 ) -> Tensor:
-    """Edge-aware smoothness of an illumination map: each pixel against its 24 neighbors.
+    """Edge-aware smoothness of an illumination map: each pixel compared with its 24 neighbors.
 
         w_o(p) = exp(-|Y(p) - Y(p+o)|^2 / (2 sigma^2))      squared distance over input channels
         d_o(p) = sum_c |L_c(p) - L_c(p+o)|                  over illumination channels
@@ -19,30 +19,31 @@ def smooth_loss(
                                                             over the p for which p and p+o are inside
 
     Args:
-        input: `(N, C, H, W)`, C from 1 to 3, nominally in [0, 1]; the image whose edges excuse a step in the
-            illumination. Its color transform is Y. Gets a gradient.
-        illumination: `(N, C', H, W)`, C' from 1 to 3, L above. Gets a gradient; d|x|/dx is 0 at 0. On
-            NVIDIA GPUs a difference below 1e-18 counts as a fraction of a step.
+        input: `(N, C, H, W)`, C from 1 to 3, nominally in [0, 1]: the image, at whose edges the illumination may
+            change. Y is its color transform. Gets a gradient.
+        illumination: `(N, C', H, W)`, C' from 1 to 3: L. Gets a gradient; d|x|/dx is 0 at 0. On NVIDIA GPUs that
+            derivative is between -1 and 1 where |x| is below 1e-18.
         sigma: scale of the color distance, in units of Y; finite, at least 1e-18.
         color: the transform from input to Y. "reference": YCbCr over triples of consecutive elements of
-            contiguous NCHW memory, the numbers of the official code (needs `input.numel() % 3 == 0`);
-            "ycbcr": YCbCr of each pixel; "rgb": none.
-        impl: "triton", on a CUDA or ROCm tensor; "native", C on a CPU, compiled when first called; "blocked", plain
-            PyTorch on any device; "reference"; or "auto": triton or native where they can run, else blocked.
+            contiguous NCHW memory, which gives the numbers of the official code (needs `input.numel() % 3 == 0`);
+            "ycbcr": YCbCr of each pixel; "rgb": the input itself.
+        impl: "triton", for CUDA and ROCm tensors; "native", C for CPU tensors, compiled at the first call; "blocked",
+            plain PyTorch on any device, in bands of rows; "reference", the definition in plain PyTorch; or "auto":
+            triton or native where they can run, blocked elsewhere.
 
-    Both arguments may be float16, bfloat16, float32 or float64, with any strides; arithmetic is in the wider
-    of the two and at least float32.
+    Both tensors may be float16, bfloat16, float32 or float64, with any strides. Arithmetic is in the wider of the two
+    dtypes, and at least in float32.
 
     Returns:
-        A scalar of the arithmetic's dtype. Gradients have the dtype of their argument.
+        A scalar in the dtype of the arithmetic. Gradients have the dtype of their argument.
 
     Raises:
-        TypeError: an argument is not a floating point tensor, or not a number.
-        ValueError: a shape, device or option does not fit; H or W is below 3 (the official code returns NaN).
-        RuntimeError: "triton" or "native" was asked for where it cannot run; forward-mode or second derivatives, or
-            those of torch.func, were asked for, which only "reference" has.
+        TypeError: `input` or `illumination` is not a floating-point tensor, or `sigma` is not a number.
+        ValueError: a shape, device or option does not fit; H or W is below 3 (the official code returns NaN there).
+        RuntimeError: the implementation that was asked for cannot run here; or a derivative was asked for that only
+            "reference" has: a second one, one in forward mode, or one by torch.func.
 
-    Source: the official SCI implementation (CVPR 2022), whose default this is number for number.
+    Source: the official SCI implementation (CVPR 2022); the defaults give its numbers.
     """
     if _recorded(input, illumination):
         tensors = (input, illumination)
@@ -63,16 +64,18 @@ def illumination_loss(
     color: str = "reference",
     impl: str = "auto",
 ) -> Tensor:
-    """The loss SCI trains on: fidelity to the input plus smoothness, in one pass.
+    """The loss that SCI is trained with, fidelity to the input plus smoothness, in one pass.
 
         fidelity_weight * mean((illumination - input)^2) + smooth_weight * smooth_loss(input, illumination)
 
     Args:
-        input: `(N, C, H, W)`, C from 1 to 3: what the stage saw. Gets a gradient.
-        illumination: same shape. Gets a gradient.
-        fidelity_weight: finite; public forks use 0.5, 1.0, 1.5 and 3.0.
-        smooth_weight: finite.
-        sigma, color, impl: as for `smooth_loss`, as are dtypes, result and errors.
+        input: `(N, C, H, W)`, C from 1 to 3: the input of the stage. Gets a gradient.
+        illumination: of the same shape. Gets a gradient.
+        fidelity_weight: a finite number; public forks use 0.5, 1.0, 1.5 and 3.0.
+        smooth_weight: a finite number.
+        sigma, color, impl: as for `smooth_loss`.
+
+    Dtypes, result and errors are those of `smooth_loss`.
 
     Source: the official `LossFunction`.
     """
@@ -96,23 +99,24 @@ def illumination_loss(
 def retinex(
     residual: Tensor, stage_input: Tensor, image: Tensor, impl: str = "auto", *, sigmoid: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Illumination from the network's residual, and the image divided by it.
+    """The illumination, from the network's residual, and the reflectance: the image divided by it.
 
         illumination = clamp(residual + stage_input, 1e-4, 1)
         reflectance  = clamp(image / illumination, 0, 1)
 
     Args:
-        residual: any shape but an empty one, output of the enhance network's sigmoid. Gets a gradient.
-        stage_input: same shape; what the enhance network saw. Gets a gradient.
-        image: same shape; the raw low-light image. Gets a gradient. May be the same tensor as `stage_input`.
+        residual: of any shape, but not empty: the output of the enhance network's sigmoid. Gets a gradient.
+        stage_input: of the same shape: the input of the enhance network. Gets a gradient.
+        image: of the same shape: the low-light image. Gets a gradient. May be the same tensor as `stage_input`.
         impl: as for `smooth_loss`.
-        sigmoid: `residual` is what the sigmoid is made of, the last convolution's output: it is taken here, in the
-            arithmetic's dtype.
+        sigmoid: `residual` is the output of the last convolution, before its sigmoid, which is then applied here, in
+            the dtype of the arithmetic.
 
-    A clamp passes gradient where its argument lies in the closed interval; NaN stays NaN.
+    Dtypes and strides are as for `smooth_loss`. The gradient of a clamp is 1 on the closed interval and 0 elsewhere.
+    NaN stays NaN.
 
     Returns:
-        `(illumination, reflectance)` in the promoted dtype of the arguments; arithmetic is at least float32.
+        `(illumination, reflectance)` in the widest dtype of the arguments. Arithmetic is at least in float32.
 
     Raises:
         TypeError, ValueError, RuntimeError: as for `smooth_loss`.
@@ -136,7 +140,7 @@ def retinex(
 
 
 def _recorded(*arguments: object) -> bool:
-    """Whether one stands for a tensor without being one, as in torch.fx, which records the call itself."""
+    """Whether an argument stands for a tensor without being one, as in torch.fx, which records the call itself."""
     return not all(isinstance(argument, Tensor) for argument in arguments) and has_torch_function(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The functions as modules, with the signatures of the official classes."""
+"""The functions of training as modules, with the signatures of the official classes."""
 
 from typing import TYPE_CHECKING, NoReturn
 
@@ -9,7 +9,7 @@ from .constants import FIDELITY_WEIGHT, SIGMA, SMOOTH_WEIGHT
 
 
 class _Operator(nn.Module):
-    """A module around an operator; TorchScript, which compiles Python itself, is told what to use instead."""
+    """A module around an operator. TorchScript cannot compile it, and an error names the alternatives."""
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise RuntimeError(
@@ -19,11 +19,11 @@ class _Operator(nn.Module):
 
 
 class SmoothLoss(_Operator):
-    """`smooth_loss` as a module: a drop-in for the class of this name in SCI, ZERO-IG, STEPS and their forks.
+    """`smooth_loss` as a module: replaces the class of this name in SCI, ZERO-IG, STEPS and their forks.
 
     Args:
         sigma, color, impl: as for `smooth_loss`.
-        detach_input: give `input` no gradient, as ZERO-IG does; its part of the work is then skipped.
+        detach_input: give `input` no gradient, as ZERO-IG does, and skip the work for it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SmoothLoss(_Operator):
         def __call__(self, input: Tensor, output: Tensor) -> Tensor: ...
 
     def forward(self, input: Tensor, output: Tensor) -> Tensor:
-        """The smoothness of `output`, the illumination `(N, C, H, W)`, given `input`, the image."""
+        """The smoothness of `output`, the illumination `(N, C, H, W)`, given the image `input`."""
         input = input.detach() if self.detach_input else input
         return functional.smooth_loss(input, output, self.sigma, self.color, self.impl)
 
@@ -49,7 +49,7 @@ class SmoothLoss(_Operator):
 
 
 class LossFunction(_Operator):
-    """`illumination_loss` as a module: a drop-in for the official class of this name.
+    """`illumination_loss` as a module: replaces the official class of this name.
 
     Args:
         fidelity_weight, smooth_weight, sigma, color, impl: as for `illumination_loss`.
@@ -78,7 +78,7 @@ class LossFunction(_Operator):
         def __call__(self, input: Tensor, illu: Tensor) -> Tensor: ...
 
     def forward(self, input: Tensor, illu: Tensor) -> Tensor:
-        """The loss of `illu`, the illumination `(N, C, H, W)`, given `input`, what the stage saw."""
+        """The loss of `illu`, the illumination `(N, C, H, W)`, given the input of the stage."""
         input = input.detach() if self.detach_input else input
         return functional.illumination_loss(
             input, illu, self.fidelity_weight, self.smooth_weight, self.sigma, self.color, self.impl

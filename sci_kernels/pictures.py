@@ -1,4 +1,4 @@
-"""The public functions that make pictures: documentation, validation from metadata only, choice of implementation."""
+"""The public functions of enhancing: documented, validated from metadata alone, and dispatched to an implementation."""
 
 from typing import Literal, overload
 
@@ -118,23 +118,23 @@ def enhance(
 
 
 def exposure(image: Tensor, weights: EnhanceWeights, target: float = TARGET, *, impl: str = "auto") -> Tensor:
-    """The exposure c that gives each image the mean luma `target`, for `enhance`.
+    """The exposure c for `enhance` with which each image gets the mean luma `target`.
 
-        c = 0      where mean(l) >= target: such an image is bright already; also where it is black, or not finite, or
-                   has a channel at 1 in every pixel, which no c brightens
-        c          in (0, cap] with mean(l (c + s) / (c m + s)) = target, else
-        c = cap    min(20, 3 / h), h = max(1e-3, mean(m^8)^(1/8)): highlights stay below (6 + h) / 7 of white
+        c = 0      where mean(l) >= target: the image is bright already. Also where it is black, is not finite, or has
+                   a channel at 1 in every pixel, which no c brightens
+        c          in (0, cap] with mean(l (c + s) / (c m + s)) = target, if there is one
+        c = cap    otherwise: min(20, 3 / h), h = max(1e-3, mean(m^8)^(1/8)); highlights stay below (6 + h) / 7 of white
 
-    l, m and s are those of `enhance`; the means are over every k-th pixel of every k-th row, k = max(1, max(H, W) //
-    256), for which the network is run by themselves. Of a photograph, that c is within a few percent of the one from
-    all pixels. Averages of blocks would not do: the curve is no straight line.
+    l, m and s are those of `enhance`. The means are over every k-th pixel of every k-th row, k = max(1, max(H, W) //
+    256), and the network is run on the small image of these pixels. For a photograph this c is within a few percent of
+    that from all pixels. Averages over blocks of pixels would not do, since the curve is not a straight line.
 
     Args:
         image, weights, impl: as for `enhance`.
-        target: above 0, below 1. Photographs of normal exposure begin at the default.
+        target: above 0 and below 1. The default is the least mean luma of normally exposed photographs.
 
     Returns:
-        `(N,)` in the dtype of arithmetic, on the image's device, found there without waiting for it; no gradient.
+        `(N,)` in the dtype of arithmetic, on the device of the image, computed without waiting for it; no gradient.
 
     Raises:
         TypeError, ValueError, RuntimeError: as for `enhance`.
@@ -154,20 +154,21 @@ def exposure(image: Tensor, weights: EnhanceWeights, target: float = TARGET, *, 
 
 
 def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "auto") -> Tensor:
-    """A brightened image without the noise that was brightened with it: each pixel among those near it and like it.
+    """Reduces the noise of a brightened image: each pixel becomes a mean of the near ones, weighted by similarity.
 
         y'(p) = sum_q w y(q) / sum_q w                                  over the 5x5 pixels q around p inside the image
         w     = exp(-|y(p) - y(q)|^2 / (2 sigma^2) - |p - q|^2 / 8)     squared distance over channels
         sigma = 0.01 strength gain(p)
 
     Args:
-        image: `(N, 3, H, W)` y, dtypes and strides as for `enhance`.
-        gain: `(N, 1, H, W)`, what the image was multiplied with, 1 or more; floating point, as `enhance` returns it.
-        strength: from 0, which gives the image itself, to 4.
+        image: `(N, 3, H, W)`, y; dtypes and strides as for `enhance`.
+        gain: `(N, 1, H, W)`, floating point: the factor that each pixel was brightened by, 1 or more, as `enhance`
+            returns it.
+        strength: from 0, which returns the image itself, to 4.
         impl: as for `enhance`.
 
-    Arithmetic is in float32, and in float64 for a float64 image. Inference only: no gradient. What is not finite makes
-    the pixels around it NaN.
+    Arithmetic is in float32, and in float64 for a float64 image. No gradient. A pixel that is not finite makes the
+    pixels around it NaN.
 
     Returns:
         y' in the dtype of the image; uint8 is rounded to nearest.
@@ -179,7 +180,7 @@ def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "
     check_tensor("gain", gain, FLOATS)
     wanted = (image.shape[0], 1, *image.shape[2:])
     if gain.shape != wanted:
-        raise ValueError(f"gain: expected one number a pixel, shape {wanted}; got {tuple(gain.shape)}")
+        raise ValueError(f"gain: expected one number per pixel, shape {wanted}; got {tuple(gain.shape)}")
     check_device("gain", gain, "image", image)
     check_number("strength", strength)
     if not 0.0 <= strength <= MAX_DENOISING:
@@ -245,7 +246,7 @@ def _as_tensor(exposure: float | Tensor, image: Tensor) -> Tensor:
         check_tensor("exposure", exposure, FLOATS)
         if exposure.shape != (image.shape[0],):
             raise ValueError(
-                f"exposure: expected one number an image, shape {(image.shape[0],)}; got {tuple(exposure.shape)}"
+                f"exposure: expected one number per image, shape {(image.shape[0],)}; got {tuple(exposure.shape)}"
             )
         check_device("exposure", exposure, "image", image)
         return exposure.to(dtype)
@@ -259,6 +260,6 @@ def _refuse_gradient(function: str, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad:
             raise RuntimeError(
-                f"{name}: requires a gradient, which {function} has not; use torch.no_grad(), {name}.detach(), or "
-                "impl='reference'"
+                f"{name}: requires a gradient, which {function} does not have; use torch.no_grad(), {name}.detach(), "
+                "or impl='reference'"
             )

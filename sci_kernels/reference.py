@@ -1,7 +1,7 @@
 """The definition of every operation in ordinary PyTorch: the oracle of the tests, the baseline of the benchmarks.
 
-Each of the 24 directions is computed on its own, as in the official implementation, so that autograd
-keeps what it would keep there. Works on any device; half precision is computed in float32.
+Each of the 24 directions is computed by itself, as in the official implementation, so that autograd saves the same
+tensors. Works on any device; half precision is computed in float32.
 
     w_o(p) = exp(-|Y(p) - Y(p+o)|^2 / (2 sigma^2))
     d_o(p) = sum_c |L_c(p) - L_c(p+o)|
@@ -36,7 +36,7 @@ from .constants import (
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """The dtype arithmetic is done in: the widest of the arguments, and at least float32."""
+    """The dtype of the arithmetic: the widest of the arguments, and at least float32."""
     return torch.promote_types(torch.float32, promoted_dtype(*tensors))
 
 
@@ -46,7 +46,7 @@ def promoted_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def transform_color(input: Tensor, color: str) -> Tensor:
-    """Y of the module docstring: `input` itself (rgb), per pixel (ycbcr), or per memory triple (reference)."""
+    """Y of the module's docstring: `input` itself (rgb), of each pixel (ycbcr), or of triples in memory (reference)."""
     if color == "rgb":
         return input
     matrix = torch.tensor(COLOR_MATRIX, dtype=input.dtype, device=input.device)
@@ -54,7 +54,7 @@ def transform_color(input: Tensor, color: str) -> Tensor:
     with torch.autocast(input.device.type, enabled=False):
         if color == "ycbcr":
             return torch.einsum("nkhw,kp->nphw", input, matrix) + bias.view(1, 3, 1, 1)
-        # The official code reads NCHW memory as rows of three: triples of consecutive elements, not of channels.
+        # The official code views NCHW memory as rows of three: triples of consecutive elements, not of channels.
         return (input.reshape(-1, 3) @ matrix + bias).view(input.shape)
 
 
@@ -89,7 +89,7 @@ def illumination_loss(
 
 
 class _Clamp(torch.autograd.Function):
-    """`torch.clamp` and a gradient of its own, in the operations and with the memory that PyTorch's takes."""
+    """`torch.clamp` with a gradient of its own, by the same operations and with the same memory as PyTorch's."""
 
     generate_vmap_rule = True
 
@@ -116,13 +116,13 @@ class _Clamp(torch.autograd.Function):
 def clamp(x: Tensor, low: float, high: float) -> Tensor:
     """`x` within [low, high]: the gradient is 1 on the closed interval and 0 elsewhere; NaN stays NaN and gets 0.
 
-    That of `torch.clamp` at the bounds depends on the PyTorch installed: 1 until 2.13, as the official code had it on
-    the PyTorch it was published for, 0 from 2.14 on. Illuminations at their bounds are common, and so are black pixels.
+    The gradient of `torch.clamp` at its bounds depends on the version of PyTorch: 1 until 2.13, as when the official
+    code was published, 0 from 2.14 on. It matters, since illuminations at their bounds and black pixels are common.
     """
     if not torch.compiler.is_compiling():
         return _Clamp.apply(x, low, high)
-    # `torch.compile` refuses a function with a jvp, and `torch.export` keeps its forward alone. What follows is several
-    # passes unless compiled.
+    # `torch.compile` refuses a function with a jvp, and `torch.export` keeps only its forward. What follows takes
+    # several passes unless it is compiled.
     if not torch.is_grad_enabled():
         return x.clamp(low, high)
     clamped = x.detach().clamp(low, high)
@@ -144,8 +144,8 @@ def enhance(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Result, illumination and, with an exposure, the gain; see `sci_kernels.enhance`.
 
-    `weights` are the packed ones of `EnhanceWeights`, `black` their illumination of black. On a GPU PyTorch's setting
-    for TF32 convolutions applies.
+    `weights` are `EnhanceWeights.packed`, and `black` is their illumination of black. On a GPU, PyTorch's setting for
+    TF32 convolutions applies.
     """
     x = as_floating(image)
     weights = weights.to(x.device, x.dtype)
@@ -179,25 +179,25 @@ def expose(
     m, luma, s = _brightness(x, illumination, black)
     gain = (c + s) / (c * m + s)
     result = (gain * (x + fade * c * (luma - x))).clamp(0.0, 1.0)
-    # What is not finite, or not in [0, 1], stays as it was as well.
+    # With c = 0, values that are not finite or not in [0, 1] stay as they are, too.
     return torch.where(c == 0, image, result), torch.where(c == 0, 1.0, gain)
 
 
 def sample(image: Tensor) -> Tensor:
-    """Points of the image, evenly spread, from 256 to 511 along the longer side, or all."""
+    """Evenly spaced points of the image: from 256 to 511 along the longer side, or all of them."""
     step = sample_step(*image.shape[-2:])
     return image[..., ::step, ::step]
 
 
 def sample_step(height: int, width: int) -> int:
-    """Of the rows and columns that `sample` takes."""
+    """Distance of the rows, and of the columns, that `sample` takes."""
     return max(1, max(height, width) // SAMPLES)
 
 
 def find_exposure(image: Tensor, illumination: Tensor, target: float, black: float) -> Tensor:
     """c `(N,)`, in the dtype of arithmetic, of sampled images with these illuminations; see `sci_kernels.exposure`.
 
-    The mean f of the result grows with c, and ever more slowly, so that Newton's steps from 0 never pass the root.
+    The mean f of the result is increasing and concave in c, so that Newton's method from 0 never overshoots the root.
     """
     x = as_floating(image).clamp(0.0, 1.0)
     m, luma, s = (plane.flatten(1) for plane in _brightness(x, illumination.to(x.dtype), black))
@@ -212,12 +212,12 @@ def find_exposure(image: Tensor, illumination: Tensor, target: float, black: flo
         q = (m * now + s).reciprocal()
         f, slope = _mean((luma * now + weighted) * q), _mean(rest * q * q)
         c = torch.where((f < target) & (slope > 0), torch.minimum(cap, c + (target - f) / slope), c)
-    # Comparisons with NaN are false: what is not finite is left as it is.
+    # Comparisons with NaN are false, so images that are not finite get 0 and stay as they are.
     return torch.where((mean > 0) & (mean < target) & (c < torch.inf), c, 0.0).to(x.dtype)
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Of each row, in float64."""
+    """The mean of each row, in float64."""
     return values.sum(1, dtype=torch.float64) / values.shape[1]
 
 
@@ -246,12 +246,12 @@ def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
 
 
 def falloff(strength: float) -> float:
-    """-1 / (2 sigma^2) of `sci_kernels.denoise` where the gain is 1; of the least strength it still is a float32."""
+    """-1 / (2 sigma^2) of `sci_kernels.denoise` for a gain of 1, bounded so that it fits in a float32."""
     return -0.5 / max(NOISE * strength, 1e-15) ** 2
 
 
 def _overlap(x: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The pixels p and p+offset for every p with both inside, as two views."""
+    """The pixels p and p + offset, for every p for which both are inside, as two views."""
     (dy, dx), (h, w) = offset, x.shape[-2:]
     here = x[..., max(0, -dy) : h - max(0, dy), max(0, -dx) : w - max(0, dx)]
     there = x[..., max(0, dy) : h - max(0, -dy), max(0, dx) : w - max(0, -dx)]

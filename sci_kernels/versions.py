@@ -1,7 +1,7 @@
-"""The versions of PyTorch and Triton that the Triton kernels are tried with, and what is said of others.
+"""The versions of PyTorch and Triton that the Triton kernels are tested with. Older ones are refused.
 
-`python -m bench tritons --all` and `python -m bench environments` do the trying. The lower bounds are those that the
-package asks for when it is installed; nothing keeps a newer release out, so one is allowed and named.
+`python -m bench tritons --all` and `python -m bench environments` run these tests. The lower bounds are also those of
+the package's requirements. A newer release may be installed: it is used, with a warning.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Supported(NamedTuple):
-    """The oldest and the newest release that was tried."""
+    """The oldest and the newest release that was tested."""
 
     name: str
     oldest: str
@@ -22,11 +22,11 @@ TRITON = Supported("Triton", "3.4", "3.9")
 
 
 class UnsupportedVersionError(ImportError):
-    """A release that the kernels cannot run with; one line that says which, and which they can."""
+    """The kernels cannot run with an installed release; the message names it and those that they can run with."""
 
 
 def check(supported: Supported, version: str) -> None:
-    """Raises UnsupportedVersionError for a release older than what is supported; warns of one newer than was tried."""
+    """Raises UnsupportedVersionError for a release that is too old; warns of one newer than those tested."""
     known = f"the kernels support {supported.name} {supported.oldest} to {supported.newest}"
     found = release(version)
     if found < release(supported.oldest):

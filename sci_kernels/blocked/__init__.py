@@ -1,4 +1,4 @@
-"""The implementation for devices without Triton: plain torch calls, the functions that `native` has, too."""
+"""The implementation for devices without Triton, by plain torch calls. `native` has the same functions."""
 
 from ..reference import find_exposure
 from .denoise_filter import denoise

@@ -1,6 +1,6 @@
-"""The filter of a brightened image without Triton: plain torch operations on bands of rows that stay in cache.
+"""The denoising filter without Triton: plain torch operations on bands of rows that stay in cache.
 
-Formulas: `sci_kernels.denoise`. A band is read with the rows above and below it that its pixels need.
+Formulas: `sci_kernels.denoise`. A band is read together with the two rows above and below it.
 """
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 from ..constants import OFFSETS, RADIUS, REACH
 from ..reference import as_floating, falloff
 
-# Found by timing 1920x1080 on 2 cores; elsewhere calls cost more than memory does.
+# Found by timing 1920x1080 on 2 cores. On other devices calls cost more than memory: hence large bands.
 _BAND_PIXELS_CPU = 1 << 16
 _BAND_PIXELS = 1 << 22
 
-# PyTorch's exp takes forty times as long where its result is below the smallest normal number; its exp2 is never slow,
-# but rounds the last elements of a tensor differently, so that bits would depend on where a pixel lies.
+# PyTorch's exp takes forty times as long for results below the smallest normal number. Its exp2 does not, but rounds
+# the last elements of a tensor differently, so that a pixel's bits would depend on where it lies.
 _LEAST_EXPONENT = -80.0
 
 
@@ -35,7 +35,7 @@ def denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
 
 
 def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
-    """Rows `above` ... of y (3, R, W), as many as `scale` has."""
+    """The filtered rows of y, (3, R, W), from row `above` on: as many as `scale` has."""
     rows, width = scale.shape
     total, weights = y[:, above : above + rows].clone(), torch.ones_like(scale)
     differences, squares = torch.empty_like(total), torch.empty_like(scale)
@@ -47,7 +47,7 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
             continue
         here = (slice(first, end), slice(left, right))
         there = y[:, above + dy + first : above + dy + end, left + dx : right + dx]
-        # Whole rows of scratch memory: what is contiguous takes half the time.
+        # Scratch memory in the shape of the part, contiguous: operations take half the time.
         size = (end - first, right - left)
         difference = differences.view(-1)[: 3 * size[0] * size[1]].view(3, *size)
         weight = squares.view(-1)[: size[0] * size[1]].view(size)
@@ -55,7 +55,8 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
         red, green, blue = difference.unbind(0)
         torch.mul(red, red, out=weight).addcmul_(green, green).addcmul_(blue, blue)
         weight.mul_(scale[here]).sub_((dy * dy + dx * dx) / (2 * REACH * REACH))
-        weight.clamp_(min=_LEAST_EXPONENT).exp_().sub_(least)  # of what is infinitely far 0, as times infinity is NaN
+        # 0 for a pixel at an infinite distance, so that times infinity it is NaN.
+        weight.clamp_(min=_LEAST_EXPONENT).exp_().sub_(least)
         weights[here].add_(weight)
         of_channels = (slice(None), *here)
         total[of_channels].addcmul_(weight, there)

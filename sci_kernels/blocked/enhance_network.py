@@ -1,14 +1,14 @@
 """The enhance network without Triton: bands of rows small enough to stay in cache, folded convolutions.
 
-PyTorch's convolutions are made for many channels; for three they compute far more than is used. Here FOLD
-neighboring columns count as FOLD * 3 output channels of one convolution that moves on by FOLD columns:
+PyTorch's convolutions are made for many channels; with three they compute far more than is used. Here FOLD
+neighboring columns are treated as FOLD * 3 output channels of one convolution with a horizontal stride of FOLD:
 
     out[y, FOLD t + i, o] = sum_{c, dy, dx} w[o, c, dy, dx] x[y + dy, FOLD t + i + dx, c]
                           = sum_{c, dy, k}  v[(i, o), c, dy, k] x[y + dy, FOLD t + k, c],     v[.., k] = w[.., k - i]
 
-With channels last, what comes out lies in memory as an image of full width again. Every convolution pads its own
-input, so features outside the image are set to zero. All bands of a width have the same number of rows, the last
-one too, and no convolution pads rows: a pixel's bits do not depend on where in the image its row lies.
+With channels last, the output lies in memory as an image of full width again. Every convolution pads its own input, so
+features outside the image are set to zero. All bands of an image have the same number of rows, including the last one,
+and no convolution pads rows, so that the bits of a pixel do not depend on where in the image its row lies.
 """
 
 import torch
@@ -20,7 +20,7 @@ from ..enhance_weights import constants_of
 from ..reference import compute_dtype
 
 FOLD = 4
-# Found by timing 1920x1080: rows of the band are wasted at the lower border, pixels have to stay in cache.
+# Found by timing 1920x1080: few rows, as some of the last band's are wasted, and few pixels, which stay in cache.
 _BAND_ROWS = 64
 _BAND_PIXELS = 1 << 17
 
@@ -30,7 +30,7 @@ _Kernels = list[tuple[Tensor, Tensor]]
 def enhance(
     image: Tensor, weights: Tensor, illumination: bool, exposure: Tensor | None = None, gain: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Result, and illumination and gain if asked for; the first two in the image's dtype and memory format."""
+    """The result, and illumination and gain if asked for; the first two in the image's dtype and memory format."""
     dtype = compute_dtype(image)
     n, _, height, width = image.shape
     rows = max(1, min(_BAND_ROWS, _BAND_PIXELS // width))
@@ -45,7 +45,7 @@ def enhance(
             for top in range(0, height, rows):
                 x = _read_band(image[index], top, shape, dtype)
                 band = _illuminate_band(x, folded, top, height, width)
-                # Zeros of v meet pixels that w does not reach, and 0 * inf is NaN: then without any of them.
+                # Zeros of v meet pixels that w does not reach, and 0 * inf is NaN: then again without folding.
                 if band.sum().isnan():
                     band = _illuminate_band(x, _kernels(weights, 1, dtype, image.device), top, height, width)
                 x = x[ENHANCE_RADIUS : ENHANCE_RADIUS + band.shape[0], :width]
@@ -63,7 +63,7 @@ def enhance(
 
 
 def _kernels(weights: Tensor, fold: int, dtype: torch.dtype, device: torch.device) -> _Kernels:
-    """Weights v and biases of the module docstring, a pair a layer."""
+    """Weights v of the module's docstring and biases, a pair for each layer."""
     taps, biases = weights[..., :-1].unflatten(-1, (3, 3, 3)), weights[..., -1]
     folded = weights.new_zeros(3, fold, 3, 3, 3, fold + 2)
     for i in range(fold):
@@ -74,7 +74,7 @@ def _kernels(weights: Tensor, fold: int, dtype: torch.dtype, device: torch.devic
 
 
 def _read_band(image: Tensor, top: int, shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-    """Rows top - 3 ... of an image (3, H, W) with channels last; zero outside the image."""
+    """The rows of an image, (3, H, W), from top - 3 on, with channels last; zero outside the image."""
     _, height, width = image.shape
     first = top - ENHANCE_RADIUS
     low, high = max(first, 0), min(first + shape[0], height)
@@ -90,7 +90,7 @@ def _read_band(image: Tensor, top: int, shape: tuple[int, int, int], dtype: torc
 
 
 def _illuminate_band(x: Tensor, kernels: _Kernels, top: int, height: int, width: int) -> Tensor:
-    """Illumination of the band's own rows, channels last, from rows read by `_read_band`."""
+    """The illumination of the band's own rows, channels last, from the rows that `_read_band` read."""
     features = _inside(_convolve(x, kernels[0]).relu_(), top - 2, height, width)
     block = _convolve(features, kernels[1]).relu_().add_(features[1:-1])
     light = _convolve(_inside(block, top - 1, height, width), kernels[2]).sigmoid_()
@@ -106,7 +106,7 @@ def _convolve(x: Tensor, kernel: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _inside(features: Tensor, first: int, height: int, width: int) -> Tensor:
-    """The features, rows `first` ... of the image, set to zero outside it."""
+    """Sets features, whose first row is row `first` of the image, to zero outside the image."""
     features[: max(-first, 0)].zero_()
     features[max(height - first, 0) :].zero_()
     features[:, width:].zero_()
@@ -122,7 +122,7 @@ def _divide_band(x: Tensor, light: Tensor, target: Tensor) -> None:
 
 
 def _expose_band(x: Tensor, light: Tensor, c: Tensor, black: float, own: Tensor, target: Tensor) -> Tensor:
-    """Writes the exposed band, and returns its gain; `own` is the band as it was."""
+    """Writes the exposed band and returns its gain; `own` is the band of the image itself."""
     exposed, gain = reference.expose(x.permute(2, 0, 1)[None], light.permute(2, 0, 1)[None], c[None], black)
     exposed = exposed[0].permute(1, 2, 0)
     if target.dtype == torch.uint8:
@@ -132,5 +132,5 @@ def _expose_band(x: Tensor, light: Tensor, c: Tensor, black: float, own: Tensor,
 
 
 def _write_band(band: Tensor, target: Tensor) -> None:
-    """Writes values in [0, 1], (R, W, 3); 8 bits are 255 times that, truncated."""
+    """Writes values in [0, 1], (R, W, 3); as uint8 255 times the value, truncated."""
     target.copy_(band.mul_(255) if target.dtype == torch.uint8 else band)

@@ -29,9 +29,9 @@ def retinex_gradient(
     g_image = g / illumination
     g_sum   = (g_illumination - g q / illumination) inside(residual + stage_input, 1e-4, 1)
 
-    What is inside is selected, but g = 0 is multiplied, as autograd does: where q / illumination is NaN or infinite,
-    g_sum is NaN unless the illumination's clamp stops it. Product and difference may be rounded once: a product that
-    overflows then leaves an infinite g_illumination of its sign as it is, where autograd has NaN.
+    Here inside() selects, while g = 0 still multiplies, as with autograd: where q / illumination is NaN or infinite,
+    g_sum is NaN unless the illumination is clamped. Product and difference may be one operation with one rounding:
+    where the product overflows, an infinite g_illumination of its sign then stays as it is, where autograd has NaN.
     """
     parts, (grad_sum, grad_image) = _chunks(
         (grad_illumination, grad_reflectance, residual, stage_input, image), outputs=2
@@ -51,7 +51,7 @@ def retinex_gradient(
 
 
 def _chunks(tensors: tuple[Tensor, ...], outputs: int) -> tuple[Iterator[tuple[Tensor, ...]], list[Tensor]]:
-    """Flat chunks of the arguments in the arithmetic's dtype and of new outputs, and those outputs."""
+    """Flat chunks of the arguments, in the arithmetic's dtype, and of new outputs; and these outputs."""
     dtype = compute_dtype(*tensors)
     like = tensors[0]
     results = [torch.empty(like.shape, dtype=dtype, device=like.device) for _ in range(outputs)]

@@ -1,9 +1,9 @@
 """The loss and its gradient without Triton: plain torch calls on bands of rows small enough to stay in cache.
 
-Two observations make it fast. Both directions of a pair {o, -o} give the same number, so 12 pairs are
-computed and counted twice. And the gradient is as cheap as the value while the differences are in cache,
-so one pass gives both. With e = Y(p+o) - Y(p), f = L(p+o) - L(p), w = exp(-|e|^2 / (2 sigma^2)),
-d = sum_c |f_c| and k = 2 / (N (H-|dy|) (W-|dx|)), a pair contributes
+Two observations make it fast. Both directions of a pair {o, -o} contribute the same number, so 12 pairs are computed
+and counted twice. And while the differences are in cache, the gradient costs no more than the value, so that one pass
+computes both. With e = Y(p+o) - Y(p), f = L(p+o) - L(p), w = exp(-|e|^2 / (2 sigma^2)), d = sum_c |f_c| and
+k = 2 / (N (H-|dy|) (W-|dx|)), a pair contributes
 
     loss        += k w d
     dL(p+o)     += k w sign(f)                    dL(p) -= the same
@@ -21,13 +21,13 @@ from torch import Tensor
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX, PAIRS
 from ..reference import compute_dtype
 
-# Found by timing 1920x1080 on 2 cores: 25 float32 values a pixel are live, and a call costs about 2 us.
+# Found by timing 1920x1080 on 2 cores: 25 float32 values per pixel are in use, and a call takes about 2 us.
 _BAND_PIXELS_CPU = 1 << 17
 _BAND_PIXELS = 1 << 22
 
 
 class _Scratch(NamedTuple):
-    """Buffers of one band; the tuples are their channels."""
+    """Buffers for one band; the tuples are the channels of the tensors."""
 
     y_diff: Tensor
     y_diffs: tuple[Tensor, ...]
@@ -52,7 +52,7 @@ class _Band(NamedTuple):
 
 
 class _Workspace:
-    """Flat memory for the largest band, viewed in whatever shape a band and pair need."""
+    """Flat memory for the largest band, viewed in the shape that a band and a pair need."""
 
     def __init__(self, like: Tensor, y_channels: int, l_channels: int, pixels: int):
         self._sizes = (y_channels, l_channels, l_channels, 1, 1)
@@ -82,7 +82,7 @@ def loss(
     input_grad: bool,
     illumination_grad: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss and, where asked for, its gradients, all in the arithmetic's dtype."""
+    """The loss and the gradients that are asked for, in the dtype of the arithmetic."""
     dtype = compute_dtype(input, illumination)
     x = input.to(dtype).contiguous()
     light = illumination.to(dtype).contiguous()
@@ -139,14 +139,14 @@ def _bands(
 
 
 def _pair_pass(band: _Band, workspace: _Workspace, sigma: float, factor: float, partial: Tensor) -> None:
-    """One pair on one band: writes sum of w*d to `partial`, adds to the gradients that are not None."""
+    """One pair on one band: writes the sum of w d to `partial`, and adds to the gradients that are not None."""
     (y_here, y_there), (l_here, l_there), grad_y, grad_l = band
     s = workspace.view(l_here.shape[1], l_here.shape[2])
     torch.sub(y_there, y_here, out=s.y_diff)
     torch.mul(s.y_diffs[0], s.y_diffs[0], out=s.weight)
     for channel in s.y_diffs[1:]:
         s.weight.addcmul_(channel, channel)
-    # exp2: PyTorch's exp takes up to thirty times as long where its result is tiny.
+    # exp2, since PyTorch's exp takes up to thirty times as long for tiny results.
     s.weight.mul_(-0.5 * math.log2(math.e) / (sigma * sigma)).exp2_()
     torch.sub(l_there, l_here, out=s.l_diff)
     torch.sign(s.l_diff, out=s.sign)
@@ -173,7 +173,7 @@ def _fidelity_pass(
     grad_l: Tensor | None,
     fidelity_weight: float,
 ) -> Tensor:
-    """fidelity_weight * mean((l - x)^2), adding its gradients."""
+    """Returns fidelity_weight * mean((l - x)^2), and adds its gradients to those that are not None."""
     factor = fidelity_weight / x.numel()
     chunk = 3 * band_pixels(x)
     x_parts, l_parts = (tensor.view(-1).split(chunk) for tensor in (x, light))
@@ -190,15 +190,15 @@ def _fidelity_pass(
 
 
 def _components(x: Tensor, color: str) -> tuple[Tensor, ...]:
-    """The three strided views that the color matrix mixes."""
+    """The three strided views that the color matrix combines."""
     return x.view(-1, 3).unbind(1) if color == "reference" else x.unbind(1)
 
 
 def _to_color(x: Tensor, color: str) -> Tensor:
-    """The color transform. No matrix product: its precision would follow global switches such as TF32."""
+    """The color transform. Not by a matrix product, whose precision depends on global settings such as TF32."""
     if color == "rgb":
         return x
-    # In ycbcr mode the bias cancels in every difference; leaving it out keeps the differences sharper.
+    # In ycbcr mode the bias cancels in every difference; without it, the differences are more accurate.
     bias = CENTERED_COLOR_BIAS if color == "reference" else (0.0, 0.0, 0.0)
     y = torch.empty_like(x)
     sources = _components(x, color)
@@ -210,7 +210,7 @@ def _to_color(x: Tensor, color: str) -> Tensor:
 
 
 def _from_color_gradient(grad_y: Tensor, spare: Tensor, color: str) -> Tensor:
-    """The gradient of the input from that of Y; overwrites `spare`, the Y that is no longer needed."""
+    """The gradient of the input from that of Y. Overwrites `spare`, for which Y serves, no longer needed."""
     if color == "rgb":
         return grad_y
     sources = _components(grad_y, color)

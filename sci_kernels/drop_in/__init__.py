@@ -1,4 +1,4 @@
-"""The fused losses in somebody else's network: put in where the numbers agree, compared, taken out again."""
+"""Replaces the losses in somebody else's network by the fused ones, if the numbers agree, and restores them."""
 
 from .replace_losses import accelerate, restore
 from .report import Acceleration, Refusal, Replacement

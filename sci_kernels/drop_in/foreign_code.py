@@ -1,4 +1,4 @@
-"""The surroundings in which somebody else's loss is run, the same whatever the program around has set."""
+"""The state of PyTorch in which somebody else's loss is run, whatever the program has set."""
 
 import contextlib
 import operator
@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# What is set here is the process's: of two threads, one waits.
+# The settings are those of the whole process, so only one thread at a time may change them.
 _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
 def foreign_code(device: str) -> Iterator[None]:
-    """Gradients on, autocast off, products of float32 in float32, new tensors in float32 on `device`.
+    """Gradients on, autocast off, float32 products without TF32, new tensors in float32 on `device`.
 
-    All of that, and random states, are put back. Where there is no CUDA, `tensor.cuda()` returns the tensor: the
-    official color transform calls it.
+    All of these settings, and the random states, are restored afterwards. Without CUDA, `tensor.cuda()` returns the
+    tensor itself: the official color transform calls it.
     """
     with _LOCK, contextlib.ExitStack() as stack:
         stack.enter_context(random_states_kept())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        # A mode, which costs something at every call: only where the surroundings set another device.
+        # This mode costs time at every call: it is entered only if the program has set another default device.
         if torch.get_default_device().type not in ("cpu", device):
             stack.enter_context(torch.device(device))
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
@@ -42,7 +42,7 @@ def foreign_code(device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def probing(device: str) -> Iterator[None]:
-    """`foreign_code`, in one thread: on tensors as small as a probe, waiting for a second takes most of the time."""
+    """`foreign_code` in one thread: on tensors as small as probes, waiting for others would take most of the time."""
     with foreign_code(device), contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)
@@ -51,7 +51,7 @@ def probing(device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def random_states_kept() -> Iterator[None]:
-    """PyTorch's on the CPU and the current GPU, NumPy's and Python's."""
+    """Restores the random states of PyTorch (on the CPU and the current GPU), NumPy and Python."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
@@ -74,7 +74,7 @@ def _full_precision() -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
             torch.backends.cudnn.allow_tf32 = convolutions
         return
-    # One by one: the setting for all of them cannot be read where they differ. By name: PyTorch declares no types here.
+    # One by one, since the common setting cannot be read if they differ. By name, since PyTorch's types lack them.
     names = ("cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv")
     settings = [operator.attrgetter(name)(torch.backends) for name in names]
     precisions = [setting.fp32_precision for setting in settings]

@@ -1,4 +1,4 @@
-"""Kernels for the CPU in C, compiled when first needed; the functions of `blocked`, and BatchNorm."""
+"""Kernels for the CPU in C, compiled when first needed: the functions of `blocked`, and BatchNorm."""
 
 from .build import compiler_error
 from .launch_batch_norm import batch_norm_relu, batch_norm_relu_gradient, batch_norm_statistics, channel_sums

@@ -1,9 +1,9 @@
-"""C sources compiled when first needed, for the processor they run on, by the compiler that is there.
+"""Compiles the C sources when they are first needed, for the processor they run on, by the installed compiler.
 
-Triton does the same for its launchers. The libraries are kept in `$XDG_CACHE_HOME/sci_kernels` (`~/.cache` by
-default), one for each source, set of flags, compiler and processor: see `cache.py`. `CC` names another compiler,
-`SCI_KERNELS_CFLAGS` adds to its flags: `CFLAGS` itself is often set for programs, which need not run as fast, or may be
-less exact. Windows is left to plain PyTorch.
+Triton does the same for its launchers. The libraries are kept in `$XDG_CACHE_HOME/sci_kernels` (by default in
+`~/.cache/sci_kernels`), one for each source, set of flags, compiler and processor: see `cache.py`. `CC` names another
+compiler, and `SCI_KERNELS_CFLAGS` adds flags. `CFLAGS` is ignored: it is often set for other programs, and may make
+these kernels slower or less accurate. Windows is not supported; plain PyTorch runs there.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ _FLAGS = ["-std=gnu11", "-O3", "-mcpu=native" if _ARM else "-march=native", "-fP
 
 @functools.cache
 def compiler_error() -> str | None:
-    """None where C can be compiled, else why not; the first call on a machine takes about a second."""
+    """None if C can be compiled here, else the reason why not; the first call on a machine takes about a second."""
     try:
         library("smooth_loss.c", DOUBLE=0, CHANNELS=3, LIGHTS=3)
     except RuntimeError as error:
@@ -37,7 +37,7 @@ def compiler_error() -> str | None:
 
 @functools.cache
 def library(source: str, **macros: int) -> ctypes.CDLL:
-    """The shared library of a source file in csrc; RuntimeError where it cannot be had."""
+    """The shared library of a source file in csrc; RuntimeError if it cannot be compiled and loaded."""
     try:
         command = [*_compiler(), *(f"-D{name}={value}" for name, value in macros.items())]
         files = [path.read_bytes() for path in (*_HEADERS, _SOURCES / source)]
@@ -57,9 +57,9 @@ def _compile(command: list[str], name: str) -> ctypes.CDLL:
 
 
 def _compiler() -> list[str]:
-    """The compiler with all flags that are not of a source."""
+    """The compiler, and the flags that are the same for all sources."""
     if os.name == "nt":
-        raise RuntimeError("the C kernels are not for Windows")
+        raise RuntimeError("the C kernels do not support Windows")
     names = shlex.split(os.environ.get("CC", "")) or next(
         ([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), []
     )
@@ -70,7 +70,7 @@ def _compiler() -> list[str]:
 
 @functools.cache
 def _target() -> bytes:
-    """What the compiler says of itself and, through -march=native, of this processor."""
+    """The compiler's predefined macros, which identify it and, through -march=native, this processor."""
     return _run([*_compiler(), "-dM", "-E", "-x", "c", os.devnull])
 
 
@@ -78,7 +78,7 @@ def _run(command: list[str]) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeError(f"the C compiler does not run: {error}") from error
+        raise RuntimeError(f"the C compiler cannot be run: {error}") from error
     if done.returncode:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line]
         raise RuntimeError(f"the C compiler failed: {lines[0] if lines else shlex.join(command)}")

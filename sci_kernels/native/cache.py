@@ -1,10 +1,10 @@
-"""Where compiled libraries are kept: a folder that is this user's, in which nobody else may write.
+"""The folder of the compiled libraries, in which only this user may write.
 
-What is loaded runs with all that the user may do. So the folder has to belong to the user, and so has a library in it,
-and neither may be open to writing by the group or by others. Everything goes by the open folder: what is put in its
-place after it was looked at is not used. A symbolic link may lead to the folder, but none to a library.
+A loaded library has all the rights of the user. So the folder and the libraries in it must belong to the user, and
+neither may be writable by the group or by others. All files are reached through the opened folder, so that another
+folder put in its place after the check is not used. The folder may be a symbolic link, but a library may not.
 
-Each library has its own SHA-256 in its name, and is loaded only while it fits that: a damaged one would end the
+A library has its own SHA-256 in its name, and is loaded only if its content matches: a damaged one could crash the
 process, or compute something else.
 """
 
@@ -20,17 +20,17 @@ from pathlib import Path
 
 
 def find(name: str) -> ctypes.CDLL | None:
-    """The library kept by this name, loaded; None where there is none that can be."""
-    with contextlib.suppress(OSError, RuntimeError), _opened() as folder:  # no home: RuntimeError
+    """Loads the library that is kept under this name; None if there is none that can be loaded."""
+    with contextlib.suppress(OSError, RuntimeError), _opened() as folder:  # RuntimeError: there is no home directory
         for path in folder.glob(f"{name}-*.so"):
-            with contextlib.suppress(OSError):  # gone by now, or of another system with the same compiler
+            with contextlib.suppress(OSError):  # deleted meanwhile, or made on another system by the same compiler
                 if path.name == f"{name}-{_digest(_read(path))}.so":
                     return ctypes.CDLL(str(path))
     return None
 
 
 def keep(made: Path, name: str) -> ctypes.CDLL:
-    """The new library, loaded; it is kept by this name if the folder takes it, in place of all that do not fit it."""
+    """Loads the new library, and keeps it under this name if possible, in place of all others of that name."""
     code = made.read_bytes()
     try:
         with _opened() as folder:
@@ -41,13 +41,13 @@ def keep(made: Path, name: str) -> ctypes.CDLL:
                     with contextlib.suppress(OSError):
                         other.unlink()
             return ctypes.CDLL(str(path))
-    except (OSError, RuntimeError):  # it may be full, or allow no execution
+    except (OSError, RuntimeError):  # the disk may be full, or allow no execution
         return ctypes.CDLL(str(made))
 
 
 @contextlib.contextmanager
 def _opened() -> Iterator[Path]:
-    """The folder, by a name that stays its own where the system has one; OSError where it cannot be used."""
+    """The folder, as a path through its descriptor where the system has such; OSError if it cannot be used."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = (given if given.is_absolute() else Path.home() / ".cache") / "sci_kernels"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,8 +71,8 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a private regular file; OSError for any other."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # of a pipe, opening would wait
+    """The content of a private regular file; OSError for any other."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # opening a pipe would wait
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not (stat.S_ISREG(status.st_mode) and _is_private(status)):
@@ -81,7 +81,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, code: bytes) -> None:
-    """In one step: another process may be writing the same, or this one end."""
+    """Writes the file in one step: another process may write the same one, and this process may be killed."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)
     beside = Path(name)
     try:

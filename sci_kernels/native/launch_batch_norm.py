@@ -11,7 +11,7 @@ from .build import library
 from .problem import contiguous_in, problem_type
 from .threads import in_bands
 
-_BLOCK = 512  # pixels, whose sums are made together: with 16 channels they just stay in the first cache
+_BLOCK = 512  # pixels that are summed together: with 16 channels they just fit in the first-level cache
 _SOURCES = [f"z{number}" for number in range(MOST_SOURCES)]
 _TABLES = [f"table{number}" for number in range(MOST_SOURCES)]
 _FEATURES = ("residual", "grad", "other", "out", "partial")
@@ -31,7 +31,7 @@ def batch_norm_statistics(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The table `(4, C)`, see `sci_kernels.batch_norm`; moves the running averages."""
+    """The table `(4, C)`, see `sci_kernels.batch_norm`; updates the running averages."""
     table = z.new_empty(4, z.shape[1])
     parameters = {"gamma": gamma, "beta": beta, "bias": bias, "running_mean": running_mean}
     parameters["running_variance"] = running_variance
@@ -49,7 +49,7 @@ def batch_norm_statistics(
 
 
 def batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual: Tensor | None, plain: bool) -> Tensor:
-    """The sum of relu(u) of each source and of the residual; `plain`: the first source has no table."""
+    """The sum of relu(u) of all sources, and of the residual. `plain`: the first source has no table."""
     out = torch.empty_like(sources[0])
     tensors = dict(zip(_SOURCES, sources, strict=False)) | dict(zip(_TABLES[plain:], tables, strict=False))
     if residual is not None:
@@ -63,7 +63,7 @@ def batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual: Tenso
 def batch_norm_relu_gradient(
     out: Tensor, grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor
 ) -> None:
-    """Adds `other` to `grad`, writes the gradient of z, adds those of gamma and beta to `parameter_grads`."""
+    """Adds `other` to `grad`, writes the gradient of z to `out`, adds those of gamma and beta to `parameter_grads`."""
     slopes = table.new_empty(2, table.shape[1])
     tensors = {"grad": grad, "out": out, "slopes": slopes, "parameter_grads": parameter_grads}
     if other is not None:
@@ -75,7 +75,7 @@ def batch_norm_relu_gradient(
 
 
 def channel_sums(features: Tensor) -> Tensor:
-    """Sum of each channel."""
+    """The sum of each channel."""
     result = features.new_empty(features.shape[1])
     work = _Work(features, z0=features, out=result, partial=_partial(features))
     work.run("totals")
@@ -84,7 +84,7 @@ def channel_sums(features: Tensor) -> Tensor:
 
 
 def _partial(z: Tensor) -> Tensor:
-    """Room for two sums of each block."""
+    """Memory for two sums of each block."""
     channels = z.shape[1]
     return z.new_empty(-(-z.numel() // (channels * _BLOCK)), 2, channels, dtype=torch.float64)
 
@@ -95,7 +95,7 @@ def _code(double: bool, channels: int) -> ctypes.CDLL:
 
 
 class _Work:
-    """The C code for features like z, and what it is told of the tensors."""
+    """The C code for features like z, and the problem that it is called with."""
 
     def __init__(self, z: Tensor, **tensors: Tensor):
         double, channels, count = z.dtype is torch.float64, z.shape[1], z.numel()
@@ -108,5 +108,5 @@ class _Work:
         self.address = ctypes.byref(self.problem)
 
     def run(self, function: str) -> None:
-        """The function for all blocks, on PyTorch's number of threads."""
+        """Calls the function for all blocks, on PyTorch's number of threads."""
         in_bands(getattr(self.code, function), self.problem, self.blocks, self.width)

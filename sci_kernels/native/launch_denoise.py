@@ -1,4 +1,4 @@
-"""The filter of a brightened image by `denoise.c`."""
+"""The denoising filter by `denoise.c`."""
 
 import math
 

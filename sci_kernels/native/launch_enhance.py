@@ -1,4 +1,4 @@
-"""The enhance network and what brightens the image by it, by `enhance.c`."""
+"""The enhance network and the brightening of the image, by `enhance.c`."""
 
 import ctypes
 import functools
@@ -22,7 +22,7 @@ _REALS = (("weights", 252), ("lowest", 0), ("highest", 0), ("luma", 3), ("share"
 def enhance(
     image: Tensor, weights: Tensor, illumination: bool, exposure: Tensor | None = None, gain: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Result, and illumination and gain if asked for; the first two in the image's dtype and memory format."""
+    """The result, and illumination and gain if asked for; the first two in the image's dtype and memory format."""
     x = image.detach()
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
@@ -33,7 +33,7 @@ def enhance(
     double = dtype == torch.float64
     gains = x.new_empty((n, 1, h, w), dtype=dtype) if gain else None
     exposure = None if exposure is None else contiguous_in(dtype, exposure)
-    # A copy, since other threads may be at the same.
+    # A copy, since other threads may use the same.
     prepared = _prepared(double, *constants_of(weights))
     problem = type(prepared).from_buffer_copy(prepared)
     problem.tensors = tensors = (x, result, light, gains, exposure)
@@ -48,7 +48,7 @@ def enhance(
 
 @functools.lru_cache(16)
 def _prepared(double: bool, numbers: tuple[float, ...], black: float) -> ctypes.Structure:
-    """The problem of a network without its image; not to be changed."""
+    """The problem without the image's addresses and sizes; to be copied, not changed."""
     nothing = [None] * len(_POINTERS) + [0] * len(_INTEGERS)
     return problem_type(double, _POINTERS, _INTEGERS, _REALS)(
         *nothing, numbers, ILLUMINATION_MIN, ILLUMINATION_MAX, LUMA, 0.5 / black, FADE

@@ -33,7 +33,7 @@ def loss(
     input_grad: bool,
     illumination_grad: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """As `blocked.loss`, which takes over where the loss is not finite: this code keeps no NaN in its place."""
+    """As `blocked.loss`, which is called if the loss is not finite: in the C code NaN does not stay in its pixel."""
     dtype = compute_dtype(input, illumination)
     x, light = contiguous_in(dtype, input), contiguous_in(dtype, illumination)
     n, _, h, w = shape = x.shape
@@ -41,7 +41,7 @@ def loss(
     partial = x.new_empty(n * h, dtype=torch.float64)
     grad_x = torch.empty_like(x) if input_grad else None
     grad_l = torch.empty_like(light) if illumination_grad else None
-    # A copy, since other threads may be at the same.
+    # A copy, since other threads may use the same.
     prepared = _prepared(dtype, tuple(shape), sigma, color, fidelity_weight, smooth_weight)
     problem = type(prepared).from_buffer_copy(prepared)
     problem.input, problem.light, problem.partial = x.data_ptr(), light.data_ptr(), partial.data_ptr()
@@ -63,7 +63,7 @@ def loss(
 
 @functools.cache
 def _functions(dtype: torch.dtype, channels: int, lights: int) -> tuple[Callable[..., int], Callable[..., int]]:
-    """`smooth_loss` and `gradient_of_triples` for so many channels."""
+    """The C functions for these numbers of channels."""
     code = library("smooth_loss.c", DOUBLE=int(dtype == torch.float64), CHANNELS=channels, LIGHTS=lights)
     return code.smooth_loss, code.gradient_of_triples
 
@@ -72,7 +72,7 @@ def _functions(dtype: torch.dtype, channels: int, lights: int) -> tuple[Callable
 def _prepared(
     dtype: torch.dtype, shape: tuple[int, ...], sigma: float, color: str, fidelity_weight: float, smooth_weight: float
 ) -> ctypes.Structure:
-    """The problem without its tensors; not to be changed."""
+    """The problem without the addresses of its tensors; to be copied, not changed."""
     n, channels, h, w = shape
     factor = smooth_weight / (n * h * w)
     return problem_type(dtype == torch.float64, _POINTERS, _INTEGERS, _REALS)(
@@ -81,7 +81,7 @@ def _prepared(
         w,
         COLORS.index(color),
         tuple(value for row in COLOR_MATRIX for value in row),
-        CENTERED_COLOR_BIAS if color == "reference" else (0.0, 0.0, 0.0),  # cancels in ycbcr, which is sharper without
+        CENTERED_COLOR_BIAS if color == "reference" else (0.0, 0.0, 0.0),  # cancels in ycbcr, more accurate without
         _ratios(h, w),
         -0.5 * math.log2(math.e) / (sigma * sigma),
         factor,
@@ -91,5 +91,5 @@ def _prepared(
 
 
 def _ratios(h: int, w: int) -> tuple[float, ...]:
-    """log2 of H W / ((H - |dy|) (W - |dx|)): each offset's mean is over fewer pixels than the image has."""
+    """log2 of H W / ((H - |dy|) (W - |dx|)) for all offsets: their means are over fewer pixels than the image has."""
     return tuple(math.log2(h * w / ((h - abs(dy)) * (w - abs(dx)))) for dy in _STEPS for dx in _STEPS)

@@ -1,4 +1,4 @@
-"""What the C sources call `problem`: addresses of tensors, sizes and numbers, as ctypes structures."""
+"""The C sources' `problem`, as ctypes structures: addresses of tensors, sizes and numbers."""
 
 import ctypes
 import functools
@@ -14,7 +14,7 @@ _REALS = {False: ctypes.c_float, True: ctypes.c_double}
 def problem_type(
     double: bool, pointers: tuple[str, ...], integers: tuple[str, ...] = (), reals: tuple[tuple[str, int], ...] = ()
 ) -> type[ctypes.Structure]:
-    """The structure of so many pointers, 64-bit integers and `real`s, in this order; a real of length 0 is no array."""
+    """The structure of these pointers, 64-bit integers and `real`s, in this order; a length of 0 means no array."""
     real = _REALS[double]
 
     class Problem(ctypes.Structure):
@@ -28,12 +28,12 @@ def problem_type(
 
 
 def addresses(tensors: Iterable[Tensor | None]) -> list[int | None]:
-    """Where their memory begins; None is NULL."""
+    """The addresses of the tensors' memory; None for NULL."""
     return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 def contiguous_in(dtype: torch.dtype, tensor: Tensor) -> Tensor:
-    """The tensor, contiguous, in `dtype`, for its memory alone: itself where it is so, without a look at gradients."""
+    """The tensor, contiguous and in `dtype`, to be passed by its address: itself if it is so, else a detached copy."""
     if tensor.dtype is dtype and tensor.is_contiguous():
         return tensor
     return tensor.detach().to(dtype).contiguous()

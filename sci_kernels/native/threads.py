@@ -1,10 +1,10 @@
-"""C functions on the threads that PyTorch computes with.
+"""Runs C functions on the threads that PyTorch computes with.
 
-PyTorch's OpenMP runtime lets its threads spin for a while after each of its loops: any others would have to share the
-processor's cores with them. So the bands of a kernel run on those same threads, by `GOMP_parallel`, which GCC's runtime
-has as well as LLVM's and Intel's. It is looked for among what is loaded already: a second runtime would bring a second
-set of threads. Where PyTorch does without OpenMP, or hides it, the bands run on Python threads, and so they do in a
-forked process, which has inherited the runtime's notes of its threads, but not the threads.
+The threads of PyTorch's OpenMP runtime spin for a while after each of its loops, so that other threads would have to
+share the processor's cores with them. Hence the bands of a kernel run on the same threads, by `GOMP_parallel`, which
+the runtimes of GCC, LLVM and Intel all have. It is searched for in the libraries that are loaded already: a second
+runtime would start a second set of threads. The bands run on Python threads if PyTorch does not use OpenMP or hides it,
+and in a forked process, which inherits the runtime's records of its threads, but not the threads.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import torch
 
 from .build import library
 
-_MIN_ELEMENTS = 1 << 15  # of a band: with fewer, waking its thread takes longer than it saves
+_MIN_ELEMENTS = 1 << 15  # of a band: with fewer, waking a thread takes longer than it saves
 _FORKED_AND_NOT_EXECUTED = 0x40  # PF_FORKNOEXEC of Linux
 
 
@@ -30,16 +30,16 @@ class _Runtime(ctypes.Structure):
 
 
 def in_bands(function: Callable[..., int], problem: ctypes.Structure, rows: int, width: int) -> None:
-    """Calls function(&problem, first, end) for bands of the rows, of `width` elements each, that make up all.
+    """Calls function(&problem, first, end) for bands that together are all rows, of `width` elements each.
 
-    The bands depend on the number of PyTorch's threads, and on no more. MemoryError where a call returns not 0.
+    The bands depend only on the sizes and on PyTorch's number of threads. MemoryError if a call does not return 0.
     """
     threads = torch.get_num_threads()
     bands = max(1, min(threads, rows, rows * width // _MIN_ELEMENTS))
     if bands == 1:
         failed = function(ctypes.byref(problem), ctypes.c_int64(0), ctypes.c_int64(rows))
     elif os.getpid() == _PROCESS and (openmp := _openmp()):
-        # All threads, as PyTorch does it: libgomp ends those that a region has no use for, and starts them again.
+        # All threads, as in PyTorch's own loops: libgomp ends those that a region does not use, and starts them again.
         failed = openmp(function, ctypes.byref(problem), rows, bands, threads)
     else:
         failed = _on_python_threads(function, problem, rows, bands)
@@ -48,10 +48,9 @@ def in_bands(function: Callable[..., int], problem: ctypes.Structure, rows: int,
 
 
 def _on_python_threads(function: Callable[..., int], problem: ctypes.Structure, rows: int, bands: int) -> bool:
-    """Whether a call failed.
+    """Returns whether a call failed.
 
-    The tensors whose memory it works on are kept as `problem.tensors`: an interrupted caller lets go of them while
-    threads still write.
+    `problem.tensors` keeps the tensors alive: an interrupted caller drops them while threads still write.
     """
     bounds = [ctypes.c_int64(rows * band // bands) for band in range(bands + 1)]
     failed = [True] * bands
@@ -70,8 +69,8 @@ def _on_python_threads(function: Callable[..., int], problem: ctypes.Structure, 
 
 @functools.cache
 def _openmp() -> Callable[..., int] | None:
-    """`run_in_bands` of `threads.c` on PyTorch's OpenMP runtime, or None where that is not to be found."""
-    # In the order in which PyTorch's own calls were bound: what is global, then what PyTorch brought.
+    """`run_in_bands` of `threads.c` on PyTorch's OpenMP runtime; None if that is not found."""
+    # In the order in which PyTorch's own calls were bound: the global symbols, then PyTorch's libraries.
     for path in (None, torch._C.__file__):
         with contextlib.suppress(OSError, AttributeError):  # not loaded, or without these functions
             loaded = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
@@ -84,7 +83,7 @@ def _openmp() -> Callable[..., int] | None:
 
 
 def _is_that_of_pytorch(openmp: ctypes.CDLL) -> bool:
-    """Whether PyTorch reads the number of threads that this runtime is given; it is the calling thread's alone."""
+    """Whether PyTorch sees a number of threads that is set in this runtime, for the calling thread only."""
     before = openmp.omp_get_max_threads()
     other = before - 1 or 2
     try:
@@ -95,7 +94,7 @@ def _is_that_of_pytorch(openmp: ctypes.CDLL) -> bool:
 
 
 def _is_forked() -> bool:
-    """Whether this process was forked and has executed no program since; False where the system does not tell."""
+    """Whether this process was forked and has executed no program since; False if the system does not say so."""
     try:
         flags = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[6]
     except OSError:

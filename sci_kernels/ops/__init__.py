@@ -1,4 +1,4 @@
-"""The operators as torch.library sees them, a contract a file; `dispatch` is what they share."""
+"""The operators as torch.library sees them: schemas, fakes, autograd. `dispatch` has what they share."""
 
 from .dispatch import triton_launchers, unwatched
 from .loss_op import loss

@@ -1,11 +1,11 @@
-"""What all operators share: which code runs, what may pass by PyTorch's dispatcher, and which derivatives are refused.
+"""What all operators share: which code runs, which calls skip PyTorch's dispatcher, and which derivatives are refused.
 
-The operators are differentiable once, in reverse mode, and say so when asked for more: an operator without a rule
-drops a tangent in silence.
+The operators are differentiable once, in reverse mode. Other derivatives raise an error: for an operator without a rule
+PyTorch would silently drop a tangent.
 
-A call on plain tensors, with nothing watching, does not pass through the dispatcher: its layers for operators written
-in Python take 0.3 ms a call of processor time, three times what the kernels of a small image do. An autograd function
-with the same rules takes the operator's place.
+A call on plain tensors that nothing else observes skips the dispatcher, whose layers for operators written in Python
+take 0.3 ms of processor time per call, three times as long as the kernels of a small image. An autograd function with
+the same rules then takes the place of the operator.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ _transformed, _modes = torch._C._are_functorch_transforms_active, torch._C._len_
 
 
 def unwatched(*tensors: Tensor) -> bool:
-    """Whether nothing but these plain tensors has to learn of a call: no compiler, transform, mode or subclass.
+    """Whether a call needs no dispatcher: there is no compiler, transform, mode, profiler or tensor subclass.
 
-    Nor may one be a lazy negative, which only the dispatcher turns into numbers.
+    A lazily negated tensor needs it as well: only the dispatcher materializes it.
     """
     if torch.compiler.is_compiling():
         return False
@@ -36,15 +36,15 @@ def unwatched(*tensors: Tensor) -> bool:
 
 
 def direct(function: type[torch.autograd.Function], forward: Callable, grad: bool) -> Callable:
-    """What stands for an operator where nothing watches: autograd's node only where a gradient is wanted."""
+    """What is called in place of an operator by `unwatched` calls: a node of autograd only if a gradient is needed."""
     return function.apply if grad else forward
 
 
 def refuse_other_derivatives(*tensors: Tensor) -> None:
-    """Forward mode, and torch.func.grad and what is built on it; vmap needs no rule and may pass."""
+    """Raises RuntimeError in forward mode, and under torch.func.grad and what is built on it. vmap is allowed."""
     compiling = torch.compiler.is_compiling()
     transformed = not compiling and torch._C._are_functorch_transforms_active()
-    # What is being compiled or transformed shows no tangents: inside a forward-mode level all of it is refused.
+    # Tangents cannot be seen while compiling or transforming: then everything inside a forward-mode level is refused.
     if forward_ad._current_level >= 0 and (
         compiling or transformed or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
     ):
@@ -63,7 +63,7 @@ def refuse_second_derivatives(ctx, *grads):
 
 
 def triton_launchers(device: torch.device) -> ModuleType:
-    """The Triton launchers, or a RuntimeError that says why they cannot run on this device."""
+    """The Triton launchers; RuntimeError if they cannot run on this device."""
     try:
         from .. import triton as launchers
     except versions.UnsupportedVersionError as error:
@@ -84,7 +84,7 @@ def triton_launchers(device: torch.device) -> ModuleType:
 
 
 def host_code(impl: str, device: torch.device) -> ModuleType:
-    """`native` or `blocked`; a RuntimeError that says why the one asked for cannot run."""
+    """The module `native` or `blocked`; RuntimeError if `native` was asked for and cannot run."""
     if impl == "blocked" or device.type != "cpu":
         return blocked
     error = native.compiler_error()
@@ -94,5 +94,5 @@ def host_code(impl: str, device: torch.device) -> ModuleType:
 
 
 def final(*tensors: Tensor) -> bool:
-    """Whether a backward pass is unwatched, and no second derivative can be asked for, which an operator refuses."""
+    """Whether a backward pass is `unwatched` and cannot be differentiated again, which only an operator refuses."""
     return not torch.is_grad_enabled() and unwatched(*tensors)

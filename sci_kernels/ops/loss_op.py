@@ -1,8 +1,8 @@
 """The loss as torch.library sees it: schemas, fakes, autograd; launchers are imported when executed.
 
-`native` and `blocked` find the gradients on their way to the loss, so their forward returns them, where it sees that
-they will be wanted, and their backward only scales them. `triton` moves fewer bytes by computing them in a backward of
-its own; its forward returns empty tensors in their place.
+`native` and `blocked` can compute the gradients together with the loss at little cost. So their forward also returns
+those that will be needed, and their backward only scales them. `triton` moves fewer bytes by computing them in a
+backward of its own; its forward returns empty tensors in their place.
 """
 
 import torch
@@ -31,7 +31,7 @@ def loss(
 ) -> Tensor:
     """fidelity_weight * mean((L - X)^2) + smooth_weight * smooth_loss(X, L), differentiable once."""
     refuse_other_derivatives(input, illumination)
-    # A trace keeps what it sees, and is checked against one without gradients: it finds them in its backward pass.
+    # While tracing, gradients are left to the backward pass: a trace is checked against one made without gradients.
     grad = torch.is_grad_enabled() and not torch._C._get_tracing_state()
     wanted = (grad and input.requires_grad, grad and illumination.requires_grad)
     call = direct(_Loss, _loss_forward, any(wanted)) if unwatched(input, illumination) else _illumination_loss_fwd
@@ -108,8 +108,8 @@ def _(
     )
 
 
-# Opaque, rather than two multiplications, so that a second derivative is refused instead of taking the stored gradients
-# for constants.
+# An operator, not two multiplications: autograd would differentiate those with the stored gradients as constants,
+# whereas second derivatives are to be refused.
 @torch.library.custom_op("sci::scale_gradients", mutates_args=())
 def _scale_gradients(
     grad_loss: Tensor,
@@ -130,11 +130,11 @@ def _(grad_loss, grad_input, grad_illumination, input_dtype, illumination_dtype)
 
 
 def _loss_setup(ctx, inputs, output) -> None:
-    ctx.set_materialize_grads(False)  # or zeros would be made for the stored gradients, which are outputs as well
+    ctx.set_materialize_grads(False)  # else zeros are allocated for the stored gradients, which are outputs, too
     input, illumination, *options, input_grad, illumination_grad = inputs
     ctx.options = options
     input_needed, illumination_needed, *_ = ctx.needs_input_grad
-    # vmap hides that a gradient is wanted, and so does a program exported without one.
+    # Under vmap, or in a program that was exported without gradients, forward did not know that one would be needed.
     foreseen = input_grad >= input_needed and illumination_grad >= illumination_needed
     ctx.stored = options[-1] != "triton" and foreseen
     if ctx.stored:
@@ -146,14 +146,14 @@ def _loss_setup(ctx, inputs, output) -> None:
 
 
 def _may_be_given_away(grad_loss: Tensor) -> bool:
-    """Whether the stored gradients are the answer as they are, and nobody will ask for them again.
+    """Whether the stored gradients may be returned as they are: the factor is 1, and backward will not run again.
 
-    Scaling by 1 would take two copies the size of the image. Where looking costs something, no.
+    That saves two copies of the size of an image. On a GPU False, since reading the factor would wait for it.
     """
     return (
         type(grad_loss) is Tensor
         and grad_loss.device.type == "cpu"
-        and not torch.is_grad_enabled()  # else a second derivative may be asked for, to be refused
+        and not torch.is_grad_enabled()  # else a second derivative may be asked for, which the operator refuses
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._autograd._get_current_graph_task_keep_graph()
@@ -169,7 +169,7 @@ def _loss_backward(ctx, grad_loss, *_):
         stored = ctx.saved_tensors
         found = [(tensor, dtype) for tensor, dtype in zip(stored, ctx.dtypes, strict=True) if tensor is not None]
         if all(tensor.dtype == dtype for tensor, dtype in found) and _may_be_given_away(grad_loss):
-            # No longer outputs of this node.
+            # `data`, so that they are not outputs of this node any more.
             grads = tuple(None if tensor is None else tensor.data for tensor in stored)
         else:
             stored = (grad_loss.new_empty(0) if tensor is None else tensor for tensor in stored)
@@ -182,7 +182,7 @@ def _loss_backward(ctx, grad_loss, *_):
 
 
 class _Loss(torch.autograd.Function):
-    """The operator and its rule as one node of autograd."""
+    """The operator with its gradient as one node of autograd, for `unwatched` calls."""
 
     @staticmethod
     def forward(ctx, *inputs):

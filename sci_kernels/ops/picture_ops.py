@@ -1,4 +1,4 @@
-"""The operators that make pictures, as torch.library sees them: schemas and fakes. None has a gradient."""
+"""The operators of enhancing, as torch.library sees them: schemas and fakes. None has a gradient."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from .dispatch import host_code, refuse_other_derivatives, triton_launchers, unw
 def enhance(
     image: Tensor, weights: Tensor, illumination: bool, impl: str, exposure: Tensor | None, gain: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Result, illumination and gain, empty tensors where those are not wanted."""
+    """Result, illumination and gain; the latter two are empty tensors if not asked for."""
     tensors = [image] if exposure is None else [image, exposure]
     refuse_other_derivatives(*tensors)
     call = _enhance_pass if unwatched(*tensors) else _enhance
@@ -19,7 +19,7 @@ def enhance(
 
 
 def find_exposure(image: Tensor, weights: Tensor, target: float, impl: str) -> Tensor:
-    """c `(N,)` of sampled images."""
+    """The exposures c, `(N,)`, of sampled images."""
     refuse_other_derivatives(image)
     call = _exposure_pass if unwatched(image) else _exposure
     return call(image, weights, target, impl)
@@ -62,7 +62,7 @@ def _(image, weights, illumination, impl, exposure=None, gain=False):
 
 
 def _like(image: Tensor, impl: str) -> Tensor:
-    """A result, which keeps the memory format but where a GPU's kernel made it."""
+    """A tensor for a result: in the memory format of the image, but contiguous by "triton"."""
     return torch.empty_like(image, memory_format=torch.contiguous_format if impl == "triton" else torch.preserve_format)
 
 

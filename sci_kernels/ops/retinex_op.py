@@ -27,7 +27,7 @@ def retinex(residual: Tensor, stage_input: Tensor, image: Tensor, sigmoid: bool,
 def _retinex_forward(
     residual: Tensor, stage_input: Tensor, image: Tensor, impl: str, sigmoid: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The third is the sigmoid for backward, where it is a pass of its own: `triton` takes it again."""
+    """The third result is the sigmoid, saved for backward, if it took a pass of its own; `triton` computes it again."""
     dtype = promoted_dtype(residual, stage_input, image)
     if impl == "triton":
         launch = triton_launchers(residual.device).launch_retinex_forward
@@ -60,7 +60,10 @@ def _retinex_gradients(
     impl: str,
     sigmoid: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`residual` is the sigmoid where forward has returned it. The third is its argument's gradient, with `sigmoid`."""
+    """Gradients of residual + stage_input, of image, and with `sigmoid` of its argument.
+
+    `residual` is the sigmoid if forward returned it.
+    """
     dtype = promoted_dtype(residual, stage_input, image)
     arguments = (grad_illumination, grad_reflectance, residual, stage_input, image)
     if impl == "triton":
@@ -99,7 +102,7 @@ def _retinex_backward(ctx, grad_illumination, grad_reflectance, _):
     if grad_illumination is None:
         grad_illumination = torch.zeros_like(given)
     if grad_reflectance is None:
-        # Nor is there an image then: 0 times what is NaN or infinite in it would be NaN.
+        # With a zero image, too: 0 times a pixel that is NaN or infinite would be NaN.
         grad_reflectance = image = torch.zeros_like(given)
     tensors = (grad_illumination, grad_reflectance, residual, stage_input, image)
     call = _retinex_gradients if final(*tensors) else _retinex_bwd
@@ -114,7 +117,7 @@ def _retinex_backward(ctx, grad_illumination, grad_reflectance, _):
 
 
 class _Retinex(torch.autograd.Function):
-    """The operator and its rule as one node of autograd."""
+    """The operator with its gradient as one node of autograd, for `unwatched` calls."""
 
     @staticmethod
     def forward(ctx, *inputs):

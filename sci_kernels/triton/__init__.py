@@ -1,6 +1,10 @@
 """Launchers of the Triton kernels; importing this package imports Triton.
 
-Raises UnsupportedVersionError, before anything is asked of it, where it or PyTorch is too old.
+Raises UnsupportedVersionError, before Triton is used, if Triton or PyTorch is too old.
+
+How to read the kernels: every one has a one-dimensional grid. The loss, the enhance network, the denoising filter and
+the convolutions march, as `strips` describes: a tensor [N] holds one number for each thread, so what a comment says of
+a thread's pixel is one element of such tensors. The other kernels are elementwise, or reduce blocks.
 """
 
 import torch

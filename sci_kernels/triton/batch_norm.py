@@ -1,9 +1,12 @@
-"""BatchNorm, ReLU and residual, and their gradient, of contiguous features: one plane of one channel after another.
+"""BatchNorm, ReLU and residual, and their gradient, of contiguous features.
 
-Formulas: `sci_kernels.batch_norm`. A program takes a block of one plane, so that what is of a channel is a scalar.
-Sums are put together from those of each block, in float64, by a second kernel with a program a channel, which makes of
-them all that the passes need to know of it. Squares are about each block's own mean: features far from 0 lose no
-digit. The bits do not depend on the order in which programs end.
+Formulas: `sci_kernels.batch_norm`. Features are (N, C, H, W), N C planes of `plane` = H W pixels. In the passes over
+the features a program owns BLOCK consecutive pixels of one plane, so that the numbers of its channel are scalars. A
+mask guards the end of the plane.
+
+Sums take two kernels: each program of a pass writes its own sums to `partial`, and a second kernel, with a program for
+each channel, adds those up in float64, always in the same order, and computes what the next pass needs of the channel.
+Squares are those of differences from the block's own mean, so that features far from 0 lose no digits.
 
 A table is `(4, C)`: mean, scale, beta and invstd of each channel.
 """
@@ -22,9 +25,9 @@ from .primitives import ACC, divide, scalar, scalar_bits
 
 @triton.jit
 def _place(C, plane, VECTOR: tl.constexpr, BLOCK: tl.constexpr):
-    """Of this program: its channel, where its block begins, and which of its elements are inside the plane."""
+    """This program's channel, the offset of its block, and a mask of the pixels that are inside the plane."""
     if VECTOR:
-        plane = plane // 4 * 4  # tells the compiler that planes begin where vectors may
+        plane = plane // 4 * 4  # so the compiler knows that planes begin at multiples of 4
     blocks = tl.cdiv(plane, BLOCK)
     index = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK
@@ -34,13 +37,13 @@ def _place(C, plane, VECTOR: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _centered(z_ptr, table_ptr, channel, inside, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """z - mean, from which everything is made: far from 0, z itself would cost digits."""
+    """z - mean, with which everything is computed: for a z far from 0 that loses fewer digits than scale z + offset."""
     return tl.load(z_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC) - tl.load(table_ptr + channel)
 
 
 @triton.jit
 def _activated(z_ptr, table_ptr, C, channel, inside, PLAIN: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """relu of scale (z - mean) + beta, or of z itself."""
+    """relu(scale (z - mean) + beta); if PLAIN, relu(z)."""
     if PLAIN:
         y = tl.load(z_ptr + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
     else:
@@ -51,7 +54,7 @@ def _activated(z_ptr, table_ptr, C, channel, inside, PLAIN: tl.constexpr, ACC: t
 
 @triton.jit
 def _let_through(grad, z, table_ptr, C, channel):
-    """g: the gradient where relu's argument is positive, or NaN."""
+    """g: the gradient where the argument of relu is positive or NaN, else 0."""
     u = z * tl.load(table_ptr + C + channel) + tl.load(table_ptr + 2 * C + channel)
     return tl.where(u <= 0, 0.0, grad)
 
@@ -60,7 +63,7 @@ def _let_through(grad, z, table_ptr, C, channel):
 def _batch_norm_statistics_kernel(
     z_ptr, partial_ptr, C, plane, VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """partial: (2, programs), each program's sum, and its squares about the mean of its own block."""
+    """Writes partial, (2, programs): each block's sum, and its sum of squared differences from its own mean."""
     _, start, inside = _place(C, plane, VECTOR, BLOCK)
     z = tl.load(z_ptr + start + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
     total = tl.sum(z)
@@ -73,16 +76,16 @@ def _batch_norm_statistics_kernel(
 
 @triton.jit
 def _of_channel(partial_ptr, index, channel, blocks, inside):
-    """The sums of some blocks of one channel, counted over all its planes; partial is (N, C, blocks)."""
+    """The sums of the blocks `index` of a channel, numbered through all its planes, in partial, (N, C, blocks)."""
     place = (index // blocks * tl.num_programs(0) + channel).to(tl.int64) * blocks + index % blocks
     return tl.load(partial_ptr + place, mask=inside, other=0.0).to(tl.float64)
 
 
 @triton.jit
 def _move(ptr, keep, added, where, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """x = keep x + added for one number in memory, by one thread: all of them would read it while one writes.
+    """x = keep x + added, for one number in memory, by one thread: others might read it after it was written.
 
-    BLOCK is at least the number of threads, so that one of them alone has the first lane.
+    BLOCK is at least the number of threads, so that only one of them has lane 0.
     """
     lane = tl.arange(0, BLOCK)
     first = (lane == 0) & where
@@ -96,7 +99,7 @@ def _batch_norm_table_kernel(
     eps: tl.int64, momentum: tl.int64,
     BIAS: tl.constexpr, RUNNING: tl.constexpr, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The table of one channel from the sums of its blocks, which `partial` (2, N, C, blocks) has; running averages."""
+    """Writes the table of one channel from partial, (2, N, C, blocks), and updates the running averages."""
     channel, channels = tl.program_id(0), tl.num_programs(0)
     blocks = tl.cdiv(plane, PLANE_BLOCK)
     squares_ptr = partial_ptr + N.to(tl.int64) * channels * blocks
@@ -136,7 +139,7 @@ def _batch_norm_relu_fwd_kernel(
     SOURCES: tl.constexpr, PLAIN: tl.constexpr, RESIDUAL: tl.constexpr,
     VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The sum of the sources, each sum rounded to the dtype of the features, as if it had been written and read."""
+    """Writes the sum of the sources. After each addition it is rounded to the dtype of the features, as in memory."""
     channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     columns = start + tl.arange(0, BLOCK)
     y = _activated(z0_ptr + start, table0_ptr, C, channel, inside, PLAIN, ACC, BLOCK)
@@ -157,7 +160,7 @@ def _batch_norm_relu_sums_kernel(
     grad_ptr, other_ptr, z_ptr, table_ptr, partial_ptr, C, plane,
     OTHER: tl.constexpr, VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """partial: (2, programs), each program's share of sum g and sum g (z - mean); grad + other becomes grad."""
+    """Writes partial, (2, programs): each block's sum g and sum g (z - mean). If OTHER, it is first added to `grad`."""
     channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     columns = start + tl.arange(0, BLOCK)
     z = _centered(z_ptr + start, table_ptr, channel, inside, ACC, BLOCK)
@@ -177,7 +180,7 @@ def _batch_norm_relu_sums_kernel(
 def _batch_norm_slopes_kernel(
     partial_ptr, table_ptr, slopes_ptr, grads_ptr, N, plane, PLANE_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Of one channel: slope and offset (2, C) of the gradient of z; adds to the gradients of gamma and beta (2, C)."""
+    """For one channel: writes slope and offset, (2, C), of z's gradient; adds to those of gamma and beta, (2, C)."""
     channel, channels = tl.program_id(0), tl.num_programs(0)
     blocks = tl.cdiv(plane, PLANE_BLOCK)
     product_ptr = partial_ptr + N.to(tl.int64) * channels * blocks
@@ -202,7 +205,7 @@ def _batch_norm_relu_bwd_kernel(
     grad_ptr, z_ptr, table_ptr, slopes_ptr, out_ptr, C, plane,
     VECTOR: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out = scale g + slope (z - mean) + offset"""
+    """Writes out = scale g + slope (z - mean) + offset, the gradient of z."""
     channel, start, inside = _place(C, plane, VECTOR, BLOCK)
     z = _centered(z_ptr + start, table_ptr, channel, inside, ACC, BLOCK)
     grad = tl.load(grad_ptr + start + tl.arange(0, BLOCK), mask=inside, other=0.0).to(ACC)
@@ -230,7 +233,7 @@ def launch_batch_norm_statistics(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The table of z's channels, in the dtype of the arithmetic; moves the running averages, if there are any."""
+    """The table of z's channels in the dtype of the arithmetic; updates the running averages, if there are any."""
     running = running_mean is not None
     partial = _partial(z)
     table = z.new_empty(4, z.shape[1], dtype=partial.dtype)
@@ -244,7 +247,7 @@ def launch_batch_norm_statistics(
 
 
 def launch_batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual: Tensor | None, plain: bool) -> Tensor:
-    """The sum of relu(u) of each source and of the residual; `plain`: the first source has no table."""
+    """The sum of relu(u) of all sources, and of the residual. `plain`: the first source has no table."""
     first, absent = sources[0], MOST_SOURCES - len(sources)
     out = torch.empty_like(first)
     known = ([first] if plain else []) + tables
@@ -257,7 +260,7 @@ def launch_batch_norm_relu(sources: list[Tensor], tables: list[Tensor], residual
 def launch_batch_norm_relu_gradient(
     out: Tensor, grad: Tensor, other: Tensor | None, z: Tensor, table: Tensor, parameter_grads: Tensor
 ) -> None:
-    """Adds `other` to `grad`, writes the gradient of z, adds those of gamma and beta to `parameter_grads`."""
+    """Adds `other` to `grad`, writes the gradient of z to `out`, adds those of gamma and beta to `parameter_grads`."""
     partial, slopes = _partial(z), table.new_empty(2, table.shape[1])
     added = grad if other is None else other
     _launch(_launch_sums, z, grad, added, z, table, partial, flags=(other is not None,))
@@ -266,7 +269,7 @@ def launch_batch_norm_relu_gradient(
 
 
 def _partial(z: Tensor) -> Tensor:
-    """Room for two sums of each block of each plane."""
+    """Memory for two sums of each block of each plane."""
     return z.new_empty(2, z.shape[0], z.shape[1], _blocks(z), dtype=compute_dtype(z))
 
 

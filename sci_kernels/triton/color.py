@@ -1,10 +1,13 @@
-"""The reference color mode: a matrix over triples of consecutive elements of NCHW memory.
+"""The reference color mode: a 3 x 3 matrix times triples of consecutive elements of NCHW memory.
 
     Y[3t + p]  = sum_k M[k][p] X[3t + k] + bias[p]          up to a constant, which cancels
     dX[3t + k] = sum_p M[k][p] dY[3t + p]  -  g 2 f (L - X)[3t + k] / numel
 
-The second line is the gradient of the whole loss: the fidelity term acts on X itself, so it joins here.
-A thread takes 4 triples, three vectors of 4 elements, where all elements can be had so; else one.
+The second line is the gradient of the whole loss: the fidelity term depends on X itself, and is added here.
+
+A program owns N consecutive groups of TRIPLES triples, a lane one of them. If the number of elements is a multiple of
+12, TRIPLES is 4 and a lane reads and writes three vectors of 4 elements; otherwise it is 1. Masks guard the end of
+memory.
 """
 
 import torch
@@ -21,7 +24,7 @@ from .strips import join4, split4
 
 @triton.jit
 def _elements(count, TRIPLES: tl.constexpr, N: tl.constexpr):
-    """Offsets of the pieces that this program's threads read, TRIPLES triples each, and which threads have any."""
+    """Offsets of three pieces, each [N] or [N, 4], that hold a lane's triples, and which lanes are before the end."""
     index = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
     inside = index * TRIPLES < count
     pieces: tl.tuple = ()
@@ -37,7 +40,7 @@ def _elements(count, TRIPLES: tl.constexpr, N: tl.constexpr):
 
 @triton.jit
 def _load_elements(ptr, pieces, inside, TRIPLES: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
-    """3 TRIPLES consecutive elements, a tensor [N] each."""
+    """A lane's 3 TRIPLES consecutive elements, as so many tensors [N]."""
     result: tl.tuple = ()
     for piece in tl.static_range(3):
         value = tl.load(ptr + pieces[piece], mask=inside, other=0.0).to(ACC)
@@ -106,7 +109,7 @@ _launch_forward, _launch_backward = Launcher(_color_fwd_kernel), Launcher(_color
 
 
 def _triples(x: Tensor, dtype: torch.dtype) -> int:
-    """Triples a thread takes: 4 where all elements come in vectors of 4."""
+    """Triples of a lane: 4 if all elements can be read in vectors of 4, else 1."""
     return 4 if x.numel() % 12 == 0 and dtype == torch.float32 else 1
 
 
@@ -124,7 +127,7 @@ def launch_color_gradient(
 ) -> Tensor:
     """The input's gradient, in its dtype, from that of Y; `fidelity_factor` is 2 fidelity_weight / numel.
 
-    It takes the memory of `grad_y` where it fits: a triple is read whole before it is written.
+    It takes the memory of `grad_y` if the dtypes agree: a triple is read before it is written.
     """
     grad_x = grad_y if grad_y.dtype == x.dtype else torch.empty_like(x)
     count, triples = x.numel() // 3, _triples(x, grad_y.dtype)

@@ -1,4 +1,4 @@
-"""Launch configurations, and the constants of the color distance in the form the kernels use.
+"""Launch configurations, and the constants of the color distance in the form that the kernels use.
 
 The transform is linear, so its bias cancels in differences and the squared color distance of two pixels
 that differ by v = (r, g, b) is the quadratic form
@@ -18,45 +18,42 @@ from torch import Tensor
 
 from ..constants import COLOR_MATRIX
 
-# Decided when kernels are decorated: later changes of TRITON_INTERPRET have no effect on them.
+# Fixed when the kernels are decorated: later changes of TRITON_INTERPRET have no effect on them.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
-# Elements that a program of the elementwise kernels takes on 4 warps; threads of one that transforms colors.
-RETINEX_BLOCK = 2048
-COLOR_BLOCK = 256
-# Pixels of one channel; blocks of them that are put together at a time.
-BATCH_NORM_BLOCK = 2048
-BATCH_NORM_FINISH = 512
+RETINEX_BLOCK = 2048  # elements of a program, of 4 warps
+COLOR_BLOCK = 256  # lanes of a program, each with 1 or 4 triples
+BATCH_NORM_BLOCK = 2048  # pixels of one channel, of a program
+BATCH_NORM_FINISH = 512  # blocks whose sums are added at a time
 
-# Points of an image that are taken at a time to find its exposure, and warps that take them.
-EXPOSURE_BLOCK = 2048
+EXPOSURE_BLOCK = 2048  # points of an image that are read at a time
 EXPOSURE_WARPS = 16
 
-# Of every launch: a multiplication and the addition of its result are one instruction with one rounding. `divide` needs
-# that for its digits and all kernels for their speed, and it is Triton's default only up to 3.9.
+# For every launch: a multiplication and the addition of its result become one instruction with one rounding. `divide`
+# needs that for its accuracy and all kernels for their speed, and it is Triton's default only up to 3.9.
 FUSED = {"enable_fp_fusion": True}
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a program of a marching kernel covers the image, and what the compiler is told.
+    """How a program of a marching kernel covers the image, and options of the compiler.
 
-    It has bands * strips threads; each owns `columns` pixels of a row and marches down a band of rows.
+    A program has bands * strips threads; each owns `columns` pixels of a row and marches down a band of rows.
     """
 
     strips: int
     columns: int
-    above: int  # rows that every march begins with and another march owns
+    above: int  # additional rows of every march, which another march owns
     bands: int = 1
     shortest: int = 8
     longest: int = 96
     resident: int = 8  # programs that a multiprocessor holds at a time
     warps: int = 1
-    prefetch: int = 0  # the cache that rows are asked into ahead, where registers are left
-    registers: int | None = None  # a thread's, on NVIDIA; ptxas, left alone, would rather spill than use so many
+    prefetch: int = 0  # the cache level that rows are prefetched into where registers are left; 0: none
+    registers: int | None = None  # limit per thread on NVIDIA; by its own limit ptxas would spill
 
     def march(self, height: int, across: int, multiprocessors: int) -> int:
-        """Rows a thread marches down where `across` programs lie side by side, over all images."""
+        """The rows that a thread marches down, given `across` programs side by side in all images together."""
         return _march(self, height, across, multiprocessors)
 
     def options(self, ptx_level: int) -> dict[str, int | bool]:
@@ -67,10 +64,11 @@ class Launch:
 
 @functools.lru_cache(4096)
 def _march(launch: Launch, height: int, across: int, multiprocessors: int) -> int:
-    """The march that ends first: programs run in waves of as many as the GPU holds, each as long as its rows.
+    """The march that ends first, of a model: programs run in waves of as many as the GPU holds, one time unit per row.
 
-    A long march spares the rows above, a short one fills the last wave; on an H100 this tells the time of the loss's
-    gradient for marches of 8 to 96 rows within 5 %. Of equals the shortest, whose programs find more to hide behind.
+    A long march has fewer additional rows, a short one fills the last wave better. On an H100 the model predicts the
+    time of the loss's gradient within 5 % for marches of 8 to 96 rows. Of equal marches the shortest is chosen: more
+    programs hide more latency.
     """
     held = launch.resident * multiprocessors
 
@@ -81,18 +79,18 @@ def _march(launch: Launch, height: int, across: int, multiprocessors: int) -> in
 
 
 def divide_up(a: int, b: int) -> int:
-    """The quotient rounded up: Triton's own, called outside a kernel, takes ten times as long."""
+    """The quotient rounded up. Triton's `cdiv` takes ten times as long when called outside a kernel."""
     return -(-a // b)
 
 
 @functools.lru_cache
 def multiprocessors(device: int) -> int:
-    """Of a GPU by its number; 1 where there is none, as where kernels are interpreted."""
+    """The number of multiprocessors of a GPU, by its index; 1 where there is no GPU and kernels are interpreted."""
     return torch.cuda.get_device_properties(device).multi_processor_count if torch.cuda.is_available() else 1
 
 
 def loss_launch(x: Tensor, dtype: torch.dtype, backward: bool) -> Launch:
-    """The launch of a loss kernel: one warp a program, 4 pixels a thread; 1 in float64 and if there are only 3."""
+    """The launch of a loss kernel: one warp per program, 4 pixels per thread; 1 pixel in float64 or if W is 3."""
     return _loss_launch(x.is_cuda and not INTERPRETED, dtype == torch.float32, x.shape[3] >= 4, backward)
 
 
@@ -100,7 +98,7 @@ def loss_launch(x: Tensor, dtype: torch.dtype, backward: bool) -> Launch:
 def _loss_launch(compiled: bool, single: bool, wide: bool, backward: bool) -> Launch:
     columns = 4 if single and wide else 1
     if not compiled:
-        # An interpreted program costs seconds whatever its size: few, with many threads and short marches.
+        # An interpreted program takes seconds whatever its size: hence few, with many threads and short marches.
         if columns == 4:
             return Launch(strips=16, columns=4, above=2, bands=64, shortest=1, longest=1)
         return Launch(strips=64, columns=1, above=2, bands=32, shortest=2, longest=2)
@@ -111,7 +109,7 @@ def _loss_launch(compiled: bool, single: bool, wide: bool, backward: bool) -> La
 
 
 def enhance_launch(x: Tensor, dtype: torch.dtype) -> Launch:
-    """The launch of the enhance kernel, whose march begins with 6 rows."""
+    """The launch of the enhance kernel, whose march has 6 additional rows."""
     return _enhance_launch(x.is_cuda and not INTERPRETED, dtype == torch.float32)
 
 
@@ -125,7 +123,7 @@ def _enhance_launch(compiled: bool, single: bool) -> Launch:
 
 
 def denoise_launch(x: Tensor, dtype: torch.dtype) -> Launch:
-    """The launch of the denoising kernel, whose march begins with 4 rows."""
+    """The launch of the denoising kernel, whose march has 4 additional rows."""
     return _denoise_launch(x.is_cuda and not INTERPRETED, dtype == torch.float32 and x.shape[3] >= 4)
 
 
@@ -138,7 +136,7 @@ def _denoise_launch(compiled: bool, four: bool) -> Launch:
 
 
 def convolution_launch(x: Tensor) -> Launch:
-    """The launch of a convolution's kernels: what a thread is in others is a warp here, with 16 columns."""
+    """The launch of the convolution kernels, in which a strip of 16 columns belongs to a warp, not to a thread."""
     return _convolution_launch(x.is_cuda and not INTERPRETED)
 
 

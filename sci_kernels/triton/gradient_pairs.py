@@ -1,15 +1,15 @@
 """The pairs that the loss's gradient is made of: what two rows add to the sums of each other's pixels.
 
-Of a row, `v` and `light` are tuples of tensors [N], a number for each of N threads: COLS of each channel, so that
+Of a row, `v` and `light` are tuples of tensors [N], a number for each of N threads: COLS for each channel, so that
 tensor COLS c + i has channel c of the thread's own column i. `sums` are likewise those of v, then those of the
-illumination, without what no gradient is asked for. The columns beside the own ones are 4 tensors a channel: columns
--2, -1, COLS and COLS + 1, counted from the thread's first.
+illumination, without what no gradient is asked for. The columns beside the own ones are 4 tensors for each channel:
+columns -2, -1, COLS and COLS + 1, counted from the thread's first.
 
-Registers are what the kernel is short of: 72 sums and the columns of two rows are alive at once. Hence columns beside
-the strip are read again rather than kept, and the branches that are always taken: ptxas schedules each block by itself,
-and would otherwise begin so many pairs at once that it spills. Strips read as vectors get by with two of them on sm_90,
-with three in half precision, and begin their loads early: with branches around all pairs a warp spends most of its time
-waiting.
+The kernel is short of registers: 72 sums and the columns of two rows are alive at once. Hence sides are read again
+rather than kept, and there are branches that are always taken (H >= 3 holds for every image): ptxas schedules each
+block by itself, and without branches would begin so many pairs at once that it spills. On sm_90, strips read as vectors
+need only two of them, in half precision three, and begin their loads early: with branches around all pairs a warp
+spends most of its time waiting.
 """
 
 import triton
@@ -25,9 +25,9 @@ def _pair(
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr,
     Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """What tensor i of p receives from tensor j of q, less the factors of all pairs: for v, then for L.
+    """What tensor i of p receives from tensor j of q, without the factors that all pairs have: for v, then for L.
 
-    Each is a product (a, b), for a multiplication that is part of adding it.
+    Each term is a pair of factors, so that their multiplication and the addition are one instruction.
     """
     e, f, weight = compare(p_v, p_l, i, P, q_v, q_l, j, Q, ratio, Y_CHANNELS, L_CHANNELS, PTX)
     terms: tl.tuple = ()
@@ -61,7 +61,7 @@ def _add_own_pairs(
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, COLS: tl.constexpr,
     Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Adds the pairs among the own columns of two rows to the sums of both; of one row, to p_sums alone."""
+    """Adds the pairs among the own columns of rows p and q to the sums of both; if SAME_ROW, to p_sums alone."""
     SUMS: tl.constexpr = (Y_CHANNELS if Y_GRAD else 0) + (L_CHANNELS if L_GRAD else 0)
     for dx in tl.static_range(1 if SAME_ROW else -2, 3):
         for i in tl.static_range(0, COLS):
@@ -84,7 +84,7 @@ def _add_side_pairs(
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, COLS: tl.constexpr,
     Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Adds what a row's own columns receive from the columns beside them in a row, which may be the same."""
+    """Adds what the own columns of row p receive from the sides of row q, which may be the same row."""
     SUMS: tl.constexpr = (Y_CHANNELS if Y_GRAD else 0) + (L_CHANNELS if L_GRAD else 0)
     for side in tl.static_range(0, 4):  # columns -2, -1, COLS, COLS + 1
         for i in tl.static_range(0, COLS):
@@ -106,9 +106,10 @@ def add_row_below(
     VECTOR: tl.constexpr, BRANCHES: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexpr, COLS: tl.constexpr,
     N: tl.constexpr,
 ):  # fmt: skip
-    """Adds the pairs of a row with the one dy below it to the sums of both, and with dy = 2 those within the row.
+    """Adds the pairs of `row` with the row dy below it to the sums of both, and if dy = 2 those within `row`.
 
-    Also returns the own columns of the row below. `v0`, `light0` and `sums0` are those of the row itself.
+    `v0`, `light0` and `sums0` are those of `row`, `sums` those of the row below. Returns both sums, and the own columns
+    of the row below.
     """
     ratios = row_ratios(row, dy, H, scalar(row_ratio, ACC), column1, column2)
     v, light = own_columns(

@@ -1,12 +1,12 @@
-"""Launches of a compiled kernel without Triton's way to it, which takes longer than the kernels of a small image do.
+"""Launches of compiled kernels without the overhead of Triton's own, which exceeds the kernels' time on a small image.
 
-`kernel[grid](...)` binds and specializes its arguments, makes text of constants and options, and looks up by that text
-what was compiled before. `Launcher` goes that way once for each specialization and keeps what it returns; from then on
-it calls the compiled kernel itself, as `JITFunction.run` would: with the same arguments, on the current stream.
+`kernel[grid](...)` binds and specializes its arguments, formats constants and options as text, and looks up the
+compiled kernel by that text. `Launcher` does so once for each specialization and keeps the compiled kernel; from then
+on it calls that itself, as `JITFunction.run` would: with the same arguments, on the current stream.
 
-It does so where that is known to be the same: on CUDA, with the versions of Triton that the package supports, and while
-nobody watches launches or changes how kernels are compiled. Elsewhere, as where kernels are interpreted, every launch
-goes the ordinary way.
+It does so only where that is known to be equivalent: on CUDA, with the versions of Triton that the package supports,
+and while no hook watches launches or changes how kernels are compiled. Otherwise, for example when kernels are
+interpreted, every launch goes the ordinary way.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ from .. import versions
 from .config import INTERPRETED
 
 _INT32 = range(-(2**31), 2**31)
-_ALIGNMENT = 16  # bytes: Triton compiles anew for an address that is no multiple
-# Where launches are replaced, as by what records them, so that they are seen there.
+_ALIGNMENT = 16  # bytes: Triton compiles another kernel for an address that is not a multiple of it
+# Where somebody replaces JITFunction.run, for example to record launches, that replacement is to be called.
 _run = triton.JITFunction.run
 _OWN_RUN = _run if _run.__module__ == triton.JITFunction.__module__ else None
 
 
 class _Compiled(NamedTuple):
-    """What each launch takes from a compiled kernel."""
+    """What a launch needs of a compiled kernel."""
 
     run: Callable
     function: int
@@ -36,25 +36,27 @@ class _Compiled(NamedTuple):
 
 
 class Launcher:
-    """A kernel to be launched many times: `Launcher(kernel)(programs, arguments, constants, options)`.
+    """A kernel that is launched many times: `Launcher(kernel)(programs, arguments, constants, options)`.
 
     Args of the constructor:
-        kernel: what `triton.jit` made. Constexprs are its last parameters, and no integer is specialized.
+        kernel: the result of `triton.jit`. Its constexprs come last, and none of its integers is specialized.
 
-    Args of a call, all of which the kernel gets in this order:
-        programs: how many, on a grid of one dimension.
-        arguments: of the parameters that are no constexprs: tensors, all on the GPU of the first one, and integers.
-        constants: of the constexprs; hashable. A parameter's values differ where they mean different code: it gets
-            True and False, or 1 and 0, but not both.
+    Args of a call:
+        programs: the size of the one-dimensional grid.
+        arguments: for the parameters that are not constexprs, in order: tensors, all on the device of the first one,
+            and integers.
+        constants: for the constexprs, in order; hashable. As they are compared with ==, one parameter must not get
+            both True and 1, or both False and 0.
         options: Triton's, such as `num_warps`.
     """
 
     def __init__(self, kernel: triton.JITFunction):
         self._kernel = kernel
-        self._compiled: dict[tuple | None, _Compiled] = {}  # under None, which stands for no key, there is nothing
+        self._compiled: dict[tuple | None, _Compiled] = {}  # never has the key None, which stands for no key
         self._fits = _can_be_direct(kernel)
         parameters = [parameter for parameter in kernel.params if not parameter.is_constexpr] if self._fits else []
-        # Of each argument, whether its address counts where it is a tensor, and its range where it is an integer.
+        # For each argument: whether the alignment of its address matters, if it is a tensor, and whether its size does,
+        # if it is an integer.
         self._facts = [(not parameter.do_not_specialize, not parameter.annotation_type) for parameter in parameters]
 
     def __call__(
@@ -71,7 +73,7 @@ class Launcher:
             self._compiled[key] = _Compiled(made.run, made.function, made.packed_metadata)
 
     def _watched(self) -> bool:
-        """Whether somebody wants to learn of launches, or has kernels compiled otherwise than usual."""
+        """Whether a hook watches launches, or a setting changes how kernels are compiled."""
         runtime, compilation = triton.knobs.runtime, triton.knobs.compilation
         return bool(
             type(self._kernel).run is not _OWN_RUN
@@ -85,7 +87,7 @@ class Launcher:
         )
 
     def _key(self, arguments: tuple, constants: tuple, options: Mapping[str, object]) -> tuple | None:
-        """All that Triton compiles for; None where an integer is too large for the type that it usually has."""
+        """Everything that Triton specializes on; None if an integer does not fit in 32 bits."""
         key = [arguments[0].get_device(), constants, *options.items()]
         for argument, (addressed, ranged) in zip(arguments, self._facts, strict=True):
             if isinstance(argument, Tensor):
@@ -111,7 +113,7 @@ def _launch(compiled: _Compiled, programs: int, arguments: tuple, constants: tup
 
 
 def _can_be_direct(kernel: triton.JITFunction) -> bool:
-    """Whether this is a kernel of a known Triton for CUDA, which compiles nothing for the value of an integer."""
+    """Whether this is a kernel for CUDA by a supported Triton, and none of its integers is specialized."""
     if INTERPRETED or torch.version.hip or type(kernel) is not triton.JITFunction:
         return False
     oldest, newest = (versions.release(version) for version in versions.TRITON[1:])
@@ -121,5 +123,5 @@ def _can_be_direct(kernel: triton.JITFunction) -> bool:
 
 
 def _calls(hook: object) -> object:
-    """What a hook would call: itself if any, or those of a chain, which is always there from Triton 3.6 on."""
+    """What a hook would call: itself, or the members of a chain, which from Triton 3.6 on always exists."""
     return getattr(hook, "calls", hook)

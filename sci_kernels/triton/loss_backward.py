@@ -1,16 +1,17 @@
-"""The gradients, from each pair of pixels once.
+"""The gradients of the loss, from each pair of pixels once.
 
     dL(p) = g sum_q k w sign(L(p) - L(q))                  + g 2 f (L(p) - X(p)) / numel
     dv(p) = -2 ln 2 g sum_q k w d (v(p) - v(q))            (and dX - g 2 f (L(p) - X(p)) / numel)
 
 with w, d and L as in `reference`, v as in `neighbors`, k = 2 smooth_weight / (N (H-|dy|) (W-|dx|)), f the fidelity
-weight and g the incoming gradient. What q receives from p is the negative of what p receives from q, so a thread
-marches down its band of rows and adds each pair's terms to the sums of both ends, of which it keeps those of three
-rows; a row's sums are complete when the two rows below it have been seen. Pairs that reach beyond the thread's own
-columns are computed by both threads concerned: each adds to its own sums only, and no order of addition can vary.
+weight and g the incoming gradient. What q receives from p is the negative of what p receives from q. So a thread, which
+marches down its band of rows (see `strips`), adds the terms of each pair to the sums of both its ends. It keeps the
+sums of three rows: those of a row are complete when the two rows below it have been added. A pair that reaches beyond
+the thread's own columns is computed by both threads concerned. Each adds only to its own sums, so the order of
+additions is always the same, and there are no atomics.
 
-How few registers there are decides how the pairs are computed: see `gradient_pairs`. Where some are left, rows are
-asked for a row ahead.
+The number of registers limits how pairs can be computed: see `gradient_pairs`. Where some are left, rows are
+prefetched.
 """
 
 import torch
@@ -33,7 +34,7 @@ def _residuals(
     ptr, plane, start, columns, inside, light,
     CHANNELS: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """L - X of the thread's own columns, from the row of X that begins at `start`: COLS tensors [N] a channel."""
+    """L - X of the own columns, from the row of X that begins at `start`: COLS tensors [N] for each channel."""
     result: tl.tuple = ()
     for channel in tl.static_range(CHANNELS):
         x = load_own(ptr + channel * plane + start, columns, inside, VECTOR, COLS, ACC)
@@ -49,7 +50,7 @@ def _gradients(
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr, FIDELITY: tl.constexpr,
     FIDELITY_TO_Y: tl.constexpr, Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """The finished gradients of the thread's own columns, COLS tensors [N] a channel: of Y, then of L."""
+    """The finished gradients of the thread's own columns, COLS tensors [N] for each channel: of Y, then of L."""
     Y_SUMS: tl.constexpr = Y_CHANNELS * COLS if Y_GRAD else 0
     grads: tl.tuple = ()
     for i in tl.static_range(Y_SUMS):
@@ -80,7 +81,7 @@ def _store(
     VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """Writes the gradients of a row, which begins at `start`, for the threads that are `wanted`."""
-    # Of a strip that was moved, the columns from where it was on: the strip to its left stores the others.
+    # A strip that was moved left at the border stores the columns from `left` on; the strip before it has the others.
     owned: tl.tuple = ()
     for i in tl.static_range(0 if VECTOR or COLS == 1 else COLS):
         owned = owned + (columns[2 + i] >= left,)
@@ -104,17 +105,17 @@ def _loss_bwd_kernel(
     H, W, march,  # rows that a thread marches down
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr,
     FIDELITY: tl.constexpr,  # the fidelity term's gradient goes to L
-    FIDELITY_TO_Y: tl.constexpr,  # and to Y, which then is the input
+    FIDELITY_TO_Y: tl.constexpr,  # and to Y, which is then the input
     Y_GRAD: tl.constexpr, L_GRAD: tl.constexpr,
     VECTOR: tl.constexpr,  # W % 4 == 0 and COLS == 4
     BRANCHES: tl.constexpr,  # 0: around two of four groups of pairs; 1: around three; 2: around all
-    PREFETCH: tl.constexpr,  # see `strips.prefetch`; 0: nothing is asked for ahead
+    PREFETCH: tl.constexpr,  # see `strips.prefetch`; 0: none
     PTX: tl.constexpr, ACC: tl.constexpr, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     N: tl.constexpr = BANDS * STRIPS
     SUMS: tl.constexpr = (Y_CHANNELS if Y_GRAD else 0) + (L_CHANNELS if L_GRAD else 0)
     if VECTOR:
-        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+        W = W // 4 * 4  # so the compiler knows that rows begin at multiples of 4
     image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
     columns, beside, inside = strip_columns(left, W, COLS, VECTOR, True)
     plane = H.to(tl.int64) * W
@@ -134,7 +135,7 @@ def _loss_bwd_kernel(
         y_ptr, l_ptr, plane, top - 2, columns, inside, H, W, u,
         Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC,
     )  # fmt: skip
-    # Two rows above the band are seen for what the band's own rows receive from them.
+    # The march begins two rows above the band, for what its first rows receive from these.
     for step in range(-2, march):
         row = top + step
         sums2 = nothing
@@ -158,7 +159,7 @@ def _loss_bwd_kernel(
             y_ptr if FIDELITY_TO_Y else x_ptr, plane, start, columns, inside, light0,
             L_CHANNELS if FIDELITY and (L_GRAD or FIDELITY_TO_Y) else 0, VECTOR, COLS, N, ACC,
         )  # fmt: skip
-        # Read here, rather than once, it occupies no register meanwhile.
+        # Read for each row, so that it occupies no register meanwhile.
         grad = tl.load(grad_loss_ptr).to(ACC)
         scale = grad * scalar(pair_factor, ACC)
         grads = _gradients(
@@ -177,7 +178,7 @@ def _loss_bwd_kernel(
 
 
 def _branches(x: Tensor, light: Tensor) -> int:
-    """As few as leave no stack, see `BRANCHES`; on other GPUs than sm_90 nothing was measured."""
+    """BRANCHES: on sm_90 the fewest with which nothing spills; on other GPUs, where none was measured, all."""
     if torch.cuda.get_device_capability(x.device)[0] != 9:
         return 2
     return 0 if x.dtype == light.dtype == torch.float32 else 1
@@ -197,7 +198,7 @@ def launch_loss_backward(
     input_grad: bool,
     illumination_grad: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients in their argument's dtype; an empty tensor for one that was not asked for."""
+    """The gradients in the dtypes of their arguments; an empty tensor for one that is not asked for."""
     x, light = aligned(input), aligned(illumination)
     dtype = compute_dtype(x, light)
     reference = color == "reference"

@@ -1,7 +1,8 @@
-"""The loss: each program sums its tile's part over the 12 pairs and the fidelity term, to one partial sum.
+"""The loss: each program sums the 12 pairs and the fidelity term over its tile, and writes one partial sum.
 
-A thread marches down its band of rows, each new one paired with itself and with the two above it, of which only the
-thread's own columns are kept.
+A thread marches down its band of rows (see `strips`). Each new row is paired with itself and with the two rows above,
+of which only the own columns are kept. A pair belongs to the thread that owns the column of its upper pixel and the row
+of its lower one, so that none is counted twice.
 """
 
 import torch
@@ -32,7 +33,7 @@ def _pairs(
     total, p_v, p_l, q, ratios, FIRST: tl.constexpr,
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, COLS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Adds w d of the pairs between the own columns of row p and row q, shifts FIRST ... 2."""
+    """Adds w d of the pairs of the own columns of row p with row q, for shifts dx = FIRST ... 2."""
     q_v, q_l, q_side_v, q_side_l = q
     for dx in tl.static_range(FIRST, 3):
         for i in tl.static_range(COLS):
@@ -51,7 +52,7 @@ def _pairs(
 @triton.jit(do_not_specialize=SCALARS)
 def _loss_fwd_kernel(
     x_ptr,  # the input itself, for the fidelity term
-    y_ptr,  # what color differences are taken of: the input, or its transform in reference mode
+    y_ptr,  # what colors are made of: the input, or in reference mode its transform
     l_ptr,
     partial_ptr,
     u00: tl.int64, u01: tl.int64, u02: tl.int64, u11: tl.int64, u12: tl.int64, u22: tl.int64,  # s U
@@ -76,7 +77,7 @@ def _loss_fwd_kernel(
 ):  # fmt: skip
     N: tl.constexpr = BANDS * STRIPS
     if VECTOR:
-        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+        W = W // 4 * 4  # so the compiler knows that rows begin at multiples of 4
     image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
     columns, beside, inside = strip_columns(left, W, COLS, VECTOR, False)
     plane = H.to(tl.int64) * W
@@ -89,7 +90,7 @@ def _loss_fwd_kernel(
     fidelity = scalar(fidelity_factor, ACC)
     column1 = scalar(column_ratio1, ACC)
     column2 = scalar(column_ratio2, ACC)
-    # What the two rows above the band share with it counts here, as every pair does with its lower row.
+    # A pair counts in its lower row, so the band's first rows need the two above it.
     v1, light1 = own_columns(
         y_ptr, l_ptr, plane, top - 1, columns, inside, H, W, u, Y_CHANNELS, L_CHANNELS, YCBCR, VECTOR, COLS, N, ACC
     )
@@ -134,7 +135,7 @@ _launch = Launcher(_loss_fwd_kernel)
 def launch_loss_forward(
     input: Tensor, illumination: Tensor, sigma: float, color: str, fidelity_weight: float, smooth_weight: float
 ) -> Tensor:
-    """The loss as a scalar of the arithmetic's dtype."""
+    """The loss, a scalar in the dtype of the arithmetic."""
     x, light = aligned(input), aligned(illumination)
     dtype = compute_dtype(x, light)
     reference = color == "reference"
@@ -152,5 +153,5 @@ def launch_loss_forward(
         x.shape[3] % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips, launch.columns,
     )  # fmt: skip
     _launch(programs, (x, y, light, partial, *scalars, *x.shape[2:], march), constants, launch.options(level))
-    # Of a few thousand parts: in float64 it would take two launches more, for no digit of a float32.
+    # Of a few thousand numbers. In float64 this would take two more launches, and give no better float32.
     return partial.sum()

@@ -1,17 +1,19 @@
-"""What the loss kernels share: rows of colors and illuminations, pairs of their columns, and the scalars they take.
+"""What the loss kernels share: rows of colors and illuminations, pairs of their columns, and scalar arguments.
 
 Four devices save instructions without losing digits:
 
 - Colors enter as v = s U x, with U from `config` (or the identity) and s^2 = log2(e) / (2 sigma^2), so that the
   weight is w = 2^(-|v(p) - v(q)|^2), and the gradient by x is s U^T times that by v.
-- The mean over an offset's pixels, 1 / (N (H-|dy|) (W-|dx|)), is 1 / (N H W) times a ratio near 1, whose logarithm
-  joins that exponent for nothing.
+- The factor of an offset's mean, 1 / (N (H-|dy|) (W-|dx|)), is 1 / (N H W) times a ratio near 1. The logarithm of that
+  ratio is the value that the exponent's sum begins with, which costs no instruction.
 - Borders cost no branch: the exponent is -inf for a row outside the image, and a column outside it has a color so
   far from all others that the weight is 0.
 - The sign of a difference costs one instruction where PTX has it (see `primitives.signed`).
 
-The reference color mode reads triples that straddle rows, so its Y is written once, by `color`, and its gradient goes
-back the same way; the ycbcr mode needs no buffer.
+The reference color mode reads triples that may cross the end of a row. So its Y is a tensor of its own, written by
+`color`, which also transforms the gradient of Y; the other modes compute v as they read the input.
+
+A row's `v` and `light` are tuples: COLS tensors [N] for each channel if own columns, 4 if sides (see `strips`).
 """
 
 import functools
@@ -26,13 +28,13 @@ from .config import YCBCR_FACTOR, Launch, divide_up, multiprocessors
 from .primitives import exp2, scalar, scalar_bits
 from .strips import load_own, load_sides, row_offsets, split_own, split_sides
 
-# Beyond any color that the smallest sigma can give, and its square still is a float32.
+# Larger than any color with the smallest sigma, and its square still is a float32.
 FAR = tl.constexpr(1e19)
 
 
 @triton.jit
 def _colors(pieces, u, PIECES: tl.constexpr, CHANNELS: tl.constexpr, YCBCR: tl.constexpr):
-    """v of the module docstring, from PIECES tensors a channel and in their order."""
+    """v of the module's docstring from the input, of PIECES tensors for each channel, in the same order."""
     result: tl.tuple = ()
     if YCBCR:
         for i in tl.static_range(PIECES):
@@ -53,7 +55,7 @@ def own_columns(
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr,
     VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """The thread's own columns of v and of the illumination in a row: COLS tensors [N] a channel."""
+    """The own columns of v and of the illumination in a row: COLS tensors [N] for each channel."""
     PIECES: tl.constexpr = 1 if VECTOR else COLS
     start = row_offsets(row, H, W, VECTOR)
     pieces: tl.tuple = ()
@@ -79,7 +81,7 @@ def side_columns(
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, YCBCR: tl.constexpr,
     VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """The columns beside the thread's own of v and of the illumination in a row: 4 tensors [N] a channel."""
+    """The sides of v and of the illumination in a row: 4 tensors [N] for each channel."""
     PIECES: tl.constexpr = 2 if VECTOR else 4
     start = row_offsets(row, H, W, VECTOR)
     pieces: tl.tuple = ()
@@ -104,9 +106,10 @@ def compare(
     p_v, p_l, i: tl.constexpr, P: tl.constexpr, q_v, q_l, j: tl.constexpr, Q: tl.constexpr, ratio,
     Y_CHANNELS: tl.constexpr, L_CHANNELS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Tensor i of p, which has P a channel, beside tensor j of q, which has Q.
+    """Compares tensor i of row p, which has P for each channel, with tensor j of row q, which has Q.
 
-    The differences e of v and f of the illumination, a tensor a channel, and the weight 2^(ratio - |e|^2).
+    Returns the differences e of v and f of the illumination, a tensor for each channel, and the weight
+    2^(ratio - |e|^2).
     """
     exponent = ratio
     e: tl.tuple = ()
@@ -130,7 +133,7 @@ def illumination_distance(f, CHANNELS: tl.constexpr):
 
 @triton.jit
 def row_ratios(row, dy: tl.constexpr, H, row_ratio, column_ratio1, column_ratio2):
-    """Logarithms of the ratios for columns at distance 0, 1 and 2; -inf where a row of the pair is outside."""
+    """Logarithms of the ratios for columns at distance 0, 1 and 2; -inf if a row of the pair is outside the image."""
     ratio = tl.where((row >= 0) & (row + dy < H), row_ratio, float("-inf"))
     return ratio, ratio + column_ratio1, ratio + column_ratio2
 
@@ -141,7 +144,7 @@ def scalars6(a, b, c, d, e, f, ACC: tl.constexpr):
 
 
 def scalar_arguments(x: Tensor, sigma: float, color: str, smooth_weight: float, dtype: torch.dtype) -> tuple[int, ...]:
-    """s U, the logarithms of the ratios, and the pair factor, as the kernels take them."""
+    """s U, the logarithms of the ratios, and the pair factor, as bits: see `primitives.scalar_bits`."""
     n, _, h, w = x.shape
     return _scalars(n, h, w, sigma, color, smooth_weight, dtype)
 
@@ -158,7 +161,7 @@ def _scalars(
 
 
 def tiles_of(x: Tensor, launch: Launch) -> tuple[int, int]:
-    """Rows that a thread marches down, and programs."""
+    """The rows that a thread marches down, and the number of programs."""
     n, _, h, w = x.shape
     across = n * divide_up(w, launch.strips * launch.columns)
     march = launch.march(h, across, multiprocessors(x.get_device()))

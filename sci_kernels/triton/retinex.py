@@ -2,8 +2,11 @@
 
     illumination = clamp(residual + stage_input, 1e-4, 1),   reflectance = clamp(image / illumination, 0, 1)
 
-With SIGMOID, the residual is the sigmoid of what is given for it: neither it nor its gradient is a pass of its own.
-The gradient is derived in `blocked.retinex_gradient`.
+With SIGMOID, the residual is the sigmoid of the tensor that is given for it, so that neither the sigmoid nor its
+gradient takes a pass of its own. The gradient is derived in `blocked.retinex_gradient`.
+
+Tensors are contiguous, and a program owns BLOCK consecutive elements. Only the last one may reach beyond the end, and
+only it uses masks: a branch keeps them out of the others, which then read and write in vectors.
 """
 
 from collections.abc import Sequence
@@ -32,7 +35,7 @@ def _retinex_block(
     stage_input = load_block(stage_input_ptr, mask, MASKED, ACC, BLOCK)
     image = load_block(image_ptr, mask, MASKED, ACC, BLOCK)
     illumination = clamp(residual + stage_input, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
-    # Clamped before it is divided, which changes nothing as illumination <= 1, and leaves no quotient to overflow.
+    # Clamped before the division, too: as illumination <= 1 that changes no result, and no quotient overflows.
     image = clamp(image, tl.full([], 0.0, ACC), tl.full([], 1.0, ACC))
     reflectance = divide(image, illumination, PTX)
     reflectance = tl.minimum(reflectance, tl.full([], 1.0, ACC), propagate_nan=tl.PropagateNan.ALL)
@@ -61,7 +64,6 @@ def _retinex_fwd_kernel(
         residual_ptr + first, stage_input_ptr + first, image_ptr + first, illumination_ptr + first,
         reflectance_ptr + first,
     )  # fmt: skip
-    # Without a mask, which only the last block needs, blocks are read and written in vectors.
     if first + BLOCK <= count:
         _retinex_block(*pointers, mask, LOW, HIGH, SIGMOID, False, PTX, ACC, BLOCK)
     else:
@@ -83,16 +85,16 @@ def _retinex_gradient_block(
     grad_reflectance = load_block(grad_reflectance_ptr, mask, MASKED, ACC, BLOCK)
     total = residual + stage_input
     illumination = clamp(total, tl.full([], LOW, ACC), tl.full([], HIGH, ACC))
-    # The quotient is inside [0, 1], to the last bit, where the image is inside [0, illumination]. As bits, what is
-    # negative or NaN is larger than any illumination but NaN, of which all results are NaN or stopped, so that one
-    # comparison does; the sum makes 0 of -0.
+    # The quotient is in [0, 1] exactly where the image is in [0, illumination]. Compared as unsigned integers, the bits
+    # of a negative number or a NaN are larger than those of any illumination that is not NaN, so one comparison
+    # suffices. (A NaN illumination makes every result NaN, or 0.) Adding 0 turns -0 into 0.
     BITS: tl.constexpr = tl.uint32 if tl.float32 == ACC else tl.uint64
     inside = (image + 0.0).to(BITS, bitcast=True) <= illumination.to(BITS, bitcast=True)
     grad_quotient = tl.where(inside, grad_reflectance, 0.0)
     inverse = reciprocal(illumination, PTX)
     grad_image = grad_quotient * inverse
-    # The image as it is, and times the inverse twice: where its clamp stops the gradient, 0 times what is not finite is
-    # the NaN of autograd.
+    # The image is not clamped here, and is multiplied by the inverse twice: where the clamp stops the gradient, 0 times
+    # a number that is not finite is NaN, as with autograd.
     direct = grad_illumination - grad_quotient * (image * inverse * inverse)
     grad_sum = tl.where(total == illumination, direct, 0.0)
     store_block(grad_image_ptr, grad_image, mask, MASKED, BLOCK)
@@ -111,7 +113,7 @@ def _retinex_bwd_kernel(
     image_ptr,
     grad_sum_ptr,
     grad_image_ptr,
-    grad_residual_ptr,  # written with SIGMOID alone
+    grad_residual_ptr,  # written only with SIGMOID
     count,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
@@ -153,8 +155,10 @@ def launch_retinex_backward(
     dtype: torch.dtype,
     sigmoid: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of residual + stage_input and of image, contiguous, in `dtype`; with `sigmoid`, that of what is
-    given for the residual, else the first again."""
+    """The gradients of residual + stage_input, of the image, and of the tensor given for the residual.
+
+    Contiguous, in `dtype`. The third is the first again without `sigmoid`.
+    """
     grad_sum, grad_image, *more = _empty(image, dtype, 3 if sigmoid else 2)
     outputs = grad_sum, grad_image, more[0] if more else grad_sum
     _launch_all(_launch_backward, (grad_illumination, grad_reflectance, residual, stage_input, image), outputs, sigmoid)
@@ -166,14 +170,14 @@ def _empty(like: Tensor, dtype: torch.dtype, count: int) -> list[Tensor]:
 
 
 def _launch_all(launch: Launcher, arguments: tuple[Tensor, ...], outputs: Sequence[Tensor], sigmoid: bool) -> None:
-    """Runs an elementwise kernel; contiguous copies make one offset fit all."""
+    """Runs an elementwise kernel, on contiguous tensors, so that an offset is the same in all."""
     arguments = tuple(aligned(argument) for argument in arguments)
     like = outputs[0]
     compute = compute_dtype(*arguments)
     level = ptx_level(like, compute)
-    # Of float64 half as many, which leaves as many registers to each.
+    # In float64 half as many elements, as each takes twice the registers.
     block = RETINEX_BLOCK * 4 // compute.itemsize
-    # ptxas would rather spill than go beyond 80 registers.
+    # Without this limit ptxas takes 80 registers and spills.
     options = {"num_warps": 4, **FUSED, **({"maxnreg": 168} if level >= 1 else {})}
     constants = (ILLUMINATION_MIN, ILLUMINATION_MAX, sigmoid, level, ACC[compute], block)
     count = like.numel()

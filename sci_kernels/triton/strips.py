@@ -1,8 +1,16 @@
-"""The pixels of a thread: a strip of COLS neighbors in a row, and the two columns on either side that they reach.
+"""What the marching kernels share: which pixels a thread owns, and how it reads and writes them.
 
-Each column is a tensor [N], so that a shift is another index and nothing moves between threads. Where rows begin at
-multiples of 4 (VECTOR, COLS = 4) a row is read as vectors of 2, 4 and 2 columns (16 bytes in float32), and taken
-apart in registers; elsewhere column by column. The own columns are COLS tensors, the sides 4: -2, -1, COLS, COLS + 1.
+A thread owns a strip of COLS neighboring columns and marches down a band of `march` rows of it. In each row it also
+reads the two columns on either side. Images are contiguous: element (n, c, y, x) is at ((n C + c) H + y) W + x, and
+`plane` is H W. A program has N = BANDS * STRIPS threads; N is 32, a warp, except where kernels are interpreted.
+
+Each column of a row is a tensor [N] of its own, one number per thread. So the neighbor at a shift is another tensor of
+the tuple, and nothing moves between threads. "Own" columns are COLS tensors; "sides" are 4: -2, -1, COLS and COLS + 1.
+
+If W is a multiple of 4 (VECTOR, COLS = 4), a row is read in pieces of 2, 4 and 2 columns, vectors of up to 16 bytes in
+float32, which are taken apart in registers; otherwise column by column. In both cases a mask for a piece that may lie
+outside the image is a tensor [N] or [N, 1], and masked elements are 0. Rows outside the image are clamped to its first
+or last row instead: what they would add is removed by the caller.
 """
 
 import triton
@@ -11,7 +19,7 @@ import triton.language as tl
 
 @triton.jit
 def split4(strip, N: tl.constexpr):
-    """The four columns [N] of a strip [N, 4]; all of a row lie in one thread, so nothing moves."""
+    """The four columns [N] of a strip [N, 4]; a row of it lies in one thread, so nothing moves."""
     even, odd = tl.split(tl.reshape(strip, [N, 2, 2]))
     a, c = tl.split(even)
     b, d = tl.split(odd)
@@ -27,10 +35,10 @@ def join4(columns, N: tl.constexpr):
 
 @triton.jit
 def strip_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS: tl.constexpr):
-    """This program's image, and the first row and column of each thread's strips [N], N = BANDS * STRIPS.
+    """This program's image, and the first row and column of each thread's strip [N].
 
-    Programs lie on a one-dimensional grid over images and tiles of BANDS * march rows; a thread marches down its
-    band of `march` rows, so that several bands a program exist only to make interpreted programs few.
+    The grid runs over images, then over tiles of BANDS * march rows and STRIPS * COLS columns, row by row. More than
+    one band per program serves only to make interpreted programs few.
     """
     tiles_w = tl.cdiv(W, STRIPS * COLS)
     tiles_h = tl.cdiv(H, march * BANDS)
@@ -45,11 +53,11 @@ def strip_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS:
 
 @triton.jit
 def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.constexpr):
-    """Columns of a row from -2 to COLS + 1 in the pieces they are read in, and which of them are inside the image.
+    """The pieces of a row's columns -2 ... COLS + 1, as offsets, and masks of those inside the image.
 
-    The masks are those of the pieces beside the strip, then those of the strip itself, () where it needs none:
-    vectors of a thread beyond the right border are those of the last strip, and with SHIFT a strip that would cross
-    that border is moved left until it ends there (W >= COLS). What another strip owns must not be stored or counted.
+    The masks are those of the sides, then those of the own columns, () if these need none: with VECTOR a thread beyond
+    the right border reads the last strip again, and with SHIFT a strip that would cross that border is moved left until
+    it ends there (W >= COLS). The caller must not store or count the columns that such a thread does not own.
     """
     if VECTOR:
         own = tl.minimum(left, W - 4).to(tl.int64)[:, None]
@@ -71,14 +79,14 @@ def strip_columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr, SHIFT: tl.c
 
 @triton.jit
 def row_offsets(row, H, W, VECTOR: tl.constexpr):
-    """Where a row begins in a plane, for columns to be added to; rows outside the image are its first and last."""
+    """Where a row begins in a plane, to be added to the columns; rows outside the image are clamped into it."""
     start = tl.minimum(tl.maximum(row, 0), H - 1).to(tl.int64) * W
     return start[:, None] if VECTOR else start
 
 
 @triton.jit
 def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
-    """The strip itself in the pieces it is read in, 0 outside the image; `ptr` points at the row's beginning."""
+    """The own columns in the pieces they are read in, 0 where masked; `ptr` points at the beginning of the row."""
     if VECTOR:
         return (tl.load(ptr + columns[1]).to(ACC),)
     else:
@@ -94,9 +102,9 @@ def load_own(ptr, columns, inside, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC
 
 @triton.jit
 def prefetch(ptr, plane, left, W, CHANNELS: tl.constexpr, PREFETCH: tl.constexpr):
-    """Asks for a strip and the columns beside it in the row that `ptr` points at, to be near when they are read.
+    """Prefetches a strip and its sides in the row that `ptr` points at, into the cache of level PREFETCH, 1 or 2.
 
-    PREFETCH is the cache, 1 or 2. What neighboring threads ask for together is all but the last thread's right side.
+    Together, the threads of a warp prefetch everything but the right side of the last one.
     """
     L1: tl.constexpr = "prefetch.global.L1 [$1]; mov.b32 $0, 0;"
     L2: tl.constexpr = "prefetch.global.L2 [$1]; mov.b32 $0, 0;"
@@ -111,11 +119,12 @@ def prefetch(ptr, plane, left, W, CHANNELS: tl.constexpr, PREFETCH: tl.constexpr
 
 @triton.jit
 def load_sides(ptr, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr, ACC: tl.constexpr):
-    """The columns beside the strip in the pieces they are read in, 0 outside the image.
+    """The sides in the pieces they are read in, 0 where masked.
 
-    AGAIN reads what was read before from the cache, where the compiler would keep it in registers.
+    AGAIN: this row's sides were read before, and are read from the cache again. Otherwise the compiler would keep them
+    in registers.
     """
-    # .ca is what a load does anyway, but makes it another operation than one without.
+    # .ca is the default of a load, but the compiler does not merge a load that says so with one that does not.
     modifier: tl.constexpr = ".ca" if AGAIN else ""
     pieces: tl.tuple = ()
     for k in tl.static_range(2 if VECTOR else 4):
@@ -126,13 +135,13 @@ def load_sides(ptr, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, 
 
 @triton.jit
 def split_own(pieces, VECTOR: tl.constexpr, N: tl.constexpr):
-    """The strip as COLS columns [N]."""
+    """The own columns as COLS tensors [N]."""
     return split4(pieces[0], N) if VECTOR else pieces
 
 
 @triton.jit
 def split_sides(pieces, VECTOR: tl.constexpr):
-    """The columns beside the strip as 4 columns [N]."""
+    """The sides as 4 tensors [N]."""
     if VECTOR:
         a, b = tl.split(pieces[0])
         c, d = tl.split(pieces[1])
@@ -143,9 +152,9 @@ def split_sides(pieces, VECTOR: tl.constexpr):
 
 @triton.jit
 def store_own(ptr, columns, owned, wanted, own, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr):
-    """Writes COLS columns [N] in the pointer's dtype for the threads that are `wanted` [N].
+    """Writes the COLS own columns [N] in the pointer's dtype, for the threads that are `wanted` [N].
 
-    Columns of which `owned` has masks [N] are written where those say so, too.
+    `owned`: () or a further mask [N] for each column.
     """
     if VECTOR:
         tl.store(ptr + columns[1], join4(own, N), mask=wanted[:, None])

@@ -224,7 +224,7 @@ def test_gradients_are_refused():
     image = make_image(1, 3, 5, 5)
     gain = make_gain(image)
     for x, g in ((image.clone().requires_grad_(), gain), (image, gain.clone().requires_grad_())):
-        with pytest.raises(RuntimeError, match="requires a gradient, which denoise has not"):
+        with pytest.raises(RuntimeError, match="requires a gradient, which denoise does not have"):
             sci_kernels.denoise(x, g)
         with torch.no_grad():
             sci_kernels.denoise(x, g)
@@ -240,7 +240,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(TypeError, match="gain: expected .*; got torch.uint8"):
         sci_kernels.denoise(image, gain.byte())
     for shape in ((1, 3, 4, 4), (1, 4, 4), (1, 1, 4, 3)):
-        with pytest.raises(ValueError, match=r"gain: expected one number a pixel, shape \(1, 1, 4, 4\); got"):
+        with pytest.raises(ValueError, match=r"gain: expected one number per pixel, shape \(1, 1, 4, 4\); got"):
             sci_kernels.denoise(image, torch.ones(shape))
     for strength in (-0.1, 4.1, float("nan")):
         with pytest.raises(ValueError, match="strength: "):

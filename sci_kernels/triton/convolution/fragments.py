@@ -1,4 +1,4 @@
-"""Products of small matrices by the tensor cores of NVIDIA GPUs, their operands in registers as PTX lays them out.
+"""Products of small matrices on the tensor cores of NVIDIA GPUs, with operands in registers in the layout of PTX.
 
 A warp's 32 threads share a 16 x K matrix A, a K x 8 matrix B and a 16 x 8 matrix C, K being 8 or 4. Thread 4 g + t has
 
@@ -6,15 +6,16 @@ A warp's 32 threads share a 16 x K matrix A, a K x 8 matrix B and a 16 x 8 matri
     B   rows t and t + 4 of column g                                2 numbers, 1
     C   columns 2 t and 2 t + 1 of row g, then of row g + 8         4 numbers
 
-each a tensor [T] of T threads. Which pixel or channel a row or column stands for is the kernel's choice: chosen so that
-a thread's numbers lie side by side in memory, operands are read as they are needed, without shared memory.
+each number a tensor [T], one for each of T threads. Which pixel or channel a row or column stands for is the kernel's
+choice. If the numbers of a thread are consecutive in memory, operands are loaded directly, without shared memory.
 
-Tensor cores read 11 digits of a float32 (TF32). PRECISION "tf32" rounds operands to those; "tf32x3" takes a number
-apart into two such, high + low, and adds three products, all but that of both lows: an error of 2^-22 or so. "exact"
-takes operands as they are: half precision fits in TF32, and plain arithmetic needs no rounding.
+Tensor cores read 11 bits of the significand of a float32 (TF32). PRECISION "tf32" rounds operands to these; "tf32x3"
+splits a number into the sum of two such, high + low, and adds three products, all but that of both low parts, with an
+error of about 2^-22. "exact" takes operands as they are: half precision fits in TF32, and ordinary arithmetic, which is
+used where kernels are interpreted, needs no rounding.
 
-A tensor core cuts its sums off instead of rounding them. Where that is not to show, sums are short: the products with
-lows come first, while the sum is small, and what was summed is added to the rest by an ordinary addition.
+A tensor core truncates its sums instead of rounding them. To keep that error small, "tf32x3" keeps sums short: the
+products with low parts come first, while the sum is small, and the sum is added to the rest by an ordinary addition.
 """
 
 import triton
@@ -23,7 +24,7 @@ import triton.language as tl
 
 @triton.jit
 def high(x, PRECISION: tl.constexpr):
-    """What of a float32 a tensor core reads, rounded to nearest."""
+    """A float32 rounded to TF32, to nearest."""
     if PRECISION == "exact":
         return x
     else:
@@ -40,7 +41,7 @@ def highs(xs, PRECISION: tl.constexpr):
 
 @triton.jit
 def lows(xs, PRECISION: tl.constexpr):
-    """The rest of each number, exact; () where it is not wanted."""
+    """x - high(x) of each number, which is exact; () unless PRECISION needs it."""
     result: tl.tuple = ()
     if PRECISION == "tf32x3":
         for i in tl.static_range(len(xs)):
@@ -50,7 +51,7 @@ def lows(xs, PRECISION: tl.constexpr):
 
 @triton.jit
 def multiply(a, b, c, PTX: tl.constexpr):
-    """A B + C"""
+    """A B + C, with K = 8 or 4 by the number of operands."""
     if not PTX:
         return _multiply_plainly(a, b, c, a[0].shape[0] // 32, 4 * len(b))
     elif len(b) == 2:
@@ -76,9 +77,9 @@ def multiply(a, b, c, PTX: tl.constexpr):
 
 @triton.jit
 def _multiply_plainly(a, b, c, WARPS: tl.constexpr, K: tl.constexpr):
-    """The same in ordinary arithmetic, every 32 threads of [T] a warp."""
+    """The same in ordinary arithmetic; each 32 elements of a tensor [T] are a warp."""
     if K == 8:
-        # Their axes: g, t, which 8 rows, which 4 columns.
+        # Axes after the warp: g, t, half of the rows (left alone), half of K.
         left = tl.reshape(tl.join(tl.join(a[0], a[1]), tl.join(a[2], a[3])), [WARPS, 8, 4, 2, 2])
         right = tl.reshape(tl.join(b[0], b[1]), [WARPS, 8, 4, 2])
         left = tl.reshape(tl.permute(left, [0, 3, 1, 4, 2]), [WARPS, 16, K])
@@ -96,7 +97,7 @@ def _multiply_plainly(a, b, c, WARPS: tl.constexpr, K: tl.constexpr):
 
 @triton.jit
 def multiply_several(a, a_low, b, b_low, c, PRECISION: tl.constexpr, PTX: tl.constexpr):
-    """The sum of the products of the pairs in a and b, added to c; see the module's docstring for its order."""
+    """c plus the products of the matrices in a with those in b; for the order see the module's docstring."""
     if PRECISION == "tf32x3":
         total = (tl.zeros_like(c[0]), tl.zeros_like(c[0]), tl.zeros_like(c[0]), tl.zeros_like(c[0]))
         for i in tl.static_range(len(a)):

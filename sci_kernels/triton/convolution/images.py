@@ -1,18 +1,22 @@
-"""3 x 3 convolutions of contiguous features of 1 to 16 channels, padded by 1, and the gradients of their inputs.
+"""3 x 3 convolutions of contiguous features with 1 to 16 channels, padded by 1, and the gradients of their inputs.
 
     out[o, p] = bias[o] + sum over c and taps of weight[o, c, tap] x[c, p + tap]
 
-is, for each tap, a product of a 16 x 16 matrix of weights and one of pixels beside each other: A and B of `fragments`,
-out channels, in channels, and pixels. A warp marches down a strip of 16 columns. Each row of x that it reads belongs to
-three rows of the output, whose sums it keeps; all weights stay in its registers. In thread 4 g + t are
+is, for each tap, the product of a 16 x 16 matrix of weights (out channels, in channels) and a matrix of pixels (in
+channels, neighboring columns): A and B of `fragments`. A warp owns a strip of 16 columns and marches down `march` rows
+of the output. Each row of x that it reads adds to three rows of the output, whose sums it keeps; all weights stay in
+its registers. Thread 4 g + t of the warp owns
 
-    of x    in channels PER t ... PER t + PER - 1, columns 2 g and 2 g + 1, which are column g of two products,
-            and one on either side, so that a tap beside the middle is another of four numbers
-    of out  channels g and g + 8, columns 4 t ... 4 t + 3
+    of x    in channels PER t ... PER t + PER - 1 of columns 2 g and 2 g + 1, which are column g of two products, and
+            one column on either side, so that the three taps of a row are three of these four numbers
+    of out  channels g and g + 8 of columns 4 t ... 4 t + 3
 
-so that rows come in as vectors of two columns and leave as vectors of four. The next row's own columns are asked for
-before this one is multiplied, where registers are left for that. The gradient of x is the same of the gradient of out,
-with weights transposed and taps turned about.
+so that rows are read as vectors of two columns and written as vectors of four. If rows come as vectors, the own columns
+of the next row are loaded before this one is multiplied. The gradient of x is the same convolution of the gradient of
+out, with weights transposed and taps mirrored (FLIP).
+
+Tensors are [T], T = 32 BANDS STRIPS: a number for each thread of all warps. Masks guard the channels beyond the last,
+and the image's borders, outside of which x is 0.
 """
 
 import torch
@@ -30,9 +34,9 @@ from .fragments import highs, lows, multiply_several
 
 @triton.jit
 def warp_position(H, W, march, BANDS: tl.constexpr, STRIPS: tl.constexpr):
-    """This program's image, and the first row and column of each thread's strip [T], T = 32 BANDS STRIPS.
+    """This program's image, and the first row and column of the strip of each thread's warp [T].
 
-    Several bands or strips a program exist only to make interpreted programs few.
+    More than one band or strip per program serves only to make interpreted programs few.
     """
     tiles_w = tl.cdiv(W, STRIPS * 16)
     tiles_h = tl.cdiv(H, march * BANDS)
@@ -50,7 +54,7 @@ def _load_weights(
     weight_ptr, group, member, FLIP: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, PER: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A of each step of channels and each tap in it, high and low."""
+    """A for each step of 4 or 8 in channels and each of its taps: the high parts, and the low ones."""
     pairs: tl.constexpr = 2 if PER > 1 else 1
     result: tl.tuple = ()
     rest: tl.tuple = ()
@@ -70,7 +74,7 @@ def _load_weights(
 
 @triton.jit
 def _load_bias(ptr, group, C_OUT: tl.constexpr):
-    """What the sums of a row begin with. Read again for each: kept for the whole march, it would take registers."""
+    """The sums that a row begins with. The bias is loaded for each row: kept, it would occupy registers."""
     one = tl.load(ptr + group, mask=group < C_OUT, other=0.0).to(tl.float32)
     other = tl.load(ptr + group + 8, mask=group + 8 < C_OUT, other=0.0).to(tl.float32)
     return (one, one, other, other)
@@ -80,7 +84,7 @@ def _load_bias(ptr, group, C_OUT: tl.constexpr):
 def _load_own(
     ptr, row, column, channel, plane, H, W, C_IN: tl.constexpr, PER: tl.constexpr, VECTOR: tl.constexpr
 ):  # fmt: skip
-    """The two columns of each of a thread's channels in a row, 0 outside the image; `ptr` is their place in row 0."""
+    """The two own columns of each of a thread's channels in a row, 0 outside; `ptr` points at them in row 0."""
     within = (row >= 0) & (row < H)
     result: tl.tuple = ()
     for i in tl.static_range(PER):
@@ -100,7 +104,7 @@ def _load_own(
 def _with_sides(
     own, ptr, row, column, channel, plane, H, W, C_IN: tl.constexpr, PER: tl.constexpr
 ):  # fmt: skip
-    """The same and one column on either side, which what neighbors read has brought near."""
+    """The own columns and one on either side, which the loads of neighboring threads have brought into the cache."""
     within = (row >= 0) & (row < H)
     result: tl.tuple = ()
     for i in tl.static_range(PER):
@@ -117,7 +121,7 @@ def _multiply_taps(
     sums, weights, weights_low, b, b_low,
     FIRST: tl.constexpr, J: tl.constexpr, PLACE: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Adds to sums[PLACE] the three taps from FIRST on, beside each other, of columns from J on."""
+    """Adds the taps FIRST ... FIRST + 2, which are those of a row, with columns J ... J + 2 to sums[PLACE]."""
     total = multiply_several(
         weights[FIRST : FIRST + 3], weights_low[FIRST : FIRST + 3], b[J : J + 3], b_low[J : J + 3],
         sums[PLACE], PRECISION, PTX,
@@ -127,7 +131,7 @@ def _multiply_taps(
 
 @triton.jit
 def _multiply_row(x, weights, weights_low, sums, PER: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr):
-    """Adds what a row of x gives to the sums of three rows of out, the upper first, of two products each."""
+    """Adds what a row of x contributes to three rows of out, the upper first, each of them two products."""
     pairs: tl.constexpr = 2 if PER > 1 else 1
     for step in tl.static_range((PER + 1) // 2):
         b: tl.tuple = ()  # of each column
@@ -151,7 +155,7 @@ def _store_row(
     ptr, sums, row, wanted, column, channel, plane, W,
     C_OUT: tl.constexpr, VECTOR: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
-    """A finished row, for the threads that are `wanted`; `ptr` points at column 0 of row 0."""
+    """Writes a finished row, for the threads that are `wanted`; `ptr` points at their columns in row 0."""
     for half in tl.static_range((C_OUT + 7) // 8):
         place = ptr + 8 * half * plane + row.to(tl.int64) * W
         kept = wanted if 8 * half + 8 <= C_OUT else wanted & (channel + 8 * half < C_OUT)
@@ -174,11 +178,11 @@ def _conv_kernel(
     group = tl.arange(0, T) % 32 // 4
     member = tl.arange(0, T) % 4
     if VECTOR:
-        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+        W = W // 4 * 4  # so the compiler knows that rows begin at multiples of 4
     image, top, left = warp_position(H, W, march, BANDS, STRIPS)
     plane = H.to(tl.int64) * W
     weights, weights_low = _load_weights(weight_ptr, group, member, FLIP, C_IN, C_OUT, PER, PRECISION)
-    column, first = left + 2 * group, PER * member  # of what the thread reads
+    column, first = left + 2 * group, PER * member  # the first column and channel that the thread reads
     out_column = left + 4 * member
     x_ptr += (image * C_IN + first) * plane + column
     out_ptr += (image * C_OUT + group) * plane + out_column
@@ -205,12 +209,12 @@ _launch_kernel = Launcher(_conv_kernel)
 
 
 def launch_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, precision: str) -> Tensor:
-    """The convolution of x, (N, C, H, W), with weight, (O, C, 3, 3), in the dtype of x; all contiguous."""
+    """The convolution of x, (N, C, H, W), with weight, (O, C, 3, 3), in the dtype of x. All are contiguous."""
     return _launch(x, weight, bias, weight.shape[0], False, precision)
 
 
 def launch_convolution_input_gradient(grad: Tensor, weight: Tensor, precision: str) -> Tensor:
-    """The gradient of x from that of the output, (N, O, H, W)."""
+    """The gradient of x from `grad`, that of the output, (N, O, H, W)."""
     return _launch(grad, weight, None, weight.shape[1], True, precision)
 
 
@@ -229,10 +233,10 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, channels: int, flip:
 
 
 def channels_of_a_thread(channels: int) -> int:
-    """Of the in channels, of which four threads have one column."""
+    """PER: the in channels of a thread, of the four threads that share a column."""
     return 1 if channels <= 4 else 2 if channels <= 8 else 4
 
 
 def arithmetic(x: Tensor, precision: str) -> str:
-    """PRECISION of `fragments`."""
+    """The PRECISION of `fragments` to multiply with."""
     return precision if tensor_cores(x) and x.dtype == torch.float32 else "exact"

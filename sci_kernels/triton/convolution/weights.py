@@ -2,14 +2,16 @@
 
     grad_weight[o, c, tap] = sum over pixels p of grad[o, p] x[c, p + tap]
 
-is, for each tap, a product of a matrix of out channels and pixels and one of pixels and in channels: A and B of
-`fragments`. A warp marches down a strip of 16 columns, and keeps the sums of all weights in its registers. Each row of
-x meets the gradients of the rows beneath, beside and above it, of which the last three are kept. In thread 4 g + t are
+is, for each tap, the product of a matrix (out channels, pixels) and a matrix (pixels, in channels): A and B of
+`fragments`. A warp owns a strip of 16 columns, marches down `march` rows of grad, and keeps the sums of all weights in
+its registers. Each row of x is multiplied with the rows of grad below it, beside it and above it, the last three of
+which are kept. Thread 4 g + t of the warp owns
 
-    of grad channels g and g + 8, columns 4 t ... 4 t + 3, which are columns t and t + 4 of A of two products
-    of x    channels g and g + 8, the same columns, and one on either side, for the taps beside the middle
+    of grad channels g and g + 8 of columns 4 t ... 4 t + 3, which are columns t and t + 4 of A of two products
+    of x    channels g and g + 8 of the same columns, and one column on either side, for the outer taps
 
-Every warp writes its sums, which are then added up in one order.
+Every warp writes its sums to `partial`, and these are then added up in a fixed order. Tensors [T], masks and layout are
+as in `images`; rows of grad that another march owns are masked, too, so that each pixel counts once.
 """
 
 import torch
@@ -28,7 +30,7 @@ from .images import arithmetic, warp_position
 
 @triton.jit
 def _load_own(ptr, wanted, column, W, VECTOR: tl.constexpr, T: tl.constexpr):
-    """Four columns of a row from the place `ptr` on, 0 where they are not wanted or outside the image."""
+    """The four columns of a row that `ptr` points at, 0 outside the image and where they are not wanted."""
     if VECTOR:
         place = ptr[:, None] + tl.arange(0, 4)[None, :]
         strip = tl.load(place, mask=(wanted & (column < W))[:, None], other=0.0)
@@ -46,7 +48,7 @@ def _load_x(
     ptr, row, column, group, plane, H, W,
     HALVES: tl.constexpr, C_IN: tl.constexpr, VECTOR: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
-    """Columns 0 ... 3 of one or two channels."""
+    """The own columns of one or two channels of a row of x."""
     within = (row >= 0) & (row < H)
     result: tl.tuple = ()
     for half in tl.static_range(HALVES):
@@ -58,7 +60,7 @@ def _load_x(
 
 @triton.jit
 def _with_sides(own, ptr, row, column, group, plane, H, W, HALVES: tl.constexpr, C_IN: tl.constexpr):
-    """The same and one column on either side, which what neighbors read has brought near."""
+    """The own columns and one on either side, which the loads of neighboring threads have brought into the cache."""
     within = (row >= 0) & (row < H)
     result: tl.tuple = ()
     for half in tl.static_range(HALVES):
@@ -74,7 +76,7 @@ def _with_sides(own, ptr, row, column, group, plane, H, W, HALVES: tl.constexpr,
 def _load_grad(
     ptr, row, within, column, group, plane, W, C_OUT: tl.constexpr, VECTOR: tl.constexpr, T: tl.constexpr
 ):  # fmt: skip
-    """Columns 0 ... 3 of channel g and then of g + 8."""
+    """The own columns of channel g and then of g + 8 of a row of grad."""
     start = row.to(tl.int64) * W
     result = _load_own(ptr + start, within & (group < C_OUT), column, W, VECTOR, T)
     if C_OUT > 8:
@@ -86,22 +88,22 @@ def _load_grad(
 
 @triton.jit
 def _pairs(numbers, FIRST: tl.constexpr):
-    """B of the two products of 8 pixels, from column FIRST of six on."""
+    """B of the two products of 8 pixels each, from the columns FIRST ... FIRST + 3 of six."""
     return (numbers[FIRST : FIRST + 2], numbers[FIRST + 2 : FIRST + 4])
 
 
 @triton.jit
 def _fragments(grad):
-    """A of the same products."""
+    """A of these two products."""
     return ((grad[0], grad[4], grad[1], grad[5]), (grad[2], grad[6], grad[3], grad[7]))
 
 
 @triton.jit
 def _multiply_row(x, grads, sums, HALVES: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr):
-    """Adds what a row of x gives with each of three rows of the gradient, the upper first, to the sums by tap."""
+    """Adds the products of a row of x with three rows of grad, the upper first, to the sums of their taps."""
     result: tl.tuple = ()
     for dy in tl.static_range(3):
-        # Taken apart again in each of three rows: kept so, they would take the registers of 24 numbers more.
+        # Split into high and low again for each row of x: to keep the parts would take 24 more registers.
         a = _fragments(highs(grads[2 - dy], PRECISION))
         a_low: tl.tuple = ()
         if PRECISION == "tf32x3":
@@ -123,13 +125,13 @@ def _conv_weight_bwd_kernel(
     C_IN: tl.constexpr, C_OUT: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr, PTX: tl.constexpr,
     BANDS: tl.constexpr, STRIPS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """partial: (warps, C_OUT, C_IN, 9), each warp's sums."""
+    """Writes partial, (warps, C_OUT, C_IN, 9): the sums of each warp."""
     T: tl.constexpr = 32 * BANDS * STRIPS
     HALVES: tl.constexpr = (C_IN + 7) // 8
     group = tl.arange(0, T) % 32 // 4
     member = tl.arange(0, T) % 4
     if VECTOR:
-        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+        W = W // 4 * 4  # so the compiler knows that rows begin at multiples of 4
     image, top, left = warp_position(H, W, march, BANDS, STRIPS)
     plane = H.to(tl.int64) * W
     column = left + 4 * member
@@ -140,12 +142,12 @@ def _conv_weight_bwd_kernel(
     sums: tl.tuple = ()
     for _ in tl.static_range(9 * HALVES):
         sums = sums + ((zero, zero, zero, zero),)
-    # Of the three rows of grad that meet a row of x, the last is the one beneath it.
+    # Of the three rows of grad that a row of x is multiplied with, the last is the one below it.
     grads: tl.tuple = (none, none)
     x = _load_x(x_ptr, top - 1, column, group, plane, H, W, HALVES, C_IN, VECTOR, T)
     grad = _load_grad(grad_ptr, top, top < H, column, group, plane, W, C_OUT, VECTOR, T)
     for step in range(0, march + 2):
-        row = top + step  # of grad; that of x is the one above
+        row = top + step  # of grad; x is one row above
         this_grad = grad
         this_x = _with_sides(x, x_ptr, row - 1, column, group, plane, H, W, HALVES, C_IN)
         x = _load_x(x_ptr, row, column, group, plane, H, W, HALVES, C_IN, VECTOR, T)
@@ -155,12 +157,12 @@ def _conv_weight_bwd_kernel(
         sums = _multiply_row(this_x, grads, sums, HALVES, PRECISION, PTX)
         grads = grads[1:]
     warp = tl.program_id(0).to(tl.int64) * (BANDS * STRIPS) + tl.arange(0, T) // 32
-    # One place and numbers beyond it: compilers work addresses out before the march, where they take its registers.
+    # One address and constant offsets: addresses computed before the march would occupy registers during it.
     partial_ptr += warp * (9 * C_IN * C_OUT) + (group * C_IN + 2 * member) * 9
     for tap in tl.static_range(9):
         for half in tl.static_range(HALVES):
             for i in tl.static_range(4):
-                o, c = 8 * (i // 2), 8 * half + i % 2  # beyond the thread's first
+                o, c = 8 * (i // 2), 8 * half + i % 2  # offsets from the thread's first channels
                 kept = (group + o < C_OUT) & (2 * member + c < C_IN)
                 tl.store(partial_ptr + (o * C_IN + c) * 9 + tap, sums[tap * HALVES + half][i], mask=kept)
 

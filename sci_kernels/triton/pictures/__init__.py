@@ -1,4 +1,4 @@
-"""The kernels of enhancing: exposure, the whole network with its gain, the filter of brightened noise."""
+"""The kernels of enhancing: exposure, the whole network with its gain, denoising."""
 
 from .denoise import launch_denoise
 from .enhance import launch_enhance

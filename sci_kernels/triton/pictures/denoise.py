@@ -1,12 +1,13 @@
-"""The filter of a brightened image: each pixel among the 24 around it.
+"""The denoising filter: a weighted mean of each pixel and the 24 around it. Formulas: `sci_kernels.denoise`.
 
-A thread marches down its columns. Each new row is paired with itself and with the two above it, of which the thread's
-own colors and sums are kept; two rows behind the new one, a row of the result is complete. The pixels of a pair share
-its distance where both are the thread's own, but not its weight: sigma is each pixel's own. A pixel's sums are added up
-in the same order wherever it lies.
+A thread owns COLS columns (see `strips`) and marches down `march` rows of the result. Each new row is paired with
+itself and with the two rows above, whose own colors and sums are kept; two rows behind the new one, a row of the result
+is complete. The two pixels of a pair have a common distance, computed once if both are the thread's own, but different
+weights, since each has its own sigma. The sums of a pixel are added up in the same order wherever it lies, so that
+parts of an image have the bits of the whole.
 
-Around each group of pairs is a branch that is always taken: without it their loads move together, and of 255 registers
-none is left.
+Around each group of pairs is a branch that is always taken. Without it the compiler moves the loads of all groups
+together, and even 255 registers are too few.
 """
 
 import math
@@ -25,19 +26,19 @@ from ..primitives import ACC, aligned, divide, exp2, ptx_level, reciprocal, scal
 from ..strips import load_own, load_sides, row_offsets, split_own, split_sides, store_own, strip_columns, strip_position
 
 _LOG2E = math.log2(math.e)
-# Of the weight's exponent, for each pixel of squared distance.
+# The part of the weight's exponent for each unit of squared distance in pixels.
 _NEARNESS = tl.constexpr(-0.5 * _LOG2E / (REACH * REACH))
 
 
 @triton.jit
 def _nearness(SQUARE: tl.constexpr, inside, ACC: tl.constexpr):
-    """The exponent of two pixels of one color that far apart; no weight where the other row is not `inside`."""
+    """The exponent of the spatial weight at this squared distance; -inf if the other row is not `inside`."""
     return tl.where(inside, tl.full([], _NEARNESS * SQUARE, ACC), float("-inf"))
 
 
 @triton.jit
 def _own(y_ptr, plane, start, columns, VECTOR: tl.constexpr, COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
-    """The thread's own columns of a row: COLS tensors [N] a channel."""
+    """The own columns of a row: COLS tensors [N] for each channel."""
     result: tl.tuple = ()
     for channel in tl.static_range(3):
         pieces = load_own(y_ptr + channel * plane + start, columns, (), VECTOR, COLS, ACC)
@@ -50,7 +51,7 @@ def _with_sides(
     own, y_ptr, plane, start, columns, beside, AGAIN: tl.constexpr, VECTOR: tl.constexpr, COLS: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """Columns -2 ... COLS + 1 of a row: as many tensors [N] a channel."""
+    """Columns -2 ... COLS + 1 of a row: COLS + 4 tensors [N] for each channel."""
     result: tl.tuple = ()
     for channel in tl.static_range(3):
         pieces = load_sides(y_ptr + channel * plane + start, columns, beside, AGAIN, VECTOR, COLS, ACC)
@@ -61,7 +62,7 @@ def _with_sides(
 
 @triton.jit
 def _distance(p, i: tl.constexpr, q, j: tl.constexpr, COLS: tl.constexpr):
-    """Squared, of column i of row p and column j of row q, counted from the thread's own first one."""
+    """The squared distance of the colors of column i of row p and column j of row q; column 0 is the first own one."""
     total = 0.0
     for channel in tl.static_range(3):
         difference = p[channel * (COLS + 4) + 2 + i] - q[channel * (COLS + 4) + 2 + j]
@@ -73,7 +74,10 @@ def _distance(p, i: tl.constexpr, q, j: tl.constexpr, COLS: tl.constexpr):
 def _add(
     sums, i: tl.constexpr, scale, q, j: tl.constexpr, distance, near, inside, COLS: tl.constexpr, PTX: tl.constexpr
 ):
-    """The sums of a row with column j of row q added to those of own column i: weight, red, green, blue."""
+    """The sums of a row, in which column j of row q is added to those of own column i: weight, red, green, blue.
+
+    A column outside the image gets no weight.
+    """
     if j < 0:
         near = tl.where(inside[j + 2], near, float("-inf"))
     elif j >= COLS:
@@ -87,7 +91,7 @@ def _add(
 
 @triton.jit
 def _add_own_row(sums, y, scale, near, inside, COLS: tl.constexpr, PTX: tl.constexpr):
-    """Pairs within a row: of each column with the one at its left, then with that at its right."""
+    """Adds the pairs within a row: of each own column with that to its left, then with that to its right."""
     for dx in tl.static_range(1, 3):
         for i in tl.static_range(COLS):
             if i < dx:
@@ -102,7 +106,7 @@ def _add_own_row(sums, y, scale, near, inside, COLS: tl.constexpr, PTX: tl.const
 
 @triton.jit
 def _add_rows(a_sums, a, a_scale, b_sums, b, b_scale, near, inside, COLS: tl.constexpr, PTX: tl.constexpr):
-    """Pairs between row a and row b, shift by shift."""
+    """Adds the pairs between row a and row b to the sums of both, shift by shift."""
     for dx in tl.static_range(-2, 3):
         for i in tl.static_range(COLS):
             distance = _distance(a, i, b, i + dx, COLS)
@@ -135,10 +139,10 @@ def _denoise_kernel(
 ):
     N: tl.constexpr = BANDS * STRIPS
     if VECTOR:
-        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+        W = W // 4 * 4  # so the compiler knows that rows begin at multiples of 4
     image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
     columns, beside, _ = strip_columns(left, W, COLS, VECTOR, True)
-    inside = beside  # of the columns beside the strip
+    inside = beside  # for the columns -2, -1, COLS and COLS + 1
     if VECTOR:
         first = tl.minimum(left, W - 4)
         inside = (first >= 4, first >= 4, first + 4 < W, first + 4 < W)
@@ -149,7 +153,7 @@ def _denoise_kernel(
     zero = tl.zeros([N], ACC)
     own1 = (zero,) * (3 * COLS)
     scale1 = (zero,) * COLS
-    # Zeros of its own: what a loop sets to the very value that it had before, Triton takes for constant.
+    # Other zeros than those of row 1: Triton takes a variable to be constant that a loop sets to its initial value.
     zero2 = tl.zeros([N], ACC)
     own2 = (zero2,) * (3 * COLS)
     scale2 = (zero2,) * COLS
@@ -192,7 +196,7 @@ def _denoise_kernel(
                 values = values + (value,)
         done = row - 2
         wanted = (done >= top) & (done < H) & (left < W)
-        # Of a strip that was moved, the columns from where it was on: the strip to its left stores the others.
+        # A strip that was moved left at the border stores the columns from `left` on; the one before has the others.
         owned: tl.tuple = ()
         for i in tl.static_range(0 if VECTOR or COLS == 1 else COLS):
             owned = owned + (columns[2 + i] >= left,)
@@ -225,6 +229,6 @@ def launch_denoise(image: Tensor, gain: Tensor, strength: float) -> Tensor:
         of_bytes, width % 4 == 0 and launch.columns == 4, level, ACC[dtype], launch.bands, launch.strips,
         launch.columns,
     )  # fmt: skip
-    options = launch.options(ptx_level(x, torch.float32))  # all registers also in float64, where ptxas would spill
+    options = launch.options(ptx_level(x, torch.float32))  # the limit of registers also in float64, which would spill
     _launch(programs, (x, gain, result, scalar_bits(factor, dtype), height, width, march), constants, options)
     return result

@@ -26,9 +26,9 @@ from .network import advance, biases, features, illuminate
 
 @triton.jit
 def _columns(left, W, COLS: tl.constexpr, VECTOR: tl.constexpr):
-    """Columns of a row from -3 to COLS + 2 in the pieces they are read in, and which of them are inside the image.
+    """The pieces that columns -3 ... COLS + 2 of a row are read in, as offsets, and masks of those inside the image.
 
-    Vectors are three of 4 columns, from -4 on.
+    With VECTOR they are three vectors of 4 columns, from column -4 on.
     """
     columns: tl.tuple = ()
     inside: tl.tuple = ()
@@ -56,7 +56,10 @@ def _image_row(
     x_ptr, plane, row, columns, inside, H, W, SIDE: tl.constexpr, BYTES: tl.constexpr, VECTOR: tl.constexpr,
     COLS: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Columns -SIDE ... COLS + SIDE - 1 of a row, SIDE 3 or 0: a tensor [N] each, channel by channel; 0 outside."""
+    """Columns -SIDE ... COLS + SIDE - 1 of a row, SIDE 3 or 0: a tensor [N] each, channel by channel.
+
+    0 outside the image.
+    """
     start = row_offsets(row, H, W, VECTOR)
     row_inside = (row >= 0) & (row < H)
     result: tl.tuple = ()
@@ -82,7 +85,7 @@ def _divide_by(light, x, COLS: tl.constexpr, PTX: tl.constexpr, ACC: tl.constexp
     one = tl.full([], 1.0, ACC)
     result: tl.tuple = ()
     for j in tl.static_range(3 * COLS):
-        # Clamped before it is divided, as in the Retinex kernel.
+        # Clamped before the division, as in the Retinex kernel.
         value = divide(clamp(x[j], tl.full([], 0.0, ACC), one), light[j], PTX)
         result = result + (tl.minimum(value, one, propagate_nan=tl.PropagateNan.ALL),)
     return result
@@ -115,7 +118,7 @@ def _expose(
         luma = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
         added = (light[j] - red) + (light[COLS + j] - green) + (light[2 * COLS + j] - blue)
         share = tl.minimum(added * SHARE, 0.5, propagate_nan=tl.PropagateNan.ALL) + 0.5
-        # A NaN that the maximum drops comes back by the luma.
+        # The maximum may drop a NaN; the luma keeps it.
         most = tl.maximum(tl.maximum(red, green), blue)
         gain = divide(c + share, c * most + share, PTX)
         reds = reds + (clamp(gain * (red + fade * (luma - red)), zero, one),)
@@ -127,7 +130,7 @@ def _expose(
 
 @triton.jit
 def _unless_zero(c, values, others, COUNT: tl.constexpr):
-    """`values`, and `others` in their place where c = 0; the latter None: 1."""
+    """`values`, but where c = 0 `others`, or 1 if these are ()."""
     result: tl.tuple = ()
     for j in tl.static_range(COUNT):
         result = result + (tl.where(c == 0, others[j] if len(others) > 0 else 1.0, values[j]),)
@@ -139,7 +142,10 @@ def _store(
     ptr, plane, row, columns, inside, wanted, values, H, W, BYTES: tl.constexpr, VECTOR: tl.constexpr,
     COLS: tl.constexpr, N: tl.constexpr, CHANNELS: tl.constexpr = 3, ROUND: tl.constexpr = False,
 ):  # fmt: skip
-    """Writes the own columns of a row, channel by channel; bytes are 255 times the value, truncated unless ROUND."""
+    """Writes the own columns of a row, channel by channel, for the threads that are `wanted`.
+
+    As BYTES, 255 times the value: rounded if ROUND, else truncated.
+    """
     start = row_offsets(row, H, W, VECTOR)
     for channel in tl.static_range(CHANNELS):
         own = values[channel * COLS : (channel + 1) * COLS]
@@ -159,7 +165,7 @@ def _store(
         )  # fmt: skip
 
 
-# Exposures may be a view of those of other images: their address is not worth a compilation of its own.
+# The exposures may be a view of a larger tensor: the alignment of their address is not worth a compilation of its own.
 @triton.jit(do_not_specialize=["exposure_ptr", "H", "W", "march"])
 def _enhance_kernel(
     x_ptr,
@@ -189,7 +195,7 @@ def _enhance_kernel(
 ):
     N: tl.constexpr = BANDS * STRIPS
     if VECTOR:
-        W = W // 4 * 4  # tells the compiler that rows begin where vectors may
+        W = W // 4 * 4  # so the compiler knows that rows begin at multiples of 4
     image, top, left = strip_position(H, W, march, BANDS, STRIPS, COLS)
     columns, inside = _columns(left, W, COLS, VECTOR)
     plane = H.to(tl.int64) * W
@@ -214,7 +220,7 @@ def _enhance_kernel(
         g = features(g, f_above, row - 2, left, H, W, 1, COLS, True)
         f_above = f
         z, z_older, z_newer = advance(z_older, z_newer, g, H, WEIGHTS, 2, COLS, PTX, N, ACC)
-        # The first rows are incomplete: what they lack lies above the march.
+        # The first rows of the march are incomplete, as they lack the rows above, and are not stored.
         row = row - 3
         wanted = (row >= top) & (row < H) & (left < W)
         x = _image_row(x_ptr, plane, row, columns, inside, H, W, 0, BYTES, VECTOR, COLS, N, ACC)
@@ -239,9 +245,9 @@ def launch_enhance(
     image: Tensor, weights: tuple[float, ...], illumination: bool, exposure: Tensor | None = None, black: float = 1.0,
     gain: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Result, and illumination and gain if asked for, contiguous; the first two in the image's dtype.
+    """The result, and illumination and gain if asked for, contiguous; result and illumination in the image's dtype.
 
-    `weights` are the 252 packed ones in order, `black` is their illumination of black.
+    `weights` are the 252 numbers of `EnhanceWeights.packed` in order, `black` is their illumination of black.
     """
     x = aligned(image)
     dtype = compute_dtype(x)

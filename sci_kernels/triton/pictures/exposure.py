@@ -1,7 +1,8 @@
-"""The exposure of sampled images in one launch: a program finds that of an image, whose points stay in cache.
+"""The exposure of sampled images in one launch. Formulas: `sci_kernels.exposure`.
 
-Formulas: sci_kernels/pictures.py. Each thread sums a few hundred points, and a tree puts those sums together, for
-which float32 is good enough.
+A program owns an image, (3, count) points, and reads them once for each step of Newton's method, from the cache, BLOCK
+at a time; a mask guards the end. Each thread sums a few hundred points, and a tree adds up those sums, so that float32
+is accurate enough.
 """
 
 import torch
@@ -20,7 +21,7 @@ from ..primitives import ACC, aligned, divide, scalar, scalar_bits
 def _points(
     x_ptr, light_ptr, first, count, LUMA: tl.constexpr, SHARE: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """m, l and s of `enhance` for BLOCK points from `first` on, l = 0 beyond the last."""
+    """m, l and s of `sci_kernels.enhance` for BLOCK points from `first` on; beyond the last one m = l = 0."""
     place = first + tl.arange(0, BLOCK)
     inside = place < count
     luma = tl.zeros([BLOCK], ACC)
@@ -30,7 +31,7 @@ def _points(
         x = tl.load(x_ptr + channel * count + place, mask=inside, other=0.0)
         x = tl.clamp(x, tl.full([], 0.0, ACC), tl.full([], 1.0, ACC), propagate_nan=tl.PropagateNan.ALL)
         luma += x * LUMA[channel]
-        most = tl.maximum(most, x)  # may drop a NaN, which the luma keeps
+        most = tl.maximum(most, x)  # may drop a NaN; the luma keeps it
         added += tl.load(light_ptr + channel * count + place, mask=inside, other=0.0) - x
     share = tl.minimum(added * SHARE, 0.5, propagate_nan=tl.PropagateNan.ALL) + 0.5
     return most, luma, share
@@ -77,7 +78,7 @@ def _exposure_kernel(
         slope = tl.sum(slopes) / count
         more = (target - f) / tl.where(slope > 0, slope, 1.0)
         c = tl.where((f < target) & (slope > 0), tl.minimum(cap, c + more), c)
-    # Comparisons with NaN are false: what is not finite is left as it is.
+    # Comparisons with NaN are false, so images that are not finite get 0 and stay as they are.
     tl.store(c_ptr + image, tl.where((mean > 0) & (mean < target), c, 0.0))
 
 

@@ -19,7 +19,7 @@ _CHANNEL = tl.constexpr(28)
 
 @triton.jit
 def biases(WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, N: tl.constexpr, ACC: tl.constexpr):
-    """Sums of a new row: OUT columns [N] a channel."""
+    """The sums that a new row begins with: OUT tensors [N] for each channel."""
     result: tl.tuple = ()
     for o in tl.static_range(3):
         for _ in tl.static_range(OUT):
@@ -31,7 +31,7 @@ def biases(WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, N: tl.
 def _convolve(
     sums, x, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, DY: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr
 ):
-    """The sums of a row of OUT columns a channel, with what row DY - 1 from it adds; `x` has OUT + 2 columns."""
+    """The sums of a row of OUT columns, to which row DY - 1 from it, `x` of OUT + 2 columns, is added."""
     result: tl.tuple = ()
     for o in tl.static_range(3):
         for column in tl.static_range(OUT):
@@ -49,10 +49,10 @@ def advance(
     older, newer, x, H, WEIGHTS: tl.constexpr, LAYER: tl.constexpr, OUT: tl.constexpr, PTX: tl.constexpr,
     N: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """A new row of a convolution's input: the row it completes, and the sums of the two that it does not."""
+    """Adds a new row of the input to three rows of sums: returns the one it completes, and those of the other two."""
     complete = older
-    # Always true, a branch in float64: from sm_90 on its weights are no operands but need registers, which ptxas
-    # then holds for one block of code at a time, not for all layers at once, where it spills.
+    # A branch that is always taken, in float64 only: from sm_90 on its weights cannot be operands and need registers,
+    # which ptxas then keeps for one block of code at a time. For all layers at once it would spill.
     if tl.float32 == ACC or H >= 1:
         complete = _convolve(older, x, WEIGHTS, LAYER, 2, OUT, PTX)
         older = _convolve(newer, x, WEIGHTS, LAYER, 1, OUT, PTX)
@@ -62,7 +62,7 @@ def advance(
 
 @triton.jit
 def features(sums, shortcut, row, left, H, W, SIDE: tl.constexpr, COLS: tl.constexpr, ADD: tl.constexpr):
-    """relu of the sums, plus the middle columns of `shortcut` if ADD, 0 outside the image: columns -SIDE and on."""
+    """relu of the sums, if ADD plus the middle columns of `shortcut`; 0 outside the image. Columns from -SIDE on."""
     OUT: tl.constexpr = COLS + 2 * SIDE
     row_inside = (row >= 0) & (row < H)
     result: tl.tuple = ()
@@ -83,7 +83,7 @@ def illuminate(
     """The illumination of the own columns, channel by channel, from the last convolution and the image."""
     result: tl.tuple = ()
     for j in tl.static_range(3 * COLS):
-        # Infinite powers give 0, which the rounding of a quotient would turn into NaN.
+        # Not the rounded `divide`, in which an infinite power gives NaN instead of 0.
         residual = sigmoid(totals[j], PTX, ACC)
         result = result + (clamp(residual + x[j], tl.full([], LOW, ACC), tl.full([], HIGH, ACC)),)
     return result
