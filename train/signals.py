@@ -36,7 +36,7 @@ class StopSignal:
         self.number = number
         if self._quiet:
             return
-        if sys.__stderr__ is not None:
-            # Not print, since the signal may have come in the middle of one.
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it was closed
-                os.write(sys.__stderr__.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
+        # Not print, since the signal may have come in the middle of one; and not to descriptor 2, which leads to the
+        # null device while pictures are decoded or encoded, see `model.streams.own_streams`.
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it was closed
+            os.write(sys.stderr.fileno(), b"\ntrain: finishing this step, then saving; again to stop at once\n")
