@@ -100,7 +100,7 @@ def test_a_missing_linker_is_skipped_aloud(monkeypatch, tmp_path, capsys):
             raise RuntimeError("color_fwd does not compile: ROCm linker /opt/rocm/llvm/bin/ld.lld not found.")
         return rows()
 
-    monkeypatch.setattr(tritons, "plan", lambda everything: [("3.4.0", ("sm_90", "gfx942"))])
+    monkeypatch.setattr(tritons, "targets_of_versions", lambda everything: [("3.4.0", ("sm_90", "gfx942"))])
     monkeypatch.setattr(tritons, "fetch", lambda version, folder: folder / f"triton-{version}")
     monkeypatch.setattr(tritons, "compiled", compiled)
     assert tritons.main(["--folder", str(tmp_path)]) == 0
