@@ -55,7 +55,7 @@ def step_text() -> tuple[dict[str, dict[str, float]], str]:
     gpu, cpu = counts["gpu"], counts["cpu"]
     text = (
         f"a step of {STAGES} stages dispatches {gpu.operators} operators on a GPU, which move {gpu.bytes_a_pixel:,.0f} "
-        f"bytes a pixel in float32, and {cpu.operators} on this CPU (counted, not timed)"
+        f"bytes per pixel in float32, and {cpu.operators} on this CPU (counted, not timed)"
     )
     return {device: count._asdict() for device, count in counts.items()}, text
 

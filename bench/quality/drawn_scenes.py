@@ -80,7 +80,7 @@ def backlit(wide: bool = False) -> np.ndarray:
     )
     for dx, dy in ((-40, -66), (-20, -92), (4, -104), (26, -84), (44, -58)):
         things.leaf(plant, bottom - 36, plant + dx, bottom - 36 + dy, "#4f9a3d")
-    things.ellipse((516, 118, 566, 184), "#dcae90")  # a person beside the window
+    things.ellipse((516, 118, 566, 184), "#dcae90")  # a person next to the window
     things.ellipse((512, 108, 570, 138), "#4b2f20")
     things.rounded((486, 180, 596, 400), 34, "#37579b")
     mask = things.coverage()

@@ -90,7 +90,7 @@ def faults(rows: list[Row], kernels: set[str], recorded: dict[str, float], margi
             yield f"{name(row)} has a stack of {row['stack']} bytes"
         change = difference(row, recorded)
         if change is not None and not -FAR_BELOW <= change <= margin:
-            yield f"{name(row)} has {row['instructions']} instructions a pixel, recorded are {recorded[name(row)]}"
+            yield f"{name(row)} has {row['instructions']} instructions per pixel, recorded are {recorded[name(row)]}"
 
 
 def name(row: Row) -> str:

@@ -132,7 +132,7 @@ def test_networks_whose_packages_are_missing_are_skipped_with_the_reason(monkeyp
 
 
 def test_kernels_that_cannot_be_imported_are_skipped_with_the_reason(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "bench.kernels", None)
+    monkeypatch.setitem(sys.modules, "bench.kernels.cli", None)
     assert "kernels" not in {step.name for step in run_all.planned_commands("cpu", tmp_path)}
     assert "kernels: skipped" in capsys.readouterr().out
 
