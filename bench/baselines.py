@@ -1,4 +1,7 @@
-"""Eager baselines that owe nothing to this library but the mathematics."""
+"""Eager baselines, independent of this library's implementations: what a fused loss has to be compared with.
+
+They are the providers `pairs` and `written-out` of `bench/compare/cases.py`.
+"""
 
 import torch
 from torch import Tensor
@@ -10,9 +13,9 @@ from sci_kernels.reference import compute_dtype, transform_color
 def twelve_pairs(input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference") -> Tensor:
     """The smoothness loss as a careful user would rewrite it in eager PyTorch, differentiated by autograd.
 
-    Two savings over the official code are free: both directions of a pair give the same number, so 12 of the 24 are
-    enough, and |f| summed over channels is `abs().sum()`, where `torch.norm(p=1)` over a strided dimension takes a
-    hundred times as long on a CPU. Half precision is computed in float32.
+    It saves two things that the official code does: both directions of a pair give the same number, so 12 of the 24
+    are enough; and |f| summed over channels is `abs().sum()`, for which `torch.norm(p=1)` over a strided dimension
+    takes a hundred times as long on a CPU. Half precision is computed in float32.
     """
     dtype = compute_dtype(input, illumination)
     y, illumination = transform_color(input.to(dtype), color), illumination.to(dtype)
@@ -29,7 +32,7 @@ def twelve_pairs(input: Tensor, illumination: Tensor, sigma: float = SIGMA, colo
 def written_out(input: Tensor, illumination: Tensor, sigma: float = SIGMA, color: str = "reference") -> Tensor:
     """The reference's operations in the official code's order: all 24 weights, then all 24 terms, then their sum.
 
-    What the reference may cost: taking much longer than this, it would be a straw man.
+    If the reference took much longer than this, it would not be a fair baseline.
     """
     dtype = compute_dtype(input, illumination)
     y, illumination = transform_color(input.to(dtype), color), illumination.to(dtype)
@@ -49,5 +52,5 @@ def written_out(input: Tensor, illumination: Tensor, sigma: float = SIGMA, color
 
 
 def _ends(step: int) -> tuple[slice, slice]:
-    """Where the pixels are whose neighbour `step` further is inside, and where that neighbour is."""
+    """Slices of the pixels that have a neighbor `step` further inside the image, and of those neighbors."""
     return slice(max(0, -step), -step if step > 0 else None), slice(max(0, step), step if step < 0 else None)

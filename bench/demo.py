@@ -1,9 +1,9 @@
-"""The whole way on a few photographs: train, enhance, show, and compare with the reference.
+"""Everything from start to finish on a few photographs: train, enhance, show, and compare with the reference.
 
     python -m bench.demo --out DIR [--data DIR]
 
-Without --data it makes its own low-light photographs (see `lowlight`). The output folder is the demo's own: results
-that an earlier demo left there move to DIR/earlier-N, and a folder with anything else in it is refused.
+Without --data it makes its own low-light photographs (`bench/low_light_photos.py`). The output folder must be new,
+empty, or that of an earlier demo, whose results then move to DIR/earlier-N.
 """
 
 import argparse
@@ -37,31 +37,31 @@ MIN_SIDE = 32  # of a photograph, pixels
 
 
 class DemoError(Exception):
-    """A mistake the user can mend, in one line; None where that line has already been printed."""
+    """A mistake that the user can correct; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes the demo quick; chosen so that it stays below 3 minutes on 2 CPU cores."""
+    """Settings with which the demo takes less than 3 minutes on 2 CPU cores."""
 
     steps: int = 1200
     crop: int = 64
     lr: float = 3e-3
-    seed: int = 3  # some starts end in a colour cast after so short a training; this one does not
-    photographs: int | None = None  # how many of those made here; all of them where None
-    max_side: int | None = None  # of those made here
+    seed: int = 3  # after so short a training some starts end in a color cast, this one does not
+    photographs: int | None = None  # how many to make; None: all
+    max_side: int | None = None  # of those that are made; None: as they are
     timed_size: tuple[int, int] = (400, 600)
     timed_steps: int = 3
 
 
 def run(out: Path, data: Path | None = None, settings: Settings | None = None) -> Row:
-    """Make, train, enhance, show and measure; everything lies in `out`. Returns what demo.json holds.
+    """Make, train, enhance, show and measure; everything is written into `out`. Returns the content of demo.json.
 
     Raises DemoError, TrainError, ImageError, OSError, each with one line for the user.
     """
     settings = settings or Settings()
     start = time.perf_counter()
-    photos = _scan(data) if data else None  # before an earlier demo is moved out of the way
+    photos = _scan(data) if data else None  # may fail, which it should before an earlier demo is moved away
     claim(out, data)
     data = data or out / "photographs"
     if photos is None:
@@ -80,13 +80,13 @@ def run(out: Path, data: Path | None = None, settings: Settings | None = None) -
     print(f"weights        {weights}")
     print(f"enhanced       {out / 'enhanced'}")
     print(f"contact sheet  {out / 'contact_sheet.png'}")
-    print(f"page           {out / 'index.html'}, to be opened in a browser")
+    print(f"page           {out / 'index.html'}, which a browser opens")
     print(f"done in {results['seconds']:.0f} s", flush=True)
     return results
 
 
 def claim(out: Path, data: Path | None) -> None:
-    """Make `out` ours: new, empty, or an earlier demo's, whose results then move to `out`/earlier-N."""
+    """Prepares `out`, which must be new, empty, or an earlier demo's, whose results move to `out`/earlier-N."""
     if data:
         here, there = out.resolve(), data.resolve()
         if here.is_relative_to(there) or there.is_relative_to(here):
@@ -106,7 +106,7 @@ def claim(out: Path, data: Path | None) -> None:
         numbers = [0, *(int(n) for p in out.iterdir() if (n := p.name.removeprefix(EARLIER)).isdecimal())]
         earlier = out / f"{EARLIER}{max(numbers) + 1}"
         earlier.mkdir()
-        # The marker last: a move that is interrupted is then still known as a demo's folder.
+        # The marker moves last, so that the folder is still known as a demo's if this is interrupted.
         for path in sorted(found, key=lambda path: path.name == MARKER):
             path.rename(earlier / path.name)
         print(f"earlier results moved to {earlier}")
@@ -125,15 +125,15 @@ def _scan(data: Path) -> Photos:
 
 
 def _train(data: Path, out: Path, photos: Photos, settings: Settings) -> Path:
-    """The trainer's own command, its lines kept to the log; returns the weight file."""
+    """Runs the trainer's command without printing its lines, which are in its log; returns the weight file."""
     crop = str(min(settings.crop, *map(min, photos.sizes)))
     argv = ["--data", str(data), "--out", str(out / "run"), "--steps", str(settings.steps), "--crop", crop, crop]
     argv += ["--batch-size", "1", "--lr", str(settings.lr), "--seed", str(settings.seed)]
     log = out / "run" / "log.txt"
     print(f"training       {settings.steps} steps on crops of {crop}x{crop}; log in {log}", flush=True)
-    lines = io.StringIO()  # an epoch is only as many steps as there are photographs: its lines would fill screens
-    # More threads gain little on crops this small, lose a lot where other programs want the cores, and would let
-    # the pictures differ between machines.
+    lines = io.StringIO()  # there are many: an epoch has only as many steps as there are photographs
+    # More threads would gain little on crops this small and lose a lot where other programs use the cores. The pictures
+    # would also differ between machines.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -142,13 +142,13 @@ def _train(data: Path, out: Path, photos: Photos, settings: Settings) -> Path:
     finally:
         torch.set_num_threads(threads)
     if status:
-        sys.exit(status)  # it has said why
+        sys.exit(status)  # it has printed why
     print(f"               {[line for line in lines.getvalue().splitlines() if line.startswith('epoch ')][-1]}")
     return out / "run" / "weights.safetensors"
 
 
 def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
-    """The enhancer's own command, and the pictures it wrote; one that failed has been named by it."""
+    """Runs the enhancer's command; returns the pictures that it wrote. It prints the names of those that failed."""
     folder = out / "enhanced"
     status = model.enhance.main(["-i", str(data), "-o", str(folder), "--weights", str(weights)])
     jobs = plan_jobs(find_images([data]), folder)
@@ -159,7 +159,7 @@ def _enhance(data: Path, out: Path, weights: Path) -> list[Pair]:
 
 
 def _compare(photos: Photos, weights: Path, settings: Settings) -> Row:
-    """The fused loss against the reference, on a photograph and its illumination; then the time of a step."""
+    """Compares the fused loss with the reference on a photograph and its illumination, then times a step."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     fused = default_impl(device)
     network = EnhanceNetwork()
@@ -180,11 +180,11 @@ def _compare(photos: Photos, weights: Path, settings: Settings) -> Row:
         name = str(dtype).removeprefix("torch.")
         loss, norm, element = compare(loss_and_gradients(fused, dtype), oracle)
         results[f"parity_{name}"] = {"loss": loss, "gradient_norm": norm, "gradient_element": element}
-        print(f"  {name}      loss {loss:.1e}, gradients {norm:.1e} in norm, {element:.1e} an element")
+        print(f"  {name}      loss {loss:.1e}, gradients {norm:.1e} in norm, {element:.1e} per element")
     seconds, reference, difference = step_times(settings.timed_size, settings.timed_steps, device)
     results |= {"step_seconds": seconds, "reference_step_seconds": reference, "first_loss_difference": difference}
     h, w = settings.timed_size
-    print(f"a training step, 3 stages, {w}x{h}, {device}, taken in turn:")
+    print(f"a training step, 3 stages, {w}x{h}, {device}, measured in turns:")
     print(f"  fused {seconds:.3f} s, reference {reference:.3f} s: {reference / seconds:.1f} times faster", flush=True)
     return results
 
@@ -192,7 +192,7 @@ def _compare(photos: Photos, weights: Path, settings: Settings) -> Row:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the demo makes")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="your own dark photographs, instead of made ones")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="use your own dark photographs")
     args = parser.parse_args(argv)
     try:
         run(args.out, args.data)

@@ -1,4 +1,4 @@
-"""Low-light photographs from bright ones, by a Retinex and a noise model.
+"""Makes low-light photographs from bright ones, with a Retinex model of light and a model of sensor noise.
 
     R    = (photo / 255)^2.2                                linear reflectance, each channel
     e(p) = low * (high / low)^s(p)                          illumination, low <= e <= high < 1
@@ -7,9 +7,9 @@
     I    = Poisson(F * R * e) / F + Normal(0, READ_NOISE)   photons, F = FULL_WELL at white, then the sensor
     out  = round(255 * clip(I, 0, 1)^(1 / 2.2))             8 bits
 
-Where a mean brightness is asked for, R * e is multiplied by the one number that gives it to the picture before noise.
-t and q come from the seed and the photograph's place in the list, so the same call writes the same bytes.
-The photographs are those in scikit-image's own wheel; nothing is downloaded.
+If a mean brightness is given, R * e is multiplied by the number with which the picture has that mean before noise.
+t and q depend on the seed and on the photograph's index in the list, so the same call writes the same bytes.
+The photographs are those that come with scikit-image; nothing is downloaded.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ def illumination_map(height: int, width: int, rng: np.random.Generator) -> np.nd
 def darken(photo: np.ndarray, rng: np.random.Generator, mean: float | None = None) -> np.ndarray:
     """The photograph in poor light: `(H, W, 3)` uint8 to uint8, by the module's formula.
 
-    mean: brightness in [0, 1] of the stored values before noise, over all pixels and channels; as it comes where None.
+    mean: the mean in [0, 1] of the stored values before noise, over all pixels and channels; None: whatever it becomes.
     """
     height, width = photo.shape[:2]
     light = (photo / 255.0) ** GAMMA * illumination_map(height, width, rng)[..., None]
@@ -51,7 +51,7 @@ def darken(photo: np.ndarray, rng: np.random.Generator, mean: float | None = Non
 
 
 def sense(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What the sensor makes of linear light, 1 at white: `(H, W, 3)` to uint8."""
+    """What the sensor records of linear light (1 is white), `(H, W, 3)`, as uint8."""
     sensed = rng.poisson(light * FULL_WELL) / FULL_WELL + rng.normal(0, READ_NOISE, light.shape)
     return np.round(255 * np.clip(sensed, 0, 1) ** (1 / GAMMA)).astype(np.uint8)
 
@@ -59,9 +59,9 @@ def sense(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def write_photographs(
     folder: Path, count: int | None = None, max_side: int | None = None, seed: int = SEED
 ) -> list[Path]:
-    """Write the first `count` photographs (all by default), darkened, as PNG files; returns their paths.
+    """Writes the first `count` photographs (all by default), darkened, as PNG files; returns their paths.
 
-    max_side: larger photographs are first reduced to this many pixels along the longer side.
+    max_side: larger photographs are first reduced to this many pixels on the longer side.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = Path(skimage.data.__file__).parent
@@ -79,9 +79,9 @@ def write_photographs(
 
 
 def write_jpegs(folder: Path, count: int, size: tuple[int, int], seed: int = SEED) -> list[Path]:
-    """Write `count` photographs of (width, height), each scaled and cropped to it, then darkened; returns their paths.
+    """Writes `count` JPEGs, scaled and cropped to (width, height), then darkened; returns their paths.
 
-    They are the few photographs in turn, each time in another light.
+    The few photographs are used in turn, each time with another light.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

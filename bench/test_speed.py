@@ -1,11 +1,11 @@
 """The operations under pytest-benchmark, small enough to run at every commit: `make bench`.
 
-Parity comes before time, on the same tensors; it, the bytes that have to move and GB/s are in each result's
-`extra_info`. Every run is saved below .benchmarks; this shows what became slower since the run before:
+Parity comes before time, on the same tensors. Each result's `extra_info` has the parity, the bytes that have to move,
+and GB/s. Every run is saved below .benchmarks; this shows what became slower since the run before:
 
     python -m pytest_benchmark compare --group-by=name --columns=min,median,iqr
 
-For ratios between providers `python -m bench loss` is to be trusted more: there they are timed in turns.
+For ratios between providers trust `python -m bench loss` more, which times them in turns.
 """
 
 import functools
@@ -24,13 +24,13 @@ from .measure import synchronize
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE = (1080, 1920) if DEVICE == "cuda" else (200, 300)
 OURS = default_impl(DEVICE)
-# Read: the picture; written: illumination and reflectance. What lies between is the network's own business.
+# Read: the picture; written: illumination and reflectance. What lies between does not have to move through memory.
 _ENHANCE_VALUES = 3 + 2 * 3
 
 
 @pytest.fixture
 def timed(benchmark) -> Callable:
-    """Times a call whose results agree, and says beside the time what it is of."""
+    """A function that times a call if its results agree, and records the parity, the bytes and where it ran."""
 
     def run(call: Callable[[], object], parity: float, dtype: torch.dtype, moved_bytes: int) -> None:
         assert parity <= TOLERANCE[dtype], f"not timed: parity {parity:.1e}, must be at most {TOLERANCE[dtype]:.1e}"
@@ -89,7 +89,7 @@ def test_enhance(timed, provider):
 
 @pytest.mark.parametrize("provider", ["reference", OURS])
 def test_denoise(timed, provider):
-    """A picture that was brightened up to eightfold."""
+    """A picture that was brightened by a factor of up to 8."""
     image, light = (x.detach() for x in Case("loss", *SIZE, color="rgb").inputs(DEVICE)[:2])
     gain = 1 + 7 * light[:, :1]
     parity = worst_error([denoise(image, gain, impl=provider)], [denoise(image, gain, impl="reference")])

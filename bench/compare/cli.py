@@ -101,7 +101,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.add_argument("--batch", type=_count, help="images per step, with --graph (1)")
         text = "plan the largest 16:9 image that fits in this memory (%(default)s)"
         parser.add_argument("--memory", type=memory_size, default="24GiB", metavar="24GiB", help=text)
-    parser.add_argument("--repeats", type=int, help="time every call so often (21 on a GPU, 5 on a CPU)")
+    parser.add_argument("--repeats", type=int, help="how often to time every call (21 on a GPU, 5 on a CPU)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no provider after this time")
     parser.add_argument("--check", action="store_true", help="compare the results, time nothing")
     text = "use what Triton compiled in earlier runs; rows then say that their first calls did not compile"

@@ -191,7 +191,7 @@ class Comparison:
                 count = calls_of(profiled(functools.partial(call, 0), self.device), self.device)
                 row[self._calls_name] = count
                 name = self._calls_name.replace("_", " ")
-                print(f"{case}: {count} {name} a {row['part']} by {row['provider']}", flush=True)
+                print(f"{case}: {count} {name} for {row['part']} by {row['provider']}", flush=True)
                 self.save()
 
     @property

@@ -55,7 +55,7 @@ def step_text() -> tuple[dict[str, dict[str, float]], str]:
     gpu, cpu = counts["gpu"], counts["cpu"]
     text = (
         f"a step of {STAGES} stages dispatches {gpu.operators} operators on a GPU, which move {gpu.bytes_a_pixel:,.0f} "
-        f"bytes a pixel in float32, and {cpu.operators} on this CPU (counted, not timed)"
+        f"bytes per pixel in float32, and {cpu.operators} on this CPU (counted, not timed)"
     )
     return {device: count._asdict() for device, count in counts.items()}, text
 
@@ -80,9 +80,8 @@ def _moved(func: torch._ops.OpOverload, args: tuple, out: object) -> int:
         return 0
     if func._opname.startswith("batch_norm_relu_bwd"):
         _, other, z, *_ = args
-        return _size(z) * (
-            5 if other is None else 7
-        )  # grad and z twice, result once; with `other`, that is read and a sum written
+        # Both passes read grad and z, one writes the result; with `other`, that is read and a sum written as well.
+        return _size(z) * (5 if other is None else 7)
     written = [arg for arg, of in zip(args, func._schema.arguments, strict=False) if of.alias_info]
     return sum(map(_size, _tensors(args))) + sum(map(_size, _tensors(written or out)))
 

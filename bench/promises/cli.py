@@ -87,7 +87,7 @@ def trajectory_row(name: str, model: Network | FinetuneNetwork, lr: float) -> Pr
 
 def official_row() -> Promise:
     """The official weights on the official photographs, compared with the published outputs, in float32 on the CPU."""
-    what, bound = "official weights, every picture", "1 grey level, on 2 in 100,000 values"
+    what, bound = "official weights, every picture", "1 gray level, on 2 in 100,000 values"
     if not OFFICIAL.is_dir():
         return Promise(what, bound, f"skipped: no folder {OFFICIAL}; set SCI_OFFICIAL", None)
     pictures = worst_level = 0

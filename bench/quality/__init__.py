@@ -1,1 +1,1 @@
-"""`python -m bench quality`: pictures of many kinds, enhanced by several methods and measured."""
+"""`python -m bench quality`: docs/quality.md, pictures of many kinds enhanced by several methods and measured."""

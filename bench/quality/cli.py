@@ -1,10 +1,10 @@
-"""Writes docs/quality.md: what the default makes of pictures of many kinds, in figures and to be looked at.
+"""Writes docs/quality.md: what the default makes of pictures of many kinds, in numbers and for the eye.
 
     python -m bench quality [--out DIR]
 
-Writes DIR/quality.md and DIR/pictures/*.jpg, among them the README's picture. The same machine writes the same bytes
-again. Nothing is downloaded: the photographs are those in the wheels of scikit-image and Matplotlib, darkened by
-`lowlight`; other scenes are drawn (`drawn`).
+Writes DIR/quality.md and DIR/pictures/*.jpg, among them the README's picture. On the same machine the files are the
+same byte for byte. Nothing is downloaded: the photographs come with scikit-image and Matplotlib and are darkened by
+`bench/low_light_photos.py`; the other scenes are drawn (`drawn_scenes.py`).
 """
 
 import argparse
@@ -23,44 +23,44 @@ from model.network import DEFAULT_WEIGHTS
 from ..measure import ROOT
 from . import drawn_scenes, sheets
 from . import scenes as quality_scenes
-from .methods import DEFAULT, PUBLISHED, UNFILTERED, Method, exposure_of, luma, measure, methods
-from .page import Found, Pair, page
+from .methods import DEFAULT, PUBLISHED, UNFILTERED, Method, all_methods, exposure_of, luma, measure
+from .page import Pair, Results, page
 from .scenes import MEANS, NOISIEST, colored, darkened, photograph, truth
 
 STRENGTHS = (0.3, 0.15)
-SHOWN = {"coffee": 0.05}  # of a photograph's means the one to look at; the second otherwise
+SHOWN = {"coffee": 0.05}  # the mean at which a photograph is shown; for the others the second of MEANS
 CROP = 110  # pixels, shown at twice the size
 FIRST_PICTURE = ("astronaut", 0.10), ("coffee", 0.14), ("chelsea", 0.10), ("camera", 0.14)
 
 
-def pairs(ways: dict[str, Method]) -> tuple[list[Pair], dict[str, dict[str, np.ndarray]]]:
-    """Ordinary photographs at every mean, measured; and by name the results to be shown."""
+def pairs(methods: dict[str, Method]) -> tuple[list[Pair], dict[str, dict[str, np.ndarray]]]:
+    """Ordinary photographs, measured at every mean; and by name the results to show."""
     found, shown = [], {}
     for name in quality_scenes.ORDINARY:
         for mean in MEANS:
             dark = darkened(name, mean)
-            results = {way: brighten(dark) for way, brighten in ways.items()}
-            measures = {way: measure(result, dark, photograph(name)) for way, result in results.items()}
+            results = {method: brighten(dark) for method, brighten in methods.items()}
+            measures = {method: measure(result, dark, photograph(name)) for method, result in results.items()}
             found.append(Pair(name, mean, exposure_of(dark), measures))
             if mean == SHOWN.get(name, MEANS[1]):
                 shown[name] = {f"darkened to {mean:.2f}": dark} | results
     return found, shown
 
 
-def by_nature(ways: dict[str, Method]) -> list[Pair]:
-    """The same of scenes that are dark by nature, and what less strength makes of them."""
-    ways = {DEFAULT: ways[DEFAULT]} | {f"`--strength {s}`": _strength(s) for s in STRENGTHS} | ways
-    del ways[UNFILTERED]
+def by_nature(methods: dict[str, Method]) -> list[Pair]:
+    """Scenes that are dark by nature, measured in the same way, and with less strength as well."""
+    methods = {DEFAULT: methods[DEFAULT]} | {f"`--strength {s}`": _strength(s) for s in STRENGTHS} | methods
+    del methods[UNFILTERED]
     found = []
     for name, mean in quality_scenes.DARK_BY_NATURE:
         dark = darkened(name, mean)
-        measures = {way: measure(brighten(dark), dark, truth(name)) for way, brighten in ways.items()}
+        measures = {method: measure(brighten(dark), dark, truth(name)) for method, brighten in methods.items()}
         found.append(Pair(name, mean, exposure_of(dark), measures))
     return found
 
 
 def bright_scenes() -> dict[str, np.ndarray]:
-    """What is to be left as it is."""
+    """Pictures that are to be left as they are."""
     return {
         "daylight": photograph("chelsea"),
         "black and white": photograph("camera"),
@@ -70,43 +70,47 @@ def bright_scenes() -> dict[str, np.ndarray]:
 
 
 def sheet_of(results: dict[str, np.ndarray], third: sheets.Panel) -> bytes:
-    """A scene and its results in three columns, `third` beside the first two."""
+    """A scene and its results in three columns, with `third` after the first two pictures."""
     first, second, *rest = results.items()
     return sheets.sheet([first, second, third, *rest], 3)
 
 
-def _failures(ways: dict[str, Method]) -> dict[str, bytes]:
+def _failures(methods: dict[str, Method]) -> dict[str, bytes]:
     weak = f"--strength {STRENGTHS[0]}", _strength(STRENGTHS[0])
     less: dict[str, Method] = {
         "as it is": np.copy,
-        "default": ways[DEFAULT],
+        "default": methods[DEFAULT],
         weak[0]: weak[1],
-        "published division": ways[PUBLISHED],
+        "published division": methods[PUBLISHED],
     }
     more: dict[str, Method] = {"as it is, and the default": np.copy}
     more |= {f"--exposure {c}": Enhancer(device="cpu", exposure=c) for c in (2, 5)}
-    more["published division"] = ways[PUBLISHED]
-    rows = [(way, brighten(truth(name))) for name in ("hubble", "moon") for way, brighten in less.items()]
+    more["published division"] = methods[PUBLISHED]
+    rows = [(method, brighten(truth(name))) for name in ("hubble", "moon") for method, brighten in less.items()]
     made = {"dark-by-nature": sheets.sheet(rows, 4, 250)}
     scene = drawn_scenes.screenshot(dark=True)
-    made["dark-mode"] = sheets.sheet([(way, brighten(scene)) for way, brighten in less.items()], 4, 250)
+    made["dark-mode"] = sheets.sheet([(method, brighten(scene)) for method, brighten in less.items()], 4, 250)
     scene = drawn_scenes.backlit(wide=True)
-    made["before-a-window"] = sheets.sheet([(way, brighten(scene)) for way, brighten in more.items()], 4, 250)
-    ways = {UNFILTERED: ways[UNFILTERED], DEFAULT: ways[DEFAULT], "--denoise 3": Enhancer(device="cpu", denoise=3)}
+    made["before-a-window"] = sheets.sheet([(method, brighten(scene)) for method, brighten in more.items()], 4, 250)
+    filters: dict[str, Method] = {
+        UNFILTERED: methods[UNFILTERED],
+        DEFAULT: methods[DEFAULT],
+        "--denoise 3": Enhancer(device="cpu", denoise=3),
+    }
     rows = []
     for name in quality_scenes.ORDINARY[1:3]:
         dark = darkened(name, NOISIEST)
         panels = [("the photograph", photograph(name)), (f"darkened to {NOISIEST}", dark)]
-        panels += [(way, brighten(dark)) for way, brighten in ways.items()]
+        panels += [(method, brighten(dark)) for method, brighten in filters.items()]
         rows += [(label, _middle(pixels)) for label, pixels in panels]
     made["noise"] = sheets.sheet(rows, 5, 2 * CROP)
     return made
 
 
-def first_picture(ways: dict[str, Method]) -> bytes:
-    """The README's: four scenes, dark above and enhanced below."""
+def first_picture(methods: dict[str, Method]) -> bytes:
+    """The README's picture: four scenes, dark in the first row and enhanced in the second."""
     scenes = [darkened(name, mean) for name, mean in FIRST_PICTURE]
-    return sheets.columns([(scene, ways[DEFAULT](scene)) for scene in scenes], (394, 394))
+    return sheets.columns([(scene, methods[DEFAULT](scene)) for scene in scenes], (394, 394))
 
 
 def _strength(strength: float) -> Enhancer:
@@ -120,36 +124,36 @@ def _middle(pixels: np.ndarray) -> np.ndarray:
 
 def build() -> tuple[str, dict[str, bytes]]:
     """The page, and its pictures by name."""
-    torch.set_num_threads(1)  # for pictures this small, more of them mostly wait for each other
-    ways = methods()
-    measured, shown = pairs(ways)
+    torch.set_num_threads(1)  # more threads would mostly wait for each other on pictures this small
+    methods = all_methods()
+    photographs, shown = pairs(methods)
     made = {name: sheet_of(results, ("the photograph", photograph(name))) for name, results in shown.items()}
     lamps = {}
     for name in ("street", "backlit"):
         scene = getattr(drawn_scenes, name)()
-        results = {way: brighten(scene) for way, brighten in ways.items()}
-        lamps[name] = {way: measure(result, scene) for way, result in results.items()}
+        results = {method: brighten(scene) for method, brighten in methods.items()}
+        lamps[name] = {method: measure(result, scene) for method, result in results.items()}
         made[name] = sheet_of({"as drawn": scene} | results, ("--strength 0.5", _strength(0.5)(scene)))
     bright = bright_scenes()
-    kept = {name: ways[DEFAULT](scene) for name, scene in bright.items()}
+    kept = {name: methods[DEFAULT](scene) for name, scene in bright.items()}
     panels = [*bright.items(), *((f"{name}, default", result) for name, result in kept.items())]
-    panels += [(f"{name}, published", ways[PUBLISHED](scene)) for name, scene in bright.items()]
+    panels += [(f"{name}, published", methods[PUBLISHED](scene)) for name, scene in bright.items()]
     made["unchanged"] = sheets.sheet(panels, len(bright), 250)
-    found = Found(
+    measured = Results(
         weights=hashlib.sha256(DEFAULT_WEIGHTS.read_bytes()).hexdigest()[:8],
-        pairs=measured,
-        nature=by_nature(ways),
+        pairs=photographs,
+        nature=by_nature(methods),
         gray=not any(colored(results[DEFAULT]) for name, results in shown.items() if not colored(photograph(name))),
         drawn=lamps,
         unchanged={name: (luma(scene), bool(np.array_equal(scene, kept[name]))) for name, scene in bright.items()},
         shown={name: SHOWN.get(name, MEANS[1]) for name in shown},
     )
-    return page(found), made | _failures(ways) | {"before-after": first_picture(ways)}
+    return page(measured), made | _failures(methods) | {"before-after": first_picture(methods)}
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench quality", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", metavar="DIR", help="docs")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", metavar="DIR", help="where to write (docs)")
     args = parser.parse_args(argv)
     start = time.perf_counter()
     try:

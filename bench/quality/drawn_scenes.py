@@ -1,6 +1,6 @@
-"""Scenes of which no free photograph is at hand, drawn in linear light and taken by the sensor of `lowlight`.
+"""Scenes of which no free photograph is at hand: drawn in linear light, taken by the sensor of `low_light_photos.py`.
 
-Each function returns uint8 `(H, W, 3)`, always the same, and shared: not to be written to.
+Each function returns uint8 `(H, W, 3)`, always the same array: do not write to it.
 """
 
 import functools
@@ -53,7 +53,7 @@ def street() -> np.ndarray:
 
 @functools.cache
 def backlit(wide: bool = False) -> np.ndarray:
-    """A room before a bright window, which fills a third of the picture, or most of it."""
+    """A room with a bright window, which fills a third of the picture, or with `wide` most of it."""
     rng = np.random.default_rng([SEED, 1, wide])
     left, top, right, bottom = (40, 14, 520, 300) if wide else (190, 50, 452, 250)
     paint = _Paint("#c3a98c")
@@ -80,7 +80,7 @@ def backlit(wide: bool = False) -> np.ndarray:
     )
     for dx, dy in ((-40, -66), (-20, -92), (4, -104), (26, -84), (44, -58)):
         things.leaf(plant, bottom - 36, plant + dx, bottom - 36 + dy, "#4f9a3d")
-    things.ellipse((516, 118, 566, 184), "#dcae90")  # a person beside the window
+    things.ellipse((516, 118, 566, 184), "#dcae90")  # a person next to the window
     things.ellipse((512, 108, 570, 138), "#4b2f20")
     things.rounded((486, 180, 596, 400), 34, "#37579b")
     mask = things.coverage()
@@ -169,7 +169,7 @@ def screenshot(dark: bool = False) -> np.ndarray:
 
 
 class _Paint:
-    """Flat shapes in stored colors, twice as fine as the scene."""
+    """Draws flat shapes in stored (not linear) colors, at twice the scene's resolution."""
 
     def __init__(self, background: str):
         self._image = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT), background)
@@ -177,12 +177,12 @@ class _Paint:
         self._pens = ImageDraw.Draw(self._image), ImageDraw.Draw(self._mask)
 
     def linear(self) -> np.ndarray:
-        """`(H, W, 3)`, linear."""
+        """What was drawn, in linear light, `(H, W, 3)`."""
         fine = (np.asarray(self._image) / 255.0) ** GAMMA
         return fine.reshape(HEIGHT, 2, WIDTH, 2, 3).mean(axis=(1, 3))
 
     def coverage(self) -> np.ndarray:
-        """What was drawn upon, `(H, W, 1)` in [0, 1]."""
+        """The share of each pixel that was drawn on, `(H, W, 1)` in [0, 1]."""
         return (np.asarray(self._mask) / 255.0).reshape(HEIGHT, 2, WIDTH, 2).mean(axis=(1, 3))[..., None]
 
     def _draw(self, shape: str, points, color: str, **more) -> None:

@@ -1,4 +1,4 @@
-"""Ways of brightening a picture, and what is measured of a result; see `quality`."""
+"""The methods of brightening a picture that docs/quality.md compares, and what is measured of their results."""
 
 import functools
 import math
@@ -22,13 +22,13 @@ Method = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8 to the same
 
 
 class Measures(NamedTuple):
-    """Of one result. All but LOE and clipped are against the truth, and NaN where there is none."""
+    """Measures of one result. All but LOE and clipped compare with the truth, and are NaN where there is none."""
 
     psnr: float
     ssim: float
     loe: float
-    clipped: float  # pixels of CLIPPED or more in a channel, less the dark picture's, in percent
-    color: float  # the mean of max(R, G, B) - min(R, G, B), as a share of the truth's; NaN in black and white
+    clipped: float  # percent of pixels with CLIPPED or more in a channel, minus that of the dark picture
+    color: float  # the mean of max(R, G, B) - min(R, G, B), relative to the truth's; NaN in black and white
 
 
 @functools.cache
@@ -37,8 +37,8 @@ def default_enhancer() -> Enhancer:
     return Enhancer(device="cpu")
 
 
-def methods() -> dict[str, Method]:
-    """What is compared, by name; this project's first."""
+def all_methods() -> dict[str, Method]:
+    """The methods that are compared, by name; this project's come first."""
     from skimage.exposure import equalize_adapthist, equalize_hist
 
     return {
@@ -60,7 +60,7 @@ def exposure_of(picture: np.ndarray) -> float:
 
 @torch.no_grad()
 def without_network(dark: np.ndarray) -> np.ndarray:
-    """The default's formula, rule and filter with s = 1, what the network would give where it adds most light."""
+    """The default's formula, rule and filter with s = 1: the network's value where it adds most light."""
     x = _planes(dark)
     points = reference.as_floating(reference.sample(x))
     c = reference.find_exposure(points, points + 1, TARGET, 1.0)
@@ -72,7 +72,7 @@ def without_network(dark: np.ndarray) -> np.ndarray:
 
 
 def measure(result: np.ndarray, dark: np.ndarray, truth: np.ndarray | None = None) -> Measures:
-    """A result against the picture it was made from, and against the truth where there is one."""
+    """Compares a result with the picture it was made from, and with the truth where there is one."""
     clipped = 100 * (_clipped(result) - _clipped(dark))
     if truth is None:
         return Measures(math.nan, math.nan, loe(result, dark), clipped, math.nan)
@@ -81,7 +81,7 @@ def measure(result: np.ndarray, dark: np.ndarray, truth: np.ndarray | None = Non
 
 
 def luma(picture: np.ndarray) -> float:
-    """The mean of all pixels, of 1."""
+    """The mean luma of all pixels, in [0, 1]."""
     return float(picture.mean(axis=(0, 1)) @ LUMA) / 255
 
 
@@ -94,7 +94,7 @@ def _clipped(picture: np.ndarray) -> float:
 
 
 def _of_value(picture: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The picture in [0, 1] with `function` of its value, max(R, G, B), instead of it: hue and saturation stay."""
+    """The picture in [0, 1] after applying `function` to its value, max(R, G, B); hue and saturation stay the same."""
     value = picture.max(axis=2)
     wanted = function(value)
     return picture * (wanted / np.maximum(value, 1))[..., None]

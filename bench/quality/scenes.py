@@ -1,4 +1,4 @@
-"""The pictures of docs/quality.md: free photographs from installed packages, darkened by `lowlight`, and drawn ones."""
+"""The pictures of docs/quality.md: free photographs from installed packages, darkened, and drawn scenes."""
 
 import functools
 import importlib.util
@@ -11,9 +11,9 @@ from PIL import Image
 from ..low_light_photos import SEED, darken
 from . import drawn_scenes
 
-MEANS = (0.05, 0.10, 0.20)  # brightness of the darkened pictures, of 1
+MEANS = (0.05, 0.10, 0.20)  # mean brightness of the darkened pictures, in [0, 1]
 NOISIEST = 0.03
-SIDE = 512  # of a photograph, at most
+SIDE = 512  # pixels of a photograph's longer side, at most
 
 
 class Photograph(NamedTuple):
@@ -68,12 +68,12 @@ PHOTOGRAPHS = {
 }
 ORDINARY = ("astronaut", "coffee", "chelsea", "camera", "hopper")
 DARK_BY_NATURE = ("hubble", 0.03), ("hubble", 0.05), ("moon", 0.05), ("rocket", 0.05), ("rocket", 0.10)
-TRAINED_ON = ("astronaut", "coffee")  # by the default weights, darkened otherwise; see model/pretrained
+TRAINED_ON = ("astronaut", "coffee")  # by the default weights, darkened in other ways; see model/pretrained
 
 
 @functools.lru_cache(None)
 def photograph(name: str) -> np.ndarray:
-    """`(H, W, 3)` uint8, shared: not to be written to."""
+    """A photograph, `(H, W, 3)` uint8. The array is shared: do not write to it."""
     chosen = PHOTOGRAPHS[name]
     spec = importlib.util.find_spec(chosen.package)
     if spec is None or spec.origin is None:
@@ -85,18 +85,18 @@ def photograph(name: str) -> np.ndarray:
 
 
 def truth(name: str) -> np.ndarray:
-    """The photograph, or the scene that is drawn."""
+    """The photograph or drawn scene of that name."""
     return photograph(name) if name in PHOTOGRAPHS else getattr(drawn_scenes, name)()
 
 
 def darkened(name: str, mean: float) -> np.ndarray:
-    """The same in poor light, of mean brightness `mean` but for the noise; black and white stays so."""
-    # The light depends on the scene alone: its means differ in brightness and noise only.
+    """The same in poor light, of this mean brightness before noise; black and white stays black and white."""
+    # The light depends on the scene alone, so that its means differ only in brightness and noise.
     place = [*PHOTOGRAPHS, name].index(name)
     dark = darken(truth(name), np.random.default_rng([SEED, 100 + place]), mean)
     return dark if colored(truth(name)) else dark[..., 1:2].repeat(3, axis=2)
 
 
 def colored(picture: np.ndarray) -> bool:
-    """Whether there is any color in it."""
+    """Whether there is any color in the picture."""
     return bool((picture != picture[..., :1]).any())

@@ -1,4 +1,4 @@
-"""Pictures side by side under their labels, as JPEG; see `quality`."""
+"""Pictures side by side, with labels above them, as JPEG."""
 
 import io
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def sheet(panels: Sequence[Panel], columns: int, width: int = 330) -> bytes:
 
 
 def columns(pairs: Sequence[tuple[np.ndarray, np.ndarray]], size: tuple[int, int]) -> bytes:
-    """The first picture of each pair above the second, cropped to the same (width, height), no labels."""
+    """The first picture of each pair above the second, all cropped to (width, height), without labels."""
     width, height = size
     image = Image.new("RGB", (len(pairs) * (width + GAP) - GAP, 2 * height + GAP), PAPER)
     for index, pair in enumerate(pairs):
@@ -39,7 +39,7 @@ def columns(pairs: Sequence[tuple[np.ndarray, np.ndarray]], size: tuple[int, int
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
     image = Image.fromarray(pixels)
-    # What is shown enlarged is shown for its pixels.
+    # Pictures are enlarged so that one can look at their pixels.
     enlarged = size[0] > image.width
     return ImageOps.fit(image, size, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
 

@@ -1,4 +1,4 @@
-"""`python -m bench report`: from the files of results to pages and plots."""
+"""`python -m bench report`: from bench/results/*.json to the performance page of the documentation and its plots."""
 
 from .gpu_bounds import BOUNDS, describe
 from .plots import draw

@@ -1,8 +1,8 @@
-"""What a GPU's figures must reach at 3840x2160 in float32, stated as shares of what that very card can do.
+"""What must be reached on a GPU, mostly at 3840x2160 in float32, as shares of what the same card can do at best.
 
-A kernel takes at least as long as issuing its instructions takes, which were counted in its machine code, at the
-card's multiprocessors and highest clock; and at least as long as moving its bytes, at the bandwidth that a copy reached
-in the same run. Its share is the larger of the two over the time it took.
+A kernel takes at least as long as issuing its instructions, which are counted in its machine code, with the card's
+multiprocessors at their highest clock. It also takes at least as long as moving its bytes, at the bandwidth that a copy
+reached in the same run. These two times are its floors; its share is the larger floor divided by the time it took.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..measure import ROOT, SIZES, Gpu
 
 _COUNTS = ROOT / "bench" / "results" / "static" / "kernels.json"
-# The kernel that is most of a part, and the case in which it was counted.
+# For (op, color, part, dtype): the kernel that takes most of the part's time, and the case in which it was counted.
 _KERNELS = {
     ("loss", "ycbcr", "forward", "float32"): ("loss_fwd", "fp32 ycbcr 3 both"),
     ("loss", "ycbcr", "backward", "float32"): ("loss_bwd", "fp32 ycbcr 3 both"),
@@ -25,14 +25,14 @@ _KERNELS = {
 
 
 class Bound(NamedTuple):
-    """What a row must reach. `figure`: "share" (of its larger floor), another key of the row, or a provider to beat."""
+    """What a row must reach."""
 
     op: str
     color: str | None
     part: str
-    figure: str
+    quantity: str  # "share" (of its larger floor), another key of the row, or the provider that it must be faster than
     limit: float
-    at_most: bool = False
+    at_most: bool = False  # the limit is the largest value allowed; else the smallest
     dtype: str = "float32"
     size: str = "4k"
 
@@ -57,7 +57,7 @@ BOUNDS = tuple(_bounds())
 
 
 def floors_ms(row: dict, environment: dict) -> tuple[float, float] | None:
-    """(issue, memory) of a row's kernel on the card that the row was measured on; None where they are not known."""
+    """The floors (issue, memory) of a row's kernel on the card that it ran on; None where they are not known."""
     key = (row["op"], row["color"], row["part"], row["dtype"])
     multiprocessors, clock_ghz = environment.get("multiprocessors"), environment.get("clock_ghz")
     if key not in _KERNELS or multiprocessors is None or clock_ghz is None or not row.get("gb_per_s"):
@@ -71,13 +71,13 @@ def floors_ms(row: dict, environment: dict) -> tuple[float, float] | None:
 
 
 def _instructions() -> dict[tuple[str, str], float]:
-    """Of each kernel for sm_90, a pixel."""
+    """Instructions per pixel of each (kernel, case), compiled for sm_90."""
     rows = json.loads(_COUNTS.read_text("utf-8"))["rows"]
     return {(row["kernel"], row["case"]): row["instructions"] for row in rows if row["target"] == "sm_90"}
 
 
 def find(bound: Bound, rows: list[dict], providers: tuple[str, ...]) -> dict | None:
-    """The row that a bound speaks of, None where nothing has it."""
+    """The row that a bound is about; None where it was not measured."""
     height, width = SIZES[bound.size]
     for row in rows:
         same = (row["op"], row["color"], row["part"]) == bound[:3] and row["provider"] in providers
@@ -88,26 +88,26 @@ def find(bound: Bound, rows: list[dict], providers: tuple[str, ...]) -> dict | N
 
 
 def measured(bound: Bound, row: dict, rows: list[dict], environment: dict) -> float | None:
-    """The bound's figure in a row. Without an environment a share is taken of the copy alone."""
-    if bound.figure == "share":
+    """The value of the bound's quantity in a row. Without an environment the share is that of the copy's bandwidth."""
+    if bound.quantity == "share":
         floors = environment and floors_ms(row, environment)
         return max(floors) / row["device_ms"]["median"] if floors else row["copy_share"]
-    if bound.figure == "device_ms":
+    if bound.quantity == "device_ms":
         return row["device_ms"] and row["device_ms"]["median"]
-    if bound.figure == "memory":
+    if bound.quantity == "memory":
         theirs = [r["extra_bytes"] for r in _same_case(row, rows, "reference") if r.get("extra_bytes")]
         return theirs[0] / row["extra_bytes"] if theirs and row.get("extra_bytes") else None
-    return row.get(bound.figure, row["times_faster_than"].get(bound.figure))
+    return row.get(bound.quantity, row["times_faster_than"].get(bound.quantity))
 
 
 def _same_case(row: dict, rows: list[dict], provider: str) -> list[dict]:
-    """The rows of another provider on the same operation and image."""
+    """The rows of another provider for the same operation and image."""
     keys = ("op", "color", "part", "height", "width", "dtype")
     return [other for other in rows if other["provider"] == provider and all(other[key] == row[key] for key in keys)]
 
 
 def verdict(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...]) -> tuple[str, str, str, str]:
-    """(what, the bound, what came with its verdict, and of a kernel its time and floors), in words."""
+    """Texts: what is bounded, the bound, the measured value with a mark if it misses, and the times behind it."""
     row = find(bound, rows, providers)
     value = None if row is None else measured(bound, row, rows, environment)
     name, number = _texts(bound)
@@ -119,7 +119,7 @@ def verdict(bound: Bound, rows: list[dict], environment: dict, providers: tuple[
 
 
 def describe(bound: Bound, rows: list[dict], environment: dict, providers: tuple[str, ...], judged: bool) -> str:
-    """The same as one line; without a bound where it is not judged."""
+    """The verdict as one line; without the bound where it is not `judged`."""
     name, limit, got, detail = verdict(bound, rows, environment, providers)
     missed = got.startswith("**")
     got = got.removeprefix("**missed:** ")
@@ -129,14 +129,14 @@ def describe(bound: Bound, rows: list[dict], environment: dict, providers: tuple
 
 def _detail(bound: Bound, row: dict, rows: list[dict], environment: dict) -> str:
     """The times behind a share or a ratio."""
-    if bound.figure in ("share", "copy_share") and row["device_ms"]:
+    if bound.quantity in ("share", "copy_share") and row["device_ms"]:
         floors = floors_ms(row, environment)
         known = f"; floors: issue {floors[0]:.3f}, memory {floors[1]:.3f}" if floors else ""
         return f"{row['device_ms']['median']:.3f} ms on the device{known}"
-    ratio = row["times_faster_than"].get(bound.figure)
+    ratio = row["times_faster_than"].get(bound.quantity)
     if ratio and row["device_ms"]:
-        # Of a process where the two were timed in turns.
-        other = _same_case(row, rows, bound.figure)
+        # From a process in which the two were timed in turns.
+        other = _same_case(row, rows, bound.quantity)
         theirs = next((r for r in other if r.get("device_ms") and row["provider"] in r["times_faster_than"]), None)
         on_device = theirs and theirs["device_ms"]["median"] / row["device_ms"]["median"]
         return f"calls of {row['ms']['median']:.3g} ms" + (f"; {on_device:.3g}x on the device" if on_device else "")
@@ -144,19 +144,19 @@ def _detail(bound: Bound, row: dict, rows: list[dict], environment: dict) -> str
 
 
 def _texts(bound: Bound) -> tuple[str, str]:
-    """(name, how its number is written)."""
+    """The name of what is bounded, and the format of its number."""
     words = (bound.op, bound.color, bound.part, bound.dtype if bound.op == "enhance" else None, bound.size)
     name = " ".join(filter(None, words))
-    if bound.figure == "share":
+    if bound.quantity == "share":
         return f"{name}, share of its larger floor", "{:.0%}"
-    if bound.figure == "copy_share":
+    if bound.quantity == "copy_share":
         return f"{name}, share of a copy's bandwidth", "{:.0%}"
-    if bound.figure == "device_ms":
+    if bound.quantity == "device_ms":
         return f"{name}, on the device", "{:.3f} ms"
-    if bound.figure == "latency_ms":
+    if bound.quantity == "latency_ms":
         return f"{name}, from the call to the result", "{:.3f} ms"
-    if bound.figure == "new_size_ratio":
-        return f"{name}, first call at a new size beside the next", "{:.1f}x"
-    if bound.figure == "memory":
+    if bound.quantity == "new_size_ratio":
+        return f"{name}, first call at a new size over the next", "{:.1f}x"
+    if bound.quantity == "memory":
         return f"{name}, less memory than the reference", "{:.1f}x"
-    return f"{name}, faster than {bound.figure}", "{:.1f}x"
+    return f"{name}, faster than {bound.quantity}", "{:.1f}x"

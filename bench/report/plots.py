@@ -1,7 +1,7 @@
 """Pictures of results: time and memory against image size, the parts of a training step, a roofline.
 
-Each is an SVG whose letters are paths, on a card of its own, so that it reads the same on a light and on a dark page;
-the same rows give the same bytes. matplotlib is imported only when something is drawn.
+Each is an SVG on a card with a background of its own, so that it reads the same on a light and on a dark page. Letters
+are paths. The same rows give the same bytes. matplotlib is imported only when something is drawn.
 """
 
 import math
@@ -13,7 +13,7 @@ from .roofline import draw_rooflines
 from .svg_card import CARD, INK, SOFT, axes, card, memory_text, milliseconds_text, on_axis, spread, stamp
 from .tables import OPERATIONS, is_measured, main_part
 
-# Okabe and Ito's colours, darkened where they would be too pale for text; markers tell them apart without colour.
+# Okabe and Ito's colors, darkened where they would be too pale for text; markers tell them apart without color.
 STYLES = {
     "reference": ("#4d4d4d", "s"),
     "pairs": ("#b36b00", "^"),
@@ -30,15 +30,15 @@ _WHOLE = "#d3d7dc"
 
 
 def draw(rows: list[dict], environment: dict, folder: Path) -> list[Path]:
-    """Draws what the rows are enough for and returns the files, in `folder`.
+    """Draws all pictures for which there are enough rows; returns the files.
 
     Args:
-        rows: of `python -m bench loss|retinex|enhance|step`, of `python -m bench kernels`, or both: then kernels that
-            were timed on the GPU they are compiled for stand below their roof.
-        environment: of the same run, as `bench.measure.environment` gives it; its `gpu` None where that was not used.
-        folder: made if need be. Raises OSError where it cannot be written.
+        rows: of `python -m bench loss|retinex|enhance|step`, of `python -m bench kernels`, or of both. With both, a
+            roofline also shows the rates of kernels that were timed on the GPU that they were compiled for.
+        environment: of the same run, from `bench.measure.environment`; its `gpu` is None where no GPU was used.
+        folder: created if needed. Raises OSError where it cannot be written.
 
-    A line needs two sizes; a step, parts that were timed; a roofline, counted instructions.
+    A line needs two sizes, the bars of a step need its parts' times, and a roofline needs counted instructions.
     """
     if not rows:
         return []
@@ -52,7 +52,7 @@ def draw(rows: list[dict], environment: dict, folder: Path) -> list[Path]:
 
 
 def _groups(rows: list[dict]) -> list[list[dict]]:
-    """The rows of each picture: one operation, dtype and colour, and the part that says most."""
+    """The rows of each picture: one operation, dtype and color, and the main part of it."""
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row["op"], row["dtype"], row.get("color")), []).append(row)
@@ -65,11 +65,11 @@ def _groups(rows: list[dict]) -> list[list[dict]]:
 
 
 def _draw_against_size(rows: list[dict], environment: dict, folder: Path) -> list[Path]:
-    """Time, and peak memory_text, where there are two sizes of either."""
+    """Draws time and peak memory, each where it was measured at two sizes or more."""
     first = rows[0]
     name = "-".join(filter(None, (first["op"], first.get("color"), first["dtype"])))
     part = next((row["part"] for row in rows if row["part"]), None)
-    words = [first["dtype"], f"{first['color']} colours" if first.get("color") else None, "log-log"]
+    words = [first["dtype"], f"{first['color']} colors" if first.get("color") else None, "log-log"]
     title = OPERATIONS.get(first["op"], first["op"])
     title += f", {part.replace('+', ' and ')}" if part and part not in (first["op"], "forward") else ""
     values = {
@@ -99,7 +99,7 @@ def _memory(row: dict) -> tuple[float, float, float] | None:
 
 
 def _lines(rows: list[dict], value: Callable) -> dict[str, list[tuple[int, tuple]]]:
-    """Of each provider: (pixels, (low, middle, high)), in order."""
+    """For each provider (pixels, (low, middle, high)), from small to large images."""
     lines: dict[str, dict[int, tuple]] = {}
     for row in rows:
         if is_measured(row) and row["provider"] and (found := value(row)):
@@ -118,14 +118,14 @@ def _plot_lines(ax, lines: dict[str, list], rows: list[dict], text: Callable[[fl
             x, middle, color=color, marker=marker, markersize=6, linewidth=2, linestyle=dashes, markeredgecolor=CARD
         )
     low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.05)  # room for the label of a line that ends early
+    ax.set_ylim(low, high * (high / low) ** 0.05)  # room for the label of a line that ends before the others
     _size_ticks(ax, rows)
     _value_ticks(ax, text)
     _end_labels(ax, lines, rows, text)
 
 
 def _size_ticks(ax, rows: list[dict]) -> None:
-    """The sizes themselves; of two that would overlap, the larger."""
+    """Labels the sizes that were measured; of two whose labels would overlap, the larger."""
     sizes = {row["width"] * row["height"]: f"{row['width']}×{row['height']}" for row in rows}
     low, high = math.log(min(sizes)), math.log(max(sizes))
     kept: list[int] = []
@@ -138,7 +138,7 @@ def _size_ticks(ax, rows: list[dict]) -> None:
 
 
 def _value_ticks(ax, text: Callable[[float], str]) -> None:
-    """Powers of ten, and their thirds where there are few of them."""
+    """Labels powers of ten, and three times those where there would be few labels."""
     low, high = ax.get_ylim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     few = math.log10(high / low) < 2
@@ -148,7 +148,7 @@ def _value_ticks(ax, text: Callable[[float], str]) -> None:
 
 
 def _end_labels(ax, lines: dict[str, list], rows: list[dict], text: Callable[[float], str]) -> None:
-    """Each line's name and last value beside its end, moved apart where they would overlap."""
+    """Writes each line's name and last value next to its end; labels that would overlap are moved apart."""
     end = max(points[-1][0] for points in lines.values())
     low, high = map(math.log10, ax.get_ylim())
     at = {name: (math.log10(points[-1][1][1]) - low) / (high - low) for name, points in lines.items()}
@@ -168,7 +168,7 @@ def _end_labels(ax, lines: dict[str, list], rows: list[dict], text: Callable[[fl
 
 
 def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]:
-    """The parts of a step as stacked bars, at the largest size of the most providers."""
+    """Draws the parts of a step as stacked bars, at the size that most providers have, the largest of those."""
     found: dict[tuple, dict[str, dict]] = {}
     for row in rows:
         if is_measured(row):
@@ -182,14 +182,14 @@ def _draw_steps(rows: list[dict], environment: dict, folder: Path) -> list[Path]
     name = "-".join(filter(None, ("step", color, dtype, "breakdown")))
     path, tall = folder / f"{name}.svg", 2.1 + 0.62 * len(bars)
     title = f"{OPERATIONS['step']}, {width}×{height}: where the time goes"
-    subtitle = ", ".join(filter(None, ("medians", dtype, f"{color} colours" if color else None)))
+    subtitle = ", ".join(filter(None, ("medians", dtype, f"{color} colors" if color else None)))
     with card(path, tall, title, subtitle, stamp(environment)) as figure:
         _plot_bars(axes(figure, tall, left=1.5, right=1.6, bottom=0.85, top=1.25), bars)
     return [path]
 
 
 def _plot_bars(ax, bars: dict[str, dict]) -> None:
-    # What is compiled as one graph has no parts that could be told apart.
+    # A step that is compiled as one graph has no parts that could be timed.
     parts = {name: row.get("breakdown_ms") or {"one graph": row["ms"]["median"]} for name, row in bars.items()}
     longest = max(sum(values.values()) for values in parts.values())
     slowest = max(row["ms"]["median"] for row in bars.values())

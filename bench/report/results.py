@@ -1,4 +1,4 @@
-"""Results that were written as JSON, read back with what they depend on: the report's only input."""
+"""Reads JSON files of results: the report's only input."""
 
 import json
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ _SIZE_NAMES = {(1920, 1080): "1080p", (3840, 2160): "4k", (7680, 4320): "8k"}
 
 
 class ResultsError(Exception):
-    """A file that is no result; one line that names it."""
+    """A file is not a result; the message is one line that names it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of results. `kind`: "figures", "kernels", "rows", or what else a command says of its own."""
+    """One file of results."""
 
     path: Path
-    kind: str
+    kind: str  # "figures", "kernels", "rows", or the `kind` that a command has written into its file
     rows: list[dict]
     environment: dict
     content: dict
@@ -34,7 +34,7 @@ class Source:
 
     @property
     def command(self) -> str:
-        """What to type for these results again: as recorded, else what the rows tell."""
+        """The command that measures these results again: as recorded, or derived from the rows."""
         if recorded := self.content.get("command"):
             return recorded if isinstance(recorded, str) else " ".join(recorded)
         if self.kind == "figures":
@@ -53,7 +53,7 @@ def device(environment: dict) -> str:
 
 
 def commit(environment: dict) -> str:
-    """As git shortens it, with a note of changes."""
+    """The commit in short, with a note if there were changes."""
     name, *note = (environment.get("commit") or "not recorded").split(" ", 1)
     return " ".join([name[:7] if len(name) == 40 else name, *note])
 
@@ -63,25 +63,27 @@ def date(environment: dict) -> str:
 
 
 def read_sources(folder: Path) -> list[Source]:
-    """Every result below `folder`, by name. Raises ResultsError naming the file that is none."""
+    """All results below `folder`, by name. Raises ResultsError, which names a file that is not a result."""
     if not folder.is_dir():
         raise ResultsError(f"{folder}: no such folder; measure first, or name the one with the results")
     return [read_source(path) for path in sorted(folder.rglob("*.json"), key=_by_name)]
 
 
 def _by_name(path: Path) -> Path:
-    """figures.json before figures-epyc.json."""
+    """Sorts figures.json before figures-epyc.json."""
     return path.with_suffix("")
 
 
 def read_source(path: Path) -> Source:
-    """One file. A bare list, as of kernels alone, has nothing recorded that it depends on."""
+    """Reads one file. It may be a bare list of rows, without a record of what they depend on."""
     try:
         content = json.loads(path.read_text("utf-8"))
         content = {"rows": content} if isinstance(content, list) else content
         kind = "figures" if "figures" in content else "rows"
         rows = content[kind]
-        if "kind" in content:  # compilation, ncu, sweep, convolutions, checks: read by people, and by bench/NOTES.md
+        if (
+            "kind" in content
+        ):  # compilation, ncu, sweep, convolutions, checks: people read them, and bench/NOTES.md quotes them
             kind = content["kind"]
         elif any("kernel" in row for row in rows):
             kind = "kernels"
@@ -92,7 +94,7 @@ def read_source(path: Path) -> Source:
         }.get(kind, ())
         environment = dict(content.get("environment") or {})
         if content.get("device") != "cuda":
-            environment["gpu"] = None  # there may have been one, but it did not do this
+            environment["gpu"] = None  # the machine may have one, but it was not used
         if missing := [key for row in rows for key in needed if key not in row]:
             raise ResultsError(f"{path}: a row has no {missing[0]!r}; write the file again with this version of bench")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -108,7 +110,7 @@ def read_source(path: Path) -> Source:
 
 
 def _rows_command(rows: list[dict], device: str) -> str:
-    """The command whose rows these are: options that are not the default's."""
+    """The command that gives these rows, with the options that are not the defaults."""
     if rows and rows[0]["op"] == "folder":
         return f"python -m bench enhance --device {device} --folder {rows[0]['pictures'] if rows[0]['made'] else 'DIR'}"
     words = ["python -m bench", *_once(row["op"] for row in rows)[:1], f"--device {device}"]
@@ -123,10 +125,10 @@ def _rows_command(rows: list[dict], device: str) -> str:
 
 
 def size_name(width: int, height: int) -> str:
-    """As the command line takes it."""
+    """A size as it is given on the command line."""
     return _SIZE_NAMES.get((width, height), f"{width}x{height}")
 
 
 def _once(values) -> list:
-    """Each value once, in order."""
+    """Each value once, in the order of its first appearance."""
     return list(dict.fromkeys(values))

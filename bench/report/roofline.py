@@ -1,8 +1,8 @@
-"""A roofline: what issuing its instructions and moving its bytes lets each kernel reach at most on one GPU.
+"""A roofline plot: the rate that each kernel can reach at most on one GPU, and the rates that were reached.
 
-The roof is `min(issue rate, bandwidth * instructions a byte)`. A kernel's instructions are counted in its machine code,
-its bytes by hand (`python -m bench kernels`): that point on the roof is a bound, not a time. Kernels that were timed on
-the same GPU stand below it, at what they reached.
+The roof is `min(issue rate, bandwidth * instructions per byte)`. A kernel's instructions are counted in its machine
+code, its bytes by hand (`python -m bench kernels`), so its point on the roof is a bound, not a measurement. If it was
+timed on the same GPU, a second point below the roof shows the rate that it reached.
 """
 
 import re
@@ -13,13 +13,13 @@ from .results import commit, date
 from .svg_card import CARD, INK, SOFT, WIDTH, axes, card, spread, stamp
 
 PIXELS = 3840 * 2160
-# The kernels of training and enhancing on three channels in float32; the others differ little from them.
+# The kernels for training and enhancing with three channels in float32; the others differ little from them.
 SHOWN = re.compile(r"^fp32 (ycbcr 3 (both|illumination)|reference 3 (both|illumination)|retinex|enhance)$")
 _HEIGHT = 5.2
 _BYTES, _ISSUE = "#0072b2", "#c44601"
 _NAMES = {
-    "color_fwd": "colour transform",
-    "color_bwd": "gradient of the colours",
+    "color_fwd": "color transform",
+    "color_bwd": "gradient of the colors",
     "loss_fwd": "loss, forward",
     "loss_bwd": "loss, backward",
     "retinex_fwd": "Retinex, forward",
@@ -29,7 +29,7 @@ _NAMES = {
 
 
 def kernel_name(row: dict) -> str:
-    """A kernel in the reader's words."""
+    """The name of a kernel for readers."""
     words = row["case"].split()[1:]
     name = _NAMES.get(row["kernel"], row["kernel"])
     if row["kernel"] == "loss_bwd":
@@ -38,7 +38,7 @@ def kernel_name(row: dict) -> str:
 
 
 def shown(rows: list[dict], target: str) -> list[dict]:
-    """The kernels of `SHOWN` compiled for `target`, one of each, instructions counted."""
+    """The kernels that match `SHOWN`, compiled for `target` and with counted instructions, each once."""
     kept: dict[str, dict] = {}
     for row in map(_three_channels, rows):
         if row["target"] == target and row["instructions"] and SHOWN.match(row["case"]):
@@ -47,7 +47,7 @@ def shown(rows: list[dict], target: str) -> list[dict]:
 
 
 def _three_channels(row: dict) -> dict:
-    """The colour transform goes value by value: one kernel for any number of channels, reported with the first."""
+    """The color transform works on single values: its one kernel, counted with one channel, serves three as well."""
     if not (row["kernel"].startswith("color") and row["case"].endswith("reference 1 both") and row["instructions"]):
         return row
     threefold = {key: 3 * row[key] for key in ("instructions", "bytes")}
@@ -55,14 +55,14 @@ def _three_channels(row: dict) -> dict:
 
 
 def _order(row: dict) -> tuple:
-    """Loss before Retinex, `ycbcr` before `reference`, forward before backward."""
+    """The sort key: loss before Retinex, `ycbcr` before `reference`, forward before backward."""
     words = row["case"].split()
     kernels = ("color_fwd", "loss_fwd", "loss_bwd", "color_bwd", "retinex_fwd", "retinex_bwd", "enhance")
     return words[1] != "ycbcr", kernels.index(row["kernel"]), words[-1] != "both"
 
 
 def draw_rooflines(kernels: list[dict], timed: list[dict], environment: dict, folder: Path) -> list[Path]:
-    """One for each target among the kernels whose instructions were counted."""
+    """Draws a roofline for each target whose kernels' instructions were counted; returns the files."""
     paths = []
     for target in dict.fromkeys(row["target"] for row in kernels):
         rows = shown(kernels, target) if target in GPUS else []
@@ -74,9 +74,9 @@ def draw_rooflines(kernels: list[dict], timed: list[dict], environment: dict, fo
 
 
 def reached(kernels: list[dict], timed: list[dict]) -> dict[int, float]:
-    """Milliseconds at 3840x2160 of kernels that were timed alone, by their place in the list.
+    """Milliseconds at 3840x2160 of the kernels that were timed alone, by their index in the list.
 
-    In `reference` colours a call is several kernels, which no row tells apart.
+    With `reference` colors a call launches several kernels, whose times no row has.
     """
     parts = {
         "loss_fwd": ("loss", "ycbcr", "forward"),
@@ -101,7 +101,7 @@ def reached(kernels: list[dict], timed: list[dict]) -> dict[int, float]:
 
 
 def _copy_tb(timed: list[dict]) -> float | None:
-    """TB/s of the copy that rows timed on a GPU were compared with."""
+    """TB/s of the copy that rows timed on a GPU are compared with."""
     rates = [row["gb_per_s"] / row["copy_share"] for row in timed if row.get("device_ms") and row.get("copy_share")]
     return max(rates) / 1e3 if rates else None
 
@@ -139,7 +139,7 @@ def _intensity(row: dict) -> float:
 
 
 def _issue(gpu: Gpu) -> float:
-    """Instructions a second, of all lanes."""
+    """Instructions per second of all lanes."""
     return 1e3 / gpu.issue_ms(1, 1)
 
 
@@ -170,12 +170,12 @@ def _plot_roof(ax, gpu: Gpu, intensities: list[float], copy: float | None) -> No
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value / 1e12:g}")
     ax.minorticks_off()
-    ax.set_xlabel("instructions a byte", color=SOFT)
-    ax.set_ylabel("10¹² instructions a second", color=SOFT)
+    ax.set_xlabel("instructions per byte", color=SOFT)
+    ax.set_ylabel("10¹² instructions per second", color=SOFT)
 
 
 def _plot_points(ax, gpu: Gpu, points: list[tuple[float, float]]) -> None:
-    """A dot on the roof for each kernel, and above it its letter."""
+    """Draws a dot on the roof for each kernel, with its letter above."""
     across = [ax.transAxes.inverted().transform(ax.transData.transform(point)) for point in points]
     places = spread([x for x, _ in across], 0.062)
     for rank, ((x, y), place) in enumerate(zip(points, places, strict=True)):
@@ -188,7 +188,7 @@ def _plot_points(ax, gpu: Gpu, points: list[tuple[float, float]]) -> None:
 
 
 def _key(figure, gpu: Gpu, rows: list[tuple[dict, float | None]]) -> None:
-    """The letters' kernels, and the least time of each at 3840x2160."""
+    """Writes which kernel each letter stands for, and its least time at 3840x2160."""
     left, top, line = 1 - 3.83 / WIDTH, 1 - 1.05 / _HEIGHT, 0.235 / _HEIGHT
     columns = [1 - 0.28 / WIDTH] if not any(time for _, time in rows) else [1 - 0.98 / WIDTH, 1 - 0.28 / WIDTH]
     small = dict(fontsize=8.5, ha="right")

@@ -1,4 +1,4 @@
-"""What all pictures share: a card to draw on, how numbers are written, labels that keep apart."""
+"""What all plots share: the card they are drawn on, how numbers are written, labels that do not overlap."""
 
 import contextlib
 import io
@@ -16,14 +16,14 @@ CARD, EDGE, INK, SOFT, GRID = "#fcfcfa", "#d0d7de", "#1f2328", "#59636e", "#e6e8
 
 
 def stamp(environment: dict) -> str:
-    """Where and with what: the line under every picture."""
+    """The line under every plot: the machine, the version of torch, the commit, the date."""
     versions = f"torch {environment.get('torch') or 'not recorded'}"
     return "  ·  ".join([device(environment), versions, f"commit {commit(environment)}", date(environment)])
 
 
 @contextlib.contextmanager
 def card(path: Path, height: float, title: str, subtitle: str, foot: str) -> Iterator:
-    """A figure on a card with its texts; written to `path` at the end."""
+    """A matplotlib figure on a card, with its texts; written to `path` when the context ends."""
     from matplotlib import style
 
     settings = {
@@ -34,8 +34,8 @@ def card(path: Path, height: float, title: str, subtitle: str, foot: str) -> Ite
         "text.color": INK,
         "path.simplify": False,
     }
-    with style.context(["default", settings]):  # whatever the user's own style is
-        from matplotlib.figure import Figure  # its own canvas: neither a display nor pyplot's global state
+    with style.context(["default", settings]):  # not the user's own style
+        from matplotlib.figure import Figure  # it needs no display and no global state of pyplot
         from matplotlib.patches import FancyBboxPatch
 
         figure = Figure(figsize=(WIDTH, height), facecolor="none")
@@ -54,7 +54,7 @@ def card(path: Path, height: float, title: str, subtitle: str, foot: str) -> Ite
 
 
 def write_svg(figure, path: Path) -> None:
-    """Write without the date."""
+    """Writes an SVG without a date, so that the same figure gives the same bytes."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
@@ -62,7 +62,7 @@ def write_svg(figure, path: Path) -> None:
 
 
 def axes(figure, height: float, left: float = 0.85, right: float = 2.45, bottom: float = 0.95, top: float = 0.9):
-    """Axes with margins in inches and nothing but a light grid."""
+    """Axes with only a light grid; margins are in inches."""
     box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + top) / height)
     ax = figure.add_axes(box, facecolor="none")
     ax.spines[:].set_visible(False)
@@ -73,7 +73,7 @@ def axes(figure, height: float, left: float = 0.85, right: float = 2.45, bottom:
 
 
 def milliseconds_text(value: float) -> str:
-    """Three digits, in the unit that suits."""
+    """Milliseconds with three digits, as s, ms or µs."""
     for unit, factor in (("s", 1e-3), ("ms", 1.0), ("µs", 1e3)):
         if value * factor >= 1 or unit == "µs":
             return f"{_three(value * factor)} {unit}"
@@ -81,7 +81,7 @@ def milliseconds_text(value: float) -> str:
 
 
 def memory_text(value: float) -> str:
-    """Bytes in the unit that suits."""
+    """Bytes with three digits, as GB, MB or kB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= factor or unit == "kB":
             return f"{_three(value / factor)} {unit}"
@@ -89,7 +89,7 @@ def memory_text(value: float) -> str:
 
 
 def on_axis(text: str) -> str:
-    """A written number without the zeros that an axis has no use for."""
+    """A number for an axis, without zeros after the point."""
     return re.sub(r"\.0+(?= )", "", text)
 
 
@@ -99,9 +99,9 @@ def _three(value: float) -> str:
 
 
 def spread(values: list[float], gap: float) -> list[float]:
-    """The values moved as little as it takes to lie `gap` apart, their order kept."""
+    """The values, moved as little as possible so that they are `gap` apart; their order stays."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    blocks: list[list] = []  # [sum of what the first would be, members]
+    blocks: list[list] = []  # [sum over the members of where the first would be, number of members]
     for rank, index in enumerate(order):
         blocks.append([values[index] - rank * gap, 1])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:

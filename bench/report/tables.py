@@ -1,4 +1,4 @@
-"""Results as Markdown tables. What has no value is "not measured"; nothing is left blank."""
+"""Results as Markdown tables. A missing value is written as "not measured"; no cell is left blank."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from .roofline import PIXELS, kernel_name, shown
 from .svg_card import memory_text, milliseconds_text
 
 NOT_MEASURED = "not measured"
-# Titles of what is measured, in the order of the report.
+# The titles of the operations, in the order of the report.
 OPERATIONS = {
     "loss": "Smoothness loss",
     "retinex": "Retinex step",
@@ -21,7 +21,7 @@ _STEP_PARTS = ("network", "loss", "backward", "optimizer")
 
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    """A table; a cell's own bars and line breaks do not break it."""
+    """A table; bars are escaped and line breaks removed in cells."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
         "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines
@@ -29,24 +29,24 @@ def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def figures_table(sources: list[Source], letters: list[str]) -> str:
-    """What is promised, a column for each machine; a missed bound says so."""
+    """The numbers that are promised, with a column for each machine; missed bounds are marked."""
     bounds: dict[str, str] = {}
     for row in (row for source in sources for row in source.rows):
         bounds.setdefault(row["what"], row["bound"])
     found = [{row["what"]: row for row in source.rows} for source in sources]
-    lines = [[what, bound, *(_figure(rows.get(what), bound) for rows in found)] for what, bound in bounds.items()]
-    return markdown(["figure", "must", *letters], lines)
+    lines = [[what, bound, *(_promise(rows.get(what), bound) for rows in found)] for what, bound in bounds.items()]
+    return markdown(["promise", "bound", *letters], lines)
 
 
-def _figure(row: dict | None, bound: str) -> str:
+def _promise(row: dict | None, bound: str) -> str:
     if row is None or row["passed"] is None:
         return NOT_MEASURED
-    other = "" if row["bound"] == bound else f" (was to be {row['bound']})"
+    other = "" if row["bound"] == bound else f" (its bound was {row['bound']})"
     return ("" if row["passed"] else "**missed:** ") + row["measured"] + other
 
 
 def sizes_table(rows: list[dict]) -> str:
-    """Providers against sizes: the median of the part that says most, and how many times faster than the reference."""
+    """Providers by sizes: the median of the main part, and how many times faster than the reference it is."""
     part, sizes = main_part(rows), _sizes(rows)
     providers = _providers(rows)
     lines = [[f"`{name}`", *(_size_cell(rows, name, part, size) for size in sizes)] for name in providers]
@@ -54,7 +54,7 @@ def sizes_table(rows: list[dict]) -> str:
 
 
 def details_table(rows: list[dict], size: tuple[int, int]) -> str:
-    """Everything that was measured at one size, a provider a line."""
+    """Everything that was measured at one size, a line for each provider."""
     part = main_part(rows)
     columns: list[tuple[str, Callable[[dict[str | None, dict]], str]]] = [
         (part_name(name), functools.partial(_part_timing, name))
@@ -62,7 +62,7 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
     ]
 
     def column(title: str, key: str, text: Callable[[dict], str]) -> None:
-        # A line without the part, or with a part that failed, says why under its time.
+        # Where the part is missing or failed, the column of its time says why.
         columns.append((title, lambda parts: text(parts[part]) if _has(parts.get(part), key) else NOT_MEASURED))
 
     def optional(title: str, key: str, text: Callable[[dict], str]) -> None:
@@ -101,12 +101,12 @@ def breakdown_table(rows: list[dict], size: tuple[int, int]) -> str:
 
 
 def bounds_table(rows: list[dict], environment: dict) -> str:
-    """What a GPU must reach, and what came."""
+    """What a GPU must reach, and what was measured."""
     lines = [verdict(bound, rows, environment, ("triton", "ours")) for bound in BOUNDS]
-    return markdown(["figure", "must", "measured", "of which"], [list(map(str, line)) for line in lines])
+    return markdown(["what", "bound", "measured", "details"], [list(map(str, line)) for line in lines])
 
 
-_WAYS = {
+_STEP_NAMES = {
     "official": "the official code",
     "accelerate": "`sci_kernels.accelerate(network)`, nothing else",
     "network": "this project's `Network` and `LossFunction` in the same loop",
@@ -115,20 +115,20 @@ _WAYS = {
 
 
 def gain_table(rows: list[dict]) -> str:
-    """A training step by each way from the official script to the trainer."""
+    """A training step in each of the ways from the official script to the trainer."""
     lines = []
     for row in rows:
-        name = _WAYS[row["way"]] + (f", {row['width']}x{row['height']}" if row["way"] == "official" else "")
+        name = _STEP_NAMES[row["way"]] + (f", {row['width']}x{row['height']}" if row["way"] == "official" else "")
         cells = [_reason(row), NOT_MEASURED, NOT_MEASURED]
         if row["status"] == "ok":
             missed = "**missed:** " if row["bound"] and row["faster"] < row["bound"] else ""
             peak = NOT_MEASURED if row["extra_bytes"] is None else memory_text(row["extra_bytes"])
             cells = [_timing(row), f"{missed}{row['faster']:.1f}x", peak]
         lines.append([name, *cells, f">= {row['bound']:g}x" if row.get("bound") else "no bound"])
-    return markdown(["a training step by", "time", "faster", "memory", "must"], lines)
+    return markdown(["a training step by", "time", "faster", "memory", "bound"], lines)
 
 
-_CALLS = {
+_CALL_NAMES = {
     "division": "the published division",
     "exposure": "with an exposure",
     "with gain": "with an exposure, and the gain written",
@@ -139,18 +139,18 @@ _CALLS = {
 
 
 def exposing_table(rows: list[dict]) -> str:
-    """Each call beside what it may take."""
+    """The time of each call and its bound."""
     lines = []
     for row in rows:
-        name, must = f"{_CALLS[row['call']]}, {row['width']}x{row['height']}", row["must"]
+        name, must = f"{_CALL_NAMES[row['call']]}, {row['width']}x{row['height']}", row["must"]
         missed = "**missed:** " if must and row["status"] == "ok" and row["ms"]["median"] > must else ""
         time = f"{missed}{_timing(row)}" if row["status"] == "ok" else _reason(row)
         lines.append([name, time, f"<= {must:.1f} ms" if must else "no bound"])
-    return markdown(["call", "time", "must"], lines)
+    return markdown(["call", "time", "bound"], lines)
 
 
 def folder_table(rows: list[dict]) -> str:
-    """Pictures a second of the command, and of decoding and encoding alone."""
+    """Pictures per second of the command, and of decoding and encoding alone."""
     lines = []
     for row in rows:
         name = f"{row['pictures']} JPEGs of {row['width']}x{row['height']} to {row['part'].upper()}"
@@ -159,7 +159,7 @@ def folder_table(rows: list[dict]) -> str:
             missed = "**missed:** " if row["must"] and row["share"] < row["must"] else ""
             cells = [_rate(row["pictures_per_s"]), _rate(row["coding_per_s"]), f"{missed}{row['share']:.0%}"]
         lines.append([name, *cells, f">= {row['must']:.0%}" if row.get("must") else "no bound"])
-    return markdown(["folder", "the command", "coding alone", "of coding alone", "must"], lines)
+    return markdown(["folder", "the command", "coding alone", "share of coding", "bound"], lines)
 
 
 def _rate(value: dict) -> str:
@@ -167,13 +167,15 @@ def _rate(value: dict) -> str:
 
 
 def kernels_table(rows: list[dict], target: str) -> str:
-    """Static counts, and the least times that they allow on the target's GPU."""
+    """Counts from the machine code, and the least times that follow from them on the target's GPU."""
     gpu, lines = GPUS[target], []
     for row in shown(rows, target):
         issue, moved = gpu.issue_ms(row["instructions"], PIXELS), gpu.memory_ms(row["bytes"], PIXELS)
         counts = [f"{row[key]:.0f}" for key in ("registers", "instructions", "bytes")]
         lines.append([kernel_name(row), *counts, f"{issue:.3f}", f"{moved:.3f}"])
-    return markdown(["kernel", "registers", "instructions a pixel", "bytes a pixel", "issue, ms", "memory, ms"], lines)
+    return markdown(
+        ["kernel", "registers", "instructions per pixel", "bytes per pixel", "issue, ms", "memory, ms"], lines
+    )
 
 
 def is_measured(row: dict) -> bool:
@@ -182,7 +184,7 @@ def is_measured(row: dict) -> bool:
 
 
 def main_part(rows: list[dict]) -> str | None:
-    """The part that says most."""
+    """The part that is shown where there is room for one."""
     parts = list(dict.fromkeys(row["part"] for row in rows if row["part"]))
     return "forward+backward" if "forward+backward" in parts else parts[0] if parts else None
 
@@ -210,7 +212,7 @@ def _providers(rows: list[dict]) -> list[str]:
 
 
 def _size_cell(rows: list[dict], provider: str, part: str | None, size: tuple[int, int]) -> str:
-    # A row without provider or part speaks of all of them, as where parity failed.
+    # A row without a provider or part is about all of them, such as where parity failed.
     here = [
         row for row in rows
         if _size(row) == size and row["provider"] in (provider, None) and row["part"] in (part, None)

@@ -1,1 +1,1 @@
-"""`python -m bench all|gpu`: the commands of the other rooms, one after another."""
+"""`python -m bench all|gpu`: the other measuring commands, one after another."""

@@ -1,12 +1,12 @@
-"""Everything that is measured on one machine, each in a process of its own, beside what it must be.
+"""Measures everything on one machine, each in a separate process, and compares with the bounds for a GPU.
 
     python -m bench all [--device cpu|cuda] [--out DIR] [--seconds N]
 
-One JSON file each is written to DIR (bench/results/<device>). Together they take less than N seconds, by default under
-six minutes on a CPU and eight on a GPU; the slow compilations come last and get what is left. The bounds
-(`gpu_bounds.py`) are judged on an H100 and an H200; on other devices the figures stand without them. Exits with
-status 1 if a step failed, in parity or otherwise; a bound that is missed and a step whose time was spent are shown, and
-change nothing.
+Each command writes a JSON file to DIR (bench/results/<device>). Together they take less than N seconds, by default
+under six minutes on a CPU and eight on a GPU; the slow compilations come last and get the time that is left. The bounds
+(`bench/report/gpu_bounds.py`) apply to an H100 and an H200; on other devices the numbers are printed without them.
+Exits with status 1 if a command failed, in parity or otherwise. A missed bound or a command that ran out of time is
+shown, but does not change the status.
 """
 
 import argparse
@@ -15,73 +15,84 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from sci_kernels import default_impl
 
 from ..compare import NETWORK_OPS, missing_package
-from ..measure import ROOT, Command, choose_device, run_command, status_text
+from ..measure import ROOT, Command, CommandResult, Row, choose_device, run_command, status_text
 from ..report import BOUNDS, describe
 
-JUDGED = ("h100", "h200")
+JUDGED = ("h100", "h200")  # the cards that the bounds are for
 
-# By default; what is stopped then has a few seconds more to write what it has.
+# The default of --seconds; a command that is then stopped has a few more seconds to write what it has measured.
 _TOTAL_SECONDS = {"cpu": 340, "cuda": 460}
 
 
-def speeds(device: str) -> list[tuple[str, int, str]]:
-    """What is timed first: (name, seconds at most, command)."""
+class BenchCommand(NamedTuple):
+    """A command of `python -m bench`, to be run for a limited time."""
+
+    name: str
+    seconds: int  # at most
+    text: str  # the command and its options
+
+
+def speeds(device: str) -> list[BenchCommand]:
+    """What is timed first."""
     if device == "cuda":
         return [
-            ("loss", 80, "loss --size 4k,1080p --providers reference,pairs,blocked,triton --repeats 11"),
-            ("retinex", 45, "retinex --size 4k,1080p --providers reference,blocked,triton"),
-            ("enhance", 45, "enhance --size 4k,1080p,600x400 --dtype float32,uint8 --providers reference,ours"),
-            ("step", 75, "step --size 1080p,600x400 --providers reference,ours --repeats 11"),
+            BenchCommand("loss", 80, "loss --size 4k,1080p --providers reference,pairs,blocked,triton --repeats 11"),
+            BenchCommand("retinex", 45, "retinex --size 4k,1080p --providers reference,blocked,triton"),
+            BenchCommand(
+                "enhance", 45, "enhance --size 4k,1080p,600x400 --dtype float32,uint8 --providers reference,ours"
+            ),
+            BenchCommand("step", 75, "step --size 1080p,600x400 --providers reference,ours --repeats 11"),
         ]
     return [
-        ("loss", 95, "loss --providers reference,pairs,blocked,native --seconds 75"),
-        ("step", 90, "step --providers reference,ours --repeats 3"),
-        ("retinex", 45, "retinex --seconds 35"),
-        ("enhance", 40, "enhance --seconds 30"),
-        ("folder", 30, "enhance --folder 4 --seconds 20"),
+        BenchCommand("loss", 95, "loss --providers reference,pairs,blocked,native --seconds 75"),
+        BenchCommand("step", 90, "step --providers reference,ours --repeats 3"),
+        BenchCommand("retinex", 45, "retinex --seconds 35"),
+        BenchCommand("enhance", 40, "enhance --seconds 30"),
+        BenchCommand("folder", 30, "enhance --folder 4 --seconds 20"),
     ]
 
 
-def compilations(device: str) -> list[tuple[str, int, str]]:
-    """The baselines of torch.compile, beside the reference again, so that their ratios come from one process."""
+def compilations(device: str) -> list[BenchCommand]:
+    """The baselines of torch.compile, with the others once more, so that ratios come from a single process."""
     if device == "cuda":
         loss = "loss --size 4k --parts forward+backward --repeats 11"
         return [
-            ("loss-compiled", 140, f"{loss} --providers reference,triton,compiled"),
-            ("step-compiled", 140, "step --size 1080p --providers reference,ours,compiled --repeats 11"),
-            ("enhance-compiled", 60, "enhance --size 4k --providers reference,ours,compiled"),
-            ("loss-dynamic", 140, f"{loss} --providers triton,compiled-dynamic --color ycbcr"),
+            BenchCommand("loss-compiled", 140, f"{loss} --providers reference,triton,compiled"),
+            BenchCommand("step-compiled", 140, "step --size 1080p --providers reference,ours,compiled --repeats 11"),
+            BenchCommand("enhance-compiled", 60, "enhance --size 4k --providers reference,ours,compiled"),
+            BenchCommand("loss-dynamic", 140, f"{loss} --providers triton,compiled-dynamic --color ycbcr"),
         ]
     loss = "loss --parts forward+backward --color ycbcr"
     return [
-        ("loss-compiled", 120, f"{loss} --providers blocked,native,compiled,compiled-dynamic"),
-        ("step-compiled", 200, "step --providers ours,compiled --repeats 3"),
+        BenchCommand("loss-compiled", 120, f"{loss} --providers blocked,native,compiled,compiled-dynamic"),
+        BenchCommand("step-compiled", 200, "step --providers ours,compiled --repeats 3"),
     ]
 
 
-def steps(device: str, out: Path) -> list[Command]:
-    """What to run, the slow compilations last."""
+def planned_commands(device: str, out: Path) -> list[Command]:
+    """Everything to run, the slow compilations last."""
     if device == "cuda":
-        kernels = ("kernels", 60, f"kernels --target {_target()}")
+        kernels = BenchCommand("kernels", 60, f"kernels --target {_target()}")
     else:
-        kernels = ("kernels", 40, "kernels --target sm_90 --only fp32.ycbcr.3")
-    return as_steps([*speeds(device), kernels, *compilations(device)], device, out)
+        kernels = BenchCommand("kernels", 40, "kernels --target sm_90 --only fp32.ycbcr.3")
+    return as_commands([*speeds(device), kernels, *compilations(device)], device, out)
 
 
-def as_steps(plans: list[tuple[str, int, str]], device: str, out: Path, *options: str) -> list[Command]:
-    """The plans as commands that write into `out`; what cannot be imported here is skipped, aloud."""
+def as_commands(planned: list[BenchCommand], device: str, out: Path, *options: str) -> list[Command]:
+    """Commands that write into `out`. Those that lack a package here are skipped, which is printed."""
     for name, reason in {"kernels": _kernels_missing(), **{op: _package_missing(op) for op in NETWORK_OPS}}.items():
         if reason:
             print(f"{name}: skipped, cannot be imported: {reason}")
-            plans = [plan for plan in plans if plan[2].split()[0] != name]
+            planned = [command for command in planned if command.text.split()[0] != name]
     result = []
-    for name, seconds, text in plans:
+    for name, seconds, text in planned:
         arguments = [*text.split(), "--json", str(out / f"{name}.json")]
         arguments += [] if name == "kernels" else ["--device", device, *options]
         result.append(Command(name, [sys.executable, "-m", "bench", *arguments], seconds))
@@ -89,15 +100,16 @@ def as_steps(plans: list[tuple[str, int, str]], device: str, out: Path, *options
 
 
 def _target() -> str:
-    """The name of the GPU here as compilers know it."""
+    """The compilers' name for this machine's GPU."""
     if torch.version.hip:
         return torch.cuda.get_device_properties().gcnArchName.split(":")[0]
     return "sm_{}{}".format(*torch.cuda.get_device_capability())
 
 
 def _kernels_missing() -> str | None:
+    """Why kernels cannot be compiled here, such as without Triton; None where they can."""
     try:
-        importlib.import_module("bench.kernels")
+        importlib.import_module("bench.kernels.cli")
     except ImportError as error:
         return str(error)
     return None
@@ -109,13 +121,13 @@ def _package_missing(op: str) -> str | None:
 
 
 def device_name(device: str) -> str:
-    """A folder's name for the device: nvidia-h200, cpu."""
+    """The name of the device as a folder has it, such as nvidia-h200 or cpu."""
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def table(contents: list[dict], device: str, name: str) -> list[str]:
-    """Figures beside the bounds, one line each; verdicts on the cards that the bounds are for."""
+def table(contents: list[Row], device: str, name: str) -> list[str]:
+    """A line for each bound with the measured number, and with a verdict on the cards that the bounds are for."""
     rows = [row for content in contents for row in content["rows"]]
     environment = contents[0]["environment"] if contents else {}
     judged = device == "cuda" and any(card in name for card in JUDGED)
@@ -123,17 +135,19 @@ def table(contents: list[dict], device: str, name: str) -> list[str]:
     return [name, *(describe(bound, rows, environment, providers, judged) for bound in BOUNDS)]
 
 
-def read_contents(out: Path, names: list[str]) -> list[dict]:
-    """What the comparisons among the steps have written; a step that wrote nothing adds nothing."""
+def read_contents(out: Path, names: list[str]) -> list[Row]:
+    """The contents of the files that comparisons of these names have written, if they have."""
     paths = [out / f"{name}.json" for name in names if name != "kernels"]
     return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench all", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the JSON files (bench/results/<device>)")
-    parser.add_argument("--seconds", type=float, help="stop what still runs after this time (340 on a CPU, 460)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: on a GPU if there is one"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write JSON files (bench/results/<device>)")
+    parser.add_argument("--seconds", type=float, help="stop what still runs then (340 on a CPU, 460 on a GPU)")
     args = parser.parse_args(argv)
     device = choose_device(args.device)
     name = device_name(device)
@@ -143,16 +157,17 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"--out: {out}: cannot be made ({error.strerror or error}); name another folder", file=sys.stderr)
         return 2
-    planned, results = steps(device, out.resolve()), []
+    commands = planned_commands(device, out.resolve())
+    results: list[CommandResult] = []
     left = _TOTAL_SECONDS[device] if args.seconds is None else args.seconds
     try:
-        for step in planned:
-            (out / f"{step.name}.json").unlink(missing_ok=True)  # of an earlier run
-            results.append(run_command(step._replace(seconds=min(step.seconds, left))))
+        for command in commands:
+            (out / f"{command.name}.json").unlink(missing_ok=True)  # of an earlier run
+            results.append(run_command(command._replace(seconds=min(command.seconds, left))))
             left -= results[-1].seconds
     except KeyboardInterrupt:
         print(f"stopped; what was measured is in {out}", file=sys.stderr)
         return 130
-    print("\n" + "\n".join(table(read_contents(out, [step.name for step in planned]), device, name)))
+    print("\n" + "\n".join(table(read_contents(out, [command.name for command in commands]), device, name)))
     print("\n" + "\n".join(map(status_text, results)) + f"\nresults in {out}")
     return 1 if any(result.status for result in results) else 0

@@ -1,20 +1,20 @@
-"""What only a machine with a GPU can show, in stages that fit a stay of a few minutes, most telling first.
+"""Everything that only a GPU can show, in stages of a few minutes, the most important first.
 
     python -m bench gpu [--stages compile,parity,...] [--seconds N] [--out DIR] [--rehearse]       also `make gpu`
 
     compile    every kernel, in as many processes as there are processors
-    parity     every kernel against float64, on small images
-    speed      loss, Retinex, enhancing and training beside the reference at 3840x2160 and 1920x1080
+    parity     every kernel compared with float64, on small images
+    speed      loss, Retinex, enhancing and training, timed with the reference at 3840x2160 and 1920x1080
     tests      all tests marked `gpu`
-    compiled   the same beside torch.compile of the reference
+    compiled   the same timed with torch.compile of the reference
     sanitizer  small cases under compute-sanitizer's memcheck and racecheck
     ncu        what the kernels wait for, by NVIDIA's profiler
 
-Each stage writes its results to bench/results/<device> the moment it ends, and a copy to --out (default: $OUT); what it
-said is in checks.json, with the end of its log where it failed. The first three take about four minutes on 16 cores;
-after seven, what still runs is stopped.
---rehearse runs the same stages on a CPU, on tiny images, into a folder that is thrown away unless --out names one.
-Exits with status 1 if anything but a bound failed.
+When a stage ends, its results are written to bench/results/<device> and copied to --out (default: $OUT). checks.json
+has what each stage printed last, and the end of its log if it failed. The first three stages take about four minutes on
+16 cores; after seven minutes, what still runs is stopped. --rehearse runs the same stages on a CPU, on tiny images; the
+results are thrown away unless --out names a folder. Exits with status 1 if anything failed; a missed bound does not
+count as a failure.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from ..measure import (
     ROOT,
     Command,
     CommandResult,
+    Row,
     environment,
     find_tool,
     one_of,
@@ -48,18 +49,18 @@ from .smoke import SMALL
 TOTAL_SECONDS = 420
 _TOOLS = ("memcheck", "racecheck")
 _RUN_CASES = "import sys; from bench.compare import main; sys.exit(max(main(case.split()) for case in sys.argv[1:]))"
-_TINY = "--size 48x32 --repeats 1"  # of a rehearsal
+_TINY = "--size 48x32 --repeats 1"  # for a rehearsal
 
 
 @dataclass
-class Stay:
-    """One run of the command: where things go, and what became of its steps."""
+class GpuRun:
+    """One run of the command: where files go, and how its commands ended."""
 
     device: str
     results: Path
     logs: Path
     out: Path | None
-    checks: list[dict] = field(default_factory=list)
+    checks: list[Row] = field(default_factory=list)
     failed: bool = False
 
     @property
@@ -67,7 +68,7 @@ class Stay:
         return self.device == "cpu"
 
     def finish(self, stage: str, ended: list[CommandResult]) -> None:
-        """Prints and writes what the steps of a stage came to."""
+        """Prints and writes how the commands of a stage ended."""
         for result in ended:
             lines = last_lines(result, self.logs / f"{result.name}.log")
             print("\n".join(lines), flush=True)
@@ -83,69 +84,71 @@ class Stay:
                 shutil.copy(path, self.out)
 
 
-def compile_stage(stay: Stay) -> list[list[Command]]:
-    only = ["--only", "^fp32 retinex$"] if stay.rehearsed else []
-    command = [sys.executable, "-m", "bench.kernels.compile_ahead", *only, "--json", str(stay.results / "compile.json")]
-    return [[_logged(stay, "compile", command, 120)]]
+def compile_stage(run: GpuRun) -> list[list[Command]]:
+    only = ["--only", "^fp32 retinex$"] if run.rehearsed else []
+    command = [sys.executable, "-m", "bench.kernels.compile_ahead", *only, "--json", str(run.results / "compile.json")]
+    return [[_logged(run, "compile", command, 120)]]
 
 
-def parity_stage(stay: Stay) -> list[list[Command]]:
-    return [[_logged(stay, "parity", [sys.executable, "-m", "bench.suite.smoke", "--device", stay.device], 60)]]
+def parity_stage(run: GpuRun) -> list[list[Command]]:
+    return [[_logged(run, "parity", [sys.executable, "-m", "bench.suite.smoke", "--device", run.device], 60)]]
 
 
-def speed_stage(stay: Stay) -> list[list[Command]]:
-    if stay.rehearsed:
-        plans = [(op, 60, f"{op} {_TINY} --providers {names}") for op, names in _REHEARSED.items()]
+def speed_stage(run: GpuRun) -> list[list[Command]]:
+    if run.rehearsed:
+        planned = [
+            run_all.BenchCommand(op, 60, f"{op} {_TINY} --providers {names}") for op, names in _REHEARSED.items()
+        ]
     else:
-        plans = run_all.speeds(stay.device)
-    return [[step] for step in run_all.as_steps(plans, stay.device, stay.results, "--keep-cache")]
+        planned = run_all.speeds(run.device)
+    return [[command] for command in run_all.as_commands(planned, run.device, run.results, "--keep-cache")]
 
 
 _REHEARSED = {"loss": "reference,blocked", "retinex": "reference,blocked", "enhance": "reference,ours"}
 
 
-def tests_stage(stay: Stay) -> list[list[Command]]:
-    files = [str(ROOT / "tests" / "library" / "test_ops_gpu.py")] if stay.rehearsed else gpu_tests()
-    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x" if stay.rehearsed else "--maxfail=20", *files]
-    if importlib.util.find_spec("xdist") and not stay.rehearsed:
-        # Grouped, so that tests that fill the memory take turns.
+def tests_stage(run: GpuRun) -> list[list[Command]]:
+    files = [str(ROOT / "tests" / "library" / "test_ops_gpu.py")] if run.rehearsed else gpu_tests()
+    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x" if run.rehearsed else "--maxfail=20", *files]
+    if importlib.util.find_spec("xdist") and not run.rehearsed:
+        # In groups, so that tests that fill the memory run one after another.
         tests += ["-n", str(max(1, min(12, (os.cpu_count() or 1) - 2))), "--dist", "loadgroup"]
-    return [[_logged(stay, "tests", tests, 170)]]
+    return [[_logged(run, "tests", tests, 170)]]
 
 
-def compiled_stage(stay: Stay) -> list[list[Command]]:
-    plans = [("loss-compiled", 60, f"loss {_TINY} --color ycbcr --providers reference,pairs")]
-    plans = plans if stay.rehearsed else run_all.compilations(stay.device)
-    return [[step] for step in run_all.as_steps(plans, stay.device, stay.logs, "--keep-cache")]
+def compiled_stage(run: GpuRun) -> list[list[Command]]:
+    planned = [run_all.BenchCommand("loss-compiled", 60, f"loss {_TINY} --color ycbcr --providers reference,pairs")]
+    planned = planned if run.rehearsed else run_all.compilations(run.device)
+    return [[command] for command in run_all.as_commands(planned, run.device, run.logs, "--keep-cache")]
 
 
-def sanitizer_stage(stay: Stay) -> list[list[Command]]:
+def sanitizer_stage(run: GpuRun) -> list[list[Command]]:
     sanitizer = find_tool("compute-sanitizer")
-    if sanitizer is None or stay.rehearsed:
+    if sanitizer is None or run.rehearsed:
         print("memcheck, racecheck: skipped, " + ("no GPU" if sanitizer else "compute-sanitizer is not on PATH"))
         return []
-    # Without PyTorch's cache every tensor is an allocation of its own, and reads beyond it show.
+    # Without PyTorch's cache every tensor is a separate allocation, so that reads beyond it are found.
     memory = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     cases = [f"{case.format(fused='triton')} --check --keep-cache --device cuda" for case in SMALL]
-    steps = []
+    checks = []
     for tool in _TOOLS:
-        # PyTorch and Triton ask the driver for what it may not have: no error of ours.
+        # PyTorch and Triton ask the driver for functions that it may lack, which is not an error of ours.
         options = ["--report-api-errors", "no"] if tool == "memcheck" else []
         program = [sys.executable, "-c", _RUN_CASES, *cases]
         command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *options, *program]
-        steps.append(_logged(stay, tool, command, 120, memory))
-    return [steps]
+        checks.append(_logged(run, tool, command, 120, memory))
+    return [checks]
 
 
-def ncu_stage(stay: Stay) -> list[list[Command]]:
-    if find_tool("ncu") is None or stay.rehearsed:
-        print("ncu: skipped, " + ("no GPU" if stay.rehearsed else "it is not on PATH"))
+def ncu_stage(run: GpuRun) -> list[list[Command]]:
+    if find_tool("ncu") is None or run.rehearsed:
+        print("ncu: skipped, " + ("no GPU" if run.rehearsed else "it is not on PATH"))
         return []
-    command = [sys.executable, "-m", "bench.profile.ncu", "--json", str(stay.results / "ncu.json"), "--seconds", "90"]
-    return [[_logged(stay, "ncu", command, 100)]]
+    command = [sys.executable, "-m", "bench.profile.ncu", "--json", str(run.results / "ncu.json"), "--seconds", "90"]
+    return [[_logged(run, "ncu", command, 100)]]
 
 
-STAGES: dict[str, Callable[[Stay], list[list[Command]]]] = {
+STAGES: dict[str, Callable[[GpuRun], list[list[Command]]]] = {
     "compile": compile_stage,
     "parity": parity_stage,
     "speed": speed_stage,
@@ -156,18 +159,18 @@ STAGES: dict[str, Callable[[Stay], list[list[Command]]]] = {
 }
 
 
-def _logged(stay: Stay, name: str, command: list[str], seconds: float, environment: dict | None = None) -> Command:
-    return Command(name, command, seconds, stay.logs / f"{name}.log", environment)
+def _logged(run: GpuRun, name: str, command: list[str], seconds: float, environment: dict | None = None) -> Command:
+    return Command(name, command, seconds, run.logs / f"{name}.log", environment)
 
 
 def gpu_tests() -> list[str]:
-    """The test files with tests for a GPU; the others may import what is not installed there."""
+    """The test files that have tests for a GPU; others may import packages that are not installed there."""
     marks = re.compile(r"\bfused\b|\bmark\.gpu\b")
     return [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if marks.search(path.read_text("utf-8"))]
 
 
 def merge_compiled(folder: Path, target: Path) -> None:
-    """One file of all that torch.compile was measured beside, since together they are one comparison."""
+    """Merges the files of the comparisons with torch.compile into one."""
     contents = run_all.read_contents(folder, [path.stem for path in sorted(folder.glob("*.json"))])
     if contents:
         rows = [row for content in contents for row in content["rows"]]
@@ -176,7 +179,7 @@ def merge_compiled(folder: Path, target: Path) -> None:
 
 
 def last_lines(result: CommandResult, log: Path) -> list[str]:
-    """The result's line, and from its log the summary, or the end if it failed."""
+    """The line of a result, with the summary from its log, or the end of the log if it failed."""
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
     passed = result.status == 0
     summary = [line for line in lines if re.search(r"SUMMARY:|\d+ (passed|failed)|^parity:|cases in|waits for", line)]
@@ -194,26 +197,28 @@ def main(argv: list[str]) -> int:
         name = run_all.device_name(device)
         results = logs / "results" if args.rehearse else ROOT / "bench" / "results" / name
         results.mkdir(parents=True, exist_ok=True)
-        if "compile" in args.stages:  # in a cache of its own, so that it compiles; the other stages find what it left
+        if "compile" in args.stages:  # with an empty cache, which the stages after it use
             os.environ.setdefault("TRITON_CACHE_DIR", str(logs / "triton"))
-        stay = Stay(device, results, logs, args.out)
+        run = GpuRun(device, results, logs, args.out)
         for stage in args.stages:
-            for group in STAGES[stage](stay):
+            for group in STAGES[stage](run):
                 left = args.seconds - (time.monotonic() - start)
-                stay.finish(stage, run_together([step._replace(seconds=min(step.seconds, left)) for step in group]))
+                run.finish(
+                    stage, run_together([command._replace(seconds=min(command.seconds, left)) for command in group])
+                )
         names = [path.stem for path in sorted(results.glob("*.json"))]
         contents = [content for content in run_all.read_contents(results, names) if "kind" not in content]
         print("\n" + "\n".join(run_all.table(contents, device, name)))
         print(f"  {'everything':16} {time.monotonic() - start:6.1f} s")
-    return 1 if stay.failed else 0
+    return 1 if run.failed else 0
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench gpu", description=__doc__.splitlines()[0])
     stages = lambda text: [one_of(list(STAGES))(word.strip()) for word in text.split(",")]  # noqa: E731
-    parser.add_argument("--stages", type=stages, default=list(STAGES), help=f"of {', '.join(STAGES)}; all, in order")
+    parser.add_argument("--stages", type=stages, default=list(STAGES), help=f"{', '.join(STAGES)} (all, in this order)")
     parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="stop what still runs then (%(default)s)")
     out = os.environ.get("OUT") or None
-    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="for copies ($OUT)")
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="where to copy results ($OUT)")
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, with tiny images")
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Every kernel against float64, on golden vectors and on images of a few tiles: parity alone, in half a minute.
+"""Compares every kernel with float64, on golden vectors and on images of a few tiles, in half a minute; times nothing.
 
     python -m bench.suite.smoke [--device cpu|cuda]
 
@@ -16,9 +16,9 @@ from ..compare import main as compare
 from ..measure import choose_device
 from ..promises import golden_errors
 
-# Loss, gradients in norm, and in the worst element, as `python -m bench figures` promises them.
+# The bounds of `python -m bench figures`: loss, gradients in norm, worst element of a gradient.
 LIMITS = {torch.float64: (1e-10, 1e-10, 1e-10), torch.float32: (2e-6, 2e-6, 1e-5)}
-# Borders of every kind in a few programs: one image has no aligned row, another an interior.
+# Borders of every kind in a few programs: one image has no aligned rows, another has an interior.
 SMALL = (
     "loss --size 66x65,256x64 --providers {fused}",
     "loss --size 65x66 --color ycbcr --dtype float16,bfloat16 --providers {fused}",
@@ -29,7 +29,9 @@ NETWORKS = ("enhance --size 65x66,256x64 --dtype uint8,float32 --providers ours"
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.suite.smoke", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="the GPU if there is one")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: on a GPU if there is one"
+    )
     device = choose_device(parser.parse_args(argv).device)
     fused, failed = default_impl(device), []
     for dtype, limits in LIMITS.items():

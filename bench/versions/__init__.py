@@ -1,1 +1,1 @@
-"""`python -m bench tritons|environments`: what is supported, tried: every Triton, and whole environments."""
+"""`python -m bench tritons|environments`: tries the supported versions, which are listed in `tried.py`."""

@@ -1,10 +1,10 @@
-"""The core tests in whole environments, from the oldest releases supported to the newest.
+"""Runs the core tests in whole environments, from the oldest supported releases to the newest.
 
     python -m bench environments [--only REGEX] [--folder DIR] [--keep]
 
-Each environment of `tried.py` is made by the Python that PATH has under its name, filled by pip, used and removed. A
-Python that is not there and what cannot be fetched are skipped, in so many words. PyTorch comes with CUDA
-where no other build is offered: some gigabytes each.
+Each environment of `tried.py` is made by the Python of that version on PATH, filled by pip, used and removed. If that
+Python is missing or packages cannot be fetched, the environment is skipped, which is printed. Where pip finds no other
+build of PyTorch, it installs the one with CUDA: several gigabytes for each environment.
 """
 
 import argparse
@@ -29,15 +29,15 @@ TESTING = ("pytest", "pytest-timeout", "pytest-xdist")
 
 
 class Outcome(NamedTuple):
-    """What the tests came to: pytest's last line and its reasons for skipping."""
+    """How the tests ended."""
 
     passed: bool
-    counts: str
-    reasons: list[str]
+    counts: str  # pytest's last line
+    reasons: list[str]  # for skipping tests
 
 
 def interpreter(version: str) -> str | None:
-    """The Python of that version on PATH, or None; a name there may stand for nothing."""
+    """The Python of that version on PATH, or None. A name on PATH alone may not run, or run another version."""
     found = shutil.which(f"python{version}")
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([found, "-c", code], capture_output=True, text=True) if found else None
@@ -45,7 +45,7 @@ def interpreter(version: str) -> str | None:
 
 
 def fill(environment: Environment, python: str, folder: Path) -> Path:
-    """The interpreter of the environment in `folder`, which is made unless it was kept. Raises what `install` does."""
+    """The interpreter of the environment in `folder`, which is made unless it was kept. Raises as `install` does."""
     inside, stamp = folder / "bin" / "python", folder / "filled"
     if not stamp.is_file() or stamp.read_text() != str(environment):
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,8 +57,8 @@ def fill(environment: Environment, python: str, folder: Path) -> Path:
 
 
 def core_tests(python: Path, log: Path) -> Outcome:
-    """Runs them there; their output goes to `log`, and of it what failed to this one's."""
-    files = [f"tests/test_{name}.py" for name in CORE]
+    """Runs the core tests with that Python; their output goes to `log`, and failures are printed as well."""
+    files = sorted(str(path) for name in CORE for path in (ROOT / "tests").rglob(f"test_{name}.py"))
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "TRITON"))}
     with log.open("w") as output:
         done = subprocess.run(
@@ -72,7 +72,7 @@ def core_tests(python: Path, log: Path) -> Outcome:
 
 
 def reasons(lines: list[str]) -> list[str]:
-    """Why tests were skipped, each with how many were, from pytest's summary of them."""
+    """The reasons why tests were skipped, each with their number, from pytest's summary."""
     counts: dict[str, int] = {}
     for line in lines:
         if found := re.match(r"SKIPPED \[(\d+)\] [^ ]+: (.*)", line):
@@ -81,7 +81,7 @@ def reasons(lines: list[str]) -> list[str]:
 
 
 def tried(environment: Environment, folder: Path, keep: bool) -> bool | None:
-    """Whether the tests passed there; None where they could not be run."""
+    """Whether the tests passed in an environment; None where they could not be run."""
     print(f"{environment}: ", end="", flush=True)
     python = interpreter(environment.python)
     if python is None:
@@ -107,13 +107,13 @@ def tried(environment: Environment, folder: Path, keep: bool) -> bool | None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench environments", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="REGEX", help="of the environments, as printed, those it is in")
-    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where they are made")
-    parser.add_argument("--keep", action="store_true", help="do not remove them, and use those that were kept")
+    parser.add_argument("--only", default="", metavar="REGEX", help="try only the environments whose line matches")
+    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where to make them")
+    parser.add_argument("--keep", action="store_true", help="do not remove them, and use those that were kept before")
     args = parser.parse_args(argv)
     chosen = [environment for environment in ENVIRONMENTS if re.search(args.only, str(environment))]
     if not chosen:
-        parser.error(f"--only: {args.only!r} is in none of them")
+        parser.error(f"--only: {args.only!r} matches none of them")
     results = [tried(environment, args.folder, args.keep) for environment in chosen]
     print(f"{results.count(True)} passed, {results.count(False)} failed, {results.count(None)} skipped")
     return 1 if False in results else 0

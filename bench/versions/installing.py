@@ -1,21 +1,21 @@
-"""pip, asked for what is tried beside the environment at hand, and what it means when it fails."""
+"""Runs pip to install other versions, and tells a missing network from other errors."""
 
 import re
 import subprocess
 from pathlib import Path
 
-# What pip prints where it reaches no index, with retries or with PIP_NO_INDEX.
+# What pip prints where it cannot reach an index, after retries or with PIP_NO_INDEX.
 _NO_NETWORK = re.compile(
     r"from versions: none|NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|No route"
 )
 
 
 class NoNetworkError(Exception):
-    """Nothing can be fetched here: pip's last words on it."""
+    """Nothing can be fetched here; the message is pip's last line."""
 
 
 def install(python: str | Path, *arguments: str | Path) -> None:
-    """`python -m pip install ...`. Raises NoNetworkError, or RuntimeError with what pip says."""
+    """Runs `python -m pip install ...`. Raises NoNetworkError, or RuntimeError with pip's last line."""
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:

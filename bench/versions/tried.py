@@ -1,7 +1,7 @@
-"""The releases that are tried: of Triton alone, and of everything in whole environments.
+"""The supported versions that are tried: releases of Triton by themselves, and whole environments.
 
-Their ends are the bounds in `sci_kernels/versions.py`. PyTorch asks for one release of Triton exactly, so each
-environment has that.
+The oldest and newest of them are the bounds in `sci_kernels/versions.py`. PyTorch requires one exact release of Triton,
+so each environment has that one.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..measure import ROOT
 
-FOLDER = ROOT / ".tried"  # where they are put; git ignores it
+FOLDER = ROOT / ".tried"  # where they are installed; git ignores it
 
 
 class Environment(NamedTuple):
@@ -33,7 +33,7 @@ def _pinned(package: str) -> str:
 
 
 PINNED_TRITON = _pinned("triton")
-# The pinned one first: the others' instructions are compared with its.
+# The pinned release comes first, since the instructions of the others are compared with its instructions.
 TRITONS = (PINNED_TRITON, "3.4.0", "3.6.0", "3.9.0")
 
 ENVIRONMENTS = (

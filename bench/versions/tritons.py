@@ -1,14 +1,16 @@
-"""Every supported Triton compiles the kernels, for GPUs that need not be present, to the code of the pinned one.
+"""Compiles the kernels with every supported Triton, without a GPU, and compares the code with the pinned Triton's.
 
     python -m bench tritons [--all | --record] [--folder DIR]
 
-Each release's wheel is put into a folder of its own, without its PyTorch, and `python -m bench kernels` runs with it
-and with the PyTorch at hand. By default every kernel is compiled once, in float32 and uint8, for one GPU by the oldest,
-by 3.6 and by the newest Triton, and for two more by the newest; with --all every launch that `bench.kernels` records,
-by the pinned one too, for all three. It fails where a kernel does not compile or has a stack, and where its
-instructions are a few percent more than recorded in instructions.json or, where they are not recorded, than the pinned
-Triton's. --record writes that file, which changes with the kernels. A release that cannot be fetched is skipped, in so
-many words; so is an AMD GPU where Triton 3.4 finds no linker for it.
+Each release's wheel is installed into its own folder, without PyTorch, and `python -m bench kernels` runs with that
+Triton and the installed PyTorch. By default every kernel is compiled once, in float32 and uint8, for one GPU: by the
+oldest Triton, by 3.6 and by the newest, which compiles for two more GPUs. With --all, every launch in
+`bench/kernels/launch_cases.py` is compiled for all three GPUs by all of them, the pinned one included.
+
+It fails if a kernel does not compile or has a stack, or if its instructions are a few percent more than those recorded
+in instructions.json or, where none are recorded, than the pinned Triton's. --record writes that file, which changes
+with the kernels. A release that cannot be fetched is skipped, which is printed; so is an AMD GPU for which Triton 3.4
+finds no linker.
 """
 
 import argparse
@@ -21,24 +23,24 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..measure import ROOT, write_json
+from ..measure import ROOT, Row, write_json
 from .installing import NoNetworkError, install
 from .tried import FOLDER, PINNED_TRITON, TRITONS
 
 RECORDED = Path(__file__).with_name("instructions.json")
 TARGETS = ("sm_90", "sm_80", "gfx942")
 COUNTED = TARGETS[:2]
-# Every kernel once; one channel of reference colours is the quickest to compile that has the two colour kernels.
+# Every kernel once. Of the cases with the two color kernels, one channel of `reference` compiles most quickly.
 _PICTURES = "(enhance exposed gain|denoise)"
 CORE = f"^(fp32 (ycbcr 3 both|reference 1 both|retinex|batch_norm|exposure|conv tf32x3|{_PICTURES})|u8 {_PICTURES})$"
-NVIDIA_ALONE = {"conv", "conv_weight_bwd"}  # have its tensor cores
-_NO_LINKER = "ROCm linker"  # is not found, says Triton 3.4 of code for AMD; 3.6 brings its own
-CORE_MARGIN, MARGIN = 0.06, 0.03  # more instructions than recorded
-FAR_BELOW = 0.2  # fewer by so much are a mistake in counting
+NVIDIA_ALONE = {"conv", "conv_weight_bwd"}  # these use its tensor cores
+_NO_LINKER = "ROCm linker"  # in the error of Triton 3.4, which needs one for AMD; 3.6 comes with its own
+CORE_MARGIN, MARGIN = 0.06, 0.03  # so many more instructions than recorded are allowed
+FAR_BELOW = 0.2  # so many fewer instructions mean a mistake in counting
 
 
-def plan(everything: bool) -> list[tuple[str, tuple[str, ...]]]:
-    """Releases of Triton, and the GPUs that each compiles for."""
+def targets_of_versions(everything: bool) -> list[tuple[str, tuple[str, ...]]]:
+    """The releases of Triton, and the GPUs that each compiles for."""
     if everything:
         return [(version, TARGETS) for version in TRITONS]
     *others, newest = (version for version in TRITONS if version != PINNED_TRITON)
@@ -46,7 +48,7 @@ def plan(everything: bool) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def fetch(version: str, folder: Path) -> Path:
-    """A folder with that Triton alone. Raises what `install` does."""
+    """A folder with that Triton alone. Raises as `install` does."""
     place = folder / f"triton-{version}"
     if not place.is_dir():
         partial = place.with_suffix(".partial")
@@ -56,8 +58,8 @@ def fetch(version: str, folder: Path) -> Path:
     return place
 
 
-def compiled(place: Path, target: str, only: str) -> list[dict]:
-    """The rows of `python -m bench kernels` by the Triton in `place`. Raises RuntimeError with its last words."""
+def compiled(place: Path, target: str, only: str) -> list[Row]:
+    """The rows of `python -m bench kernels` by the Triton in `place`. Raises RuntimeError with its error."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(place), str(ROOT)])
     with tempfile.TemporaryDirectory() as folder:
@@ -74,13 +76,13 @@ def compiled(place: Path, target: str, only: str) -> list[dict]:
 
 
 def expected(target: str, counts: dict[str, dict[str, float]]) -> set[str]:
-    """The kernels that one target has, of all whose instructions are recorded."""
+    """The kernels that are compiled for one target, out of all whose instructions are recorded."""
     kernels = {text.split()[0] for recorded in counts.values() for text in recorded}
     return kernels - NVIDIA_ALONE if target.startswith("gfx") else kernels
 
 
-def faults(rows: list[dict], kernels: set[str], recorded: dict[str, float], margin: float) -> Iterator[str]:
-    """What is wrong with one target's kernels, which must be `kernels`; a line each."""
+def faults(rows: list[Row], kernels: set[str], recorded: dict[str, float], margin: float) -> Iterator[str]:
+    """A line for everything that is wrong with the rows of one target, which must have all of `kernels`."""
     if missing := kernels - {row["kernel"] for row in rows}:
         yield f"not compiled: {', '.join(sorted(missing))}"
     for row in rows:
@@ -88,21 +90,22 @@ def faults(rows: list[dict], kernels: set[str], recorded: dict[str, float], marg
             yield f"{name(row)} has a stack of {row['stack']} bytes"
         change = difference(row, recorded)
         if change is not None and not -FAR_BELOW <= change <= margin:
-            yield f"{name(row)} has {row['instructions']} instructions a pixel, recorded are {recorded[name(row)]}"
+            yield f"{name(row)} has {row['instructions']} instructions per pixel, recorded are {recorded[name(row)]}"
 
 
-def name(row: dict) -> str:
+def name(row: Row) -> str:
+    """The key of a row in instructions.json."""
     return f"{row['kernel']} {row['case']}"
 
 
-def difference(row: dict, recorded: dict[str, float]) -> float | None:
-    """By what share the instructions differ from the recorded ones; None where either was not counted."""
+def difference(row: Row, recorded: dict[str, float]) -> float | None:
+    """The relative difference of the instructions from the recorded ones; None where either is unknown."""
     known = recorded.get(name(row))
     return row["instructions"] / known - 1 if known and row["instructions"] else None
 
 
-def summary(rows: list[dict], recorded: dict[str, float]) -> str:
-    """One line of what was compiled for one target."""
+def summary(rows: list[Row], recorded: dict[str, float]) -> str:
+    """What was compiled for one target, as a line of text."""
     changes = [change for row in rows if (change := difference(row, recorded)) is not None]
     stacks = sum(row["stack"] > 0 for row in rows)
     text = f"{len(rows)} kernels, {stacks or 'none'} with a stack"
@@ -114,16 +117,16 @@ def summary(rows: list[dict], recorded: dict[str, float]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench tritons", description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--all", action="store_true", help="every launch, by every Triton, for all targets")
-    what.add_argument("--record", action="store_true", help="write the core set's instructions by the pinned Triton")
-    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where the wheels are put")
+    what.add_argument("--all", action="store_true", help="compile every launch with every Triton for all targets")
+    what.add_argument("--record", action="store_true", help="write instructions.json with the pinned Triton")
+    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where to install the wheels")
     args = parser.parse_args(argv)
     if args.record:
         record(args.folder)
         return 0
     counts = json.loads(RECORDED.read_text("utf-8"))
     failed, skipped = 0, []
-    for version, targets in plan(args.all):
+    for version, targets in targets_of_versions(args.all):
         try:
             place = fetch(version, args.folder)
         except NoNetworkError as error:
@@ -143,17 +146,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def record(folder: Path) -> None:
-    """Writes what the core set needs by the pinned Triton, where instructions are counted."""
+    """Writes the instructions of the core set by the pinned Triton, for the targets where they are counted."""
     place = fetch(PINNED_TRITON, folder)
     write_json(RECORDED, {target: instructions(compiled(place, target, CORE)) for target in COUNTED})
 
 
-def instructions(rows: list[dict]) -> dict[str, float]:
+def instructions(rows: list[Row]) -> dict[str, float]:
     return {name(row): row["instructions"] for row in rows if row["instructions"]}
 
 
 def tried(place: Path, target: str, counts: dict[str, dict[str, float]], everything: bool) -> bool | None:
-    """Compiles for one target, says what came of it, and tells whether it is as it must be; None if it cannot tell."""
+    """Compiles for one target, prints how that went, and returns whether all is well; None if that cannot be told."""
     print(f"{place.name}, {target}: ", end="", flush=True)
     try:
         rows = compiled(place, target, "" if everything else CORE)

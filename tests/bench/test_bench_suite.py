@@ -73,14 +73,14 @@ def test_every_bound_speaks_of_something_that_is_measured():
     for bound in gpu_bounds.BOUNDS:
         assert bound.part in cases.VALUES[bound.op] and bound.dtype in cases.OP_DTYPES[bound.op]
         known = ("share", "copy_share", "device_ms", "latency_ms", "memory", "new_size_ratio")
-        assert bound.figure in (*known, *cases.PROVIDERS[bound.op])
+        assert bound.quantity in (*known, *cases.PROVIDERS[bound.op])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_step_is_a_command_that_parses(monkeypatch, tmp_path, device):
     monkeypatch.setattr(run_all, "_target", lambda: "sm_90")
     monkeypatch.setattr(run_all, "_kernels_missing", lambda: None)
-    planned = run_all.steps(device, tmp_path)
+    planned = run_all.planned_commands(device, tmp_path)
     names = {"loss", "retinex", "enhance", "step", "kernels", "loss-compiled", "step-compiled"}
     assert {step.name for step in planned} >= names
     for step in planned:
@@ -98,7 +98,7 @@ def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, comma
         arguments += ["--parts", "forward", "--device", "cpu", "--json", str(out / "loss.json")]
         return [Command("loss", [sys.executable, "-m", "bench", *arguments], 100)]
 
-    monkeypatch.setattr(run_all, "steps", planned)
+    monkeypatch.setattr(run_all, "planned_commands", planned)
     monkeypatch.setitem(SIZES, "4k", (16, 24))
     assert run_all.main(["--device", "cpu", "--out", str(tmp_path / "new")]) == status
     out = capfd.readouterr().out
@@ -108,7 +108,7 @@ def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, comma
 
 
 def test_a_step_whose_time_was_spent_is_shown_and_fails_nothing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(run_all, "steps", lambda device, out: [Command("loss", ["no such command"], 100)])
+    monkeypatch.setattr(run_all, "planned_commands", lambda device, out: [Command("loss", ["no such command"], 100)])
     assert run_all.main(["--device", "cpu", "--out", str(tmp_path), "--seconds", "0"]) == 0
     assert "not started" in capsys.readouterr().out
 
@@ -117,7 +117,7 @@ def test_what_is_not_begun_on_a_cpu_is_compilation_alone():
     """Six minutes, the grace of the last step included, hold everything else even if it takes all it may."""
     total = run_all._TOTAL_SECONDS["cpu"]
     assert total + subprocesses._GRACE_SECONDS < 360
-    planned = run_all.steps("cpu", Path("none"))
+    planned = run_all.planned_commands("cpu", Path("none"))
     certain = [step for step in planned if not step.name.endswith("-compiled")]
     assert certain == planned[: len(certain)]
     assert sum(step.seconds for step in certain) <= total
@@ -125,15 +125,15 @@ def test_what_is_not_begun_on_a_cpu_is_compilation_alone():
 
 def test_networks_whose_packages_are_missing_are_skipped_with_the_reason(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(run_all, "missing_package", lambda op: "safetensors")
-    names = {step.name for step in run_all.steps("cpu", tmp_path)}
+    names = {step.name for step in run_all.planned_commands("cpu", tmp_path)}
     assert "loss" in names and not names & {"enhance", "step", "step-compiled"}
     out = capsys.readouterr().out
     assert "enhance: skipped" in out and "step: skipped" in out and "safetensors" in out
 
 
 def test_kernels_that_cannot_be_imported_are_skipped_with_the_reason(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "bench.kernels", None)
-    assert "kernels" not in {step.name for step in run_all.steps("cpu", tmp_path)}
+    monkeypatch.setitem(sys.modules, "bench.kernels.cli", None)
+    assert "kernels" not in {step.name for step in run_all.planned_commands("cpu", tmp_path)}
     assert "kernels: skipped" in capsys.readouterr().out
 
 
@@ -189,7 +189,7 @@ def test_the_files_with_tests_for_a_gpu_are_found():
 
 def stay(tmp_path, device="cuda"):
     (tmp_path / "results").mkdir()
-    return run_gpu.Stay(device, tmp_path / "results", tmp_path, tmp_path / "copies")
+    return run_gpu.GpuRun(device, tmp_path / "results", tmp_path, tmp_path / "copies")
 
 
 def test_memory_checks_run_where_their_tool_is(monkeypatch, tmp_path, capsys):

@@ -119,7 +119,7 @@ def test_the_transform_of_one_channel_is_that_of_three():
     row = counted("color_fwd", "fp32 reference 1 both", 9.9, 8.0)
     (found,) = roofline.shown([row], "sm_90")
     assert found["instructions"] == pytest.approx(29.7) and found["bytes"] == 24
-    assert roofline.kernel_name(found) == "colour transform, reference"
+    assert roofline.kernel_name(found) == "color transform, reference"
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5], [0.9, 0.1, 0.12, 0.11], [0.3, 0.2, 0.1]])

@@ -11,13 +11,13 @@ from PIL import Image
 
 from bench import low_light_photos
 from bench.quality import cli, drawn_scenes, page, scenes
-from bench.quality.methods import BARE, DEFAULT, PUBLISHED, measure, methods, without_network
+from bench.quality.methods import BARE, DEFAULT, PUBLISHED, all_methods, measure, without_network
 from model import Enhancer
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
 SECTIONS = (
-    *("In figures", "What the network contributes, and what it does not", "Photographs, darkened"),
+    *("In numbers", "What the network contributes, and what it does not", "Photographs, darkened"),
     *("Scenes of lamps and windows", "Left as they are", "Where it fails", "Dark by nature", "A page in dark mode"),
     *("A dark subject in a bright picture", "Noise", "Colors that fade", "What to do", "Where the pictures come from"),
 )
@@ -66,7 +66,7 @@ def check(text: str, pictures: set[str], photographs: int) -> None:
     assert len(found) == 1 + photographs + 2 + 3
     means = {row[0]: row for row in found[0][1:]}
     numbers = {way: float(re.search(r"[\d.]+", row[1])[0]) for way, row in means.items()}
-    assert set(numbers) == set(methods()) and numbers[DEFAULT] > numbers[PUBLISHED]
+    assert set(numbers) == set(all_methods()) and numbers[DEFAULT] > numbers[PUBLISHED]
 
 
 def test_the_page_in_the_repository():

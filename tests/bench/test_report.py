@@ -106,7 +106,7 @@ def test_figures_missed_and_not_measured(place):
     second = FIGURES | {"figures": [FIGURES["figures"][1] | {"bound": ">= 9x"}]}
     _, text = run(place, **{"figures": FIGURES, "figures-other": second})
     assert line(text, "a \\| figure") == [">= 3x", "5.6x", "not measured"]
-    assert line(text, "another") == [">= 4x", "**missed:** 2.2x", "**missed:** 2.2x (was to be >= 9x)"]
+    assert line(text, "another") == [">= 4x", "**missed:** 2.2x", "**missed:** 2.2x (its bound was >= 9x)"]
     assert line(text, "a third") == ["1e-9", "not measured", "not measured"]
     assert "/somewhere" not in text
 

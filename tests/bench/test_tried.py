@@ -45,8 +45,8 @@ RECORDED = {f"{kernel} fp32": 100.0 for kernel in KERNELS}
         ({"instructions": 104.0}, None),
         ({"instructions": None}, None),
         ({"case": "not recorded", "instructions": 200.0}, None),
-        ({"instructions": 106.0}, "retinex_fwd fp32 has 106.0 instructions a pixel, recorded are 100.0"),
-        ({"instructions": 75.0}, "retinex_fwd fp32 has 75.0 instructions a pixel"),
+        ({"instructions": 106.0}, "retinex_fwd fp32 has 106.0 instructions per pixel, recorded are 100.0"),
+        ({"instructions": 75.0}, "retinex_fwd fp32 has 75.0 instructions per pixel"),
         ({"stack": 16}, "retinex_fwd fp32 has a stack of 16 bytes"),
         ({"kernel": "loss_fwd"}, "not compiled: retinex_fwd"),
     ],
@@ -100,7 +100,7 @@ def test_a_missing_linker_is_skipped_aloud(monkeypatch, tmp_path, capsys):
             raise RuntimeError("color_fwd does not compile: ROCm linker /opt/rocm/llvm/bin/ld.lld not found.")
         return rows()
 
-    monkeypatch.setattr(tritons, "plan", lambda everything: [("3.4.0", ("sm_90", "gfx942"))])
+    monkeypatch.setattr(tritons, "targets_of_versions", lambda everything: [("3.4.0", ("sm_90", "gfx942"))])
     monkeypatch.setattr(tritons, "fetch", lambda version, folder: folder / f"triton-{version}")
     monkeypatch.setattr(tritons, "compiled", compiled)
     assert tritons.main(["--folder", str(tmp_path)]) == 0
