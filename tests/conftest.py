@@ -33,14 +33,17 @@ TARGETS = ("sm_90", "sm_80")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--ptx", action="store_true", help="tests marked ptx: all their cases and targets (compiles long)")
+    parser.addoption(
+        "--ptx", action="store_true", help="tests marked ptx or interpreted: all their cases and targets (takes long)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config, items):
-    """Leaves the compiled code to the tests marked `ptx`; marks as slow what the marks `quick` leave out."""
-    every = config.getoption("--ptx")
-    items[:] = [item for item in items if way_of(item) not in TARGETS or is_compiled(item, way_of(item), every)]
+    """Leaves out what the marks `ptx` and `interpreted` do; marks as slow what the marks `quick` leave out."""
+    chosen = [item for item in items if is_chosen(item, way_of(item), config.getoption("--ptx"))]
+    config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+    items[:] = chosen
     for item in items:
         if not is_quick(item):
             item.add_marker(pytest.mark.slow)
@@ -54,12 +57,19 @@ def way_of(item) -> str | None:
     return device if device in TARGETS else f"{impl}-{device}"
 
 
-def is_compiled(item, target: str, every: bool) -> bool:
-    """@pytest.mark.ptx(*targets, **values): sm_90 unless other targets are named; of a parameter, the values named."""
-    mark = item.get_closest_marker("ptx")
-    if mark is None or every:
-        return mark is not None
-    return target in (mark.args or TARGETS[:1]) and holds(item, **mark.kwargs)
+def is_chosen(item, way: str | None, all_cases: bool) -> bool:
+    """What takes seconds a case is done in the cases that a mark names, unless all are asked for.
+
+    @pytest.mark.ptx(*targets, **values): compiled code is executed; for sm_90, unless other targets are named.
+    @pytest.mark.interpreted(**values): kernels are interpreted; without the mark, in all cases.
+    """
+    compiled = way in TARGETS
+    if not compiled and way != "triton-cpu":
+        return True
+    mark = item.get_closest_marker("ptx" if compiled else "interpreted")
+    if mark is None or all_cases:
+        return mark is not None or not compiled
+    return (not compiled or way in (mark.args or TARGETS[:1])) and holds(item, **mark.kwargs)
 
 
 def is_quick(item) -> bool:

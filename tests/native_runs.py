@@ -1,6 +1,7 @@
 """The C kernels in processes of their own, and a kernel that notes the threads it runs on."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -44,13 +45,71 @@ class _Problem(ctypes.Structure):
 
 def run(code: str, folder: Path, **environment: str) -> list[str]:
     """Lines printed by a new process whose cache is in this folder."""
-    clean = {key: value for key, value in os.environ.items() if key not in ("CC", "SCI_KERNELS_CFLAGS")}
-    clean |= {"XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder)} | environment
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=250
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=_environment(folder, environment),
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def _environment(folder: Path, more: dict[str, str]) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if key not in ("CC", "SCI_KERNELS_CFLAGS")}
+    return clean | {"XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder)} | more
+
+
+# Of what is run it imports PyTorch alone, and computes nothing: each child is as a new process but for that import,
+# which takes longer than all else.
+PARENT = """
+import json, os, sys, tempfile, traceback
+import torch
+for line in sys.stdin:
+    code, environment, said, errors = json.loads(line)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            for path, number in ((said, 1), (errors, 2)):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            os.environ.clear()
+            os.environ.update(environment)
+            tempfile.tempdir = None  # perhaps found already
+            exec(code, {"__name__": "__main__"})
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Forked:
+    """`run` in children of one process, one after another. What is read as PyTorch is loaded cannot be chosen."""
+
+    def __init__(self, folder: Path):
+        self.said, self.errors = folder / "said", folder / "errors"
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, code: str, folder: Path, **environment: str) -> list[str]:
+        task = code, _environment(folder, environment), str(self.said), str(self.errors)
+        self.parent.stdin.write(json.dumps(task) + "\n")
+        self.parent.stdin.flush()
+        status = self.parent.stdout.readline()
+        assert status == "0\n", self.errors.read_text()
+        return self.said.read_text().splitlines()
+
+    def close(self) -> None:
+        self.parent.stdin.close()
+        self.parent.wait(timeout=60)
 
 
 def threads_of(rows: int, together: int = 0, failing: int = -1, pause: int = 0) -> list[int]:

@@ -105,6 +105,7 @@ def test_nothing_but_the_library_is_installed(python, tmp_path):
     assert run([python, "-c", ABSENT], tmp_path) == "[]"
 
 
+@pytest.mark.slow
 def test_installed_library_is_typed(python, tmp_path):
     init = run([python, "-c", "import importlib.util; print(importlib.util.find_spec('sci_kernels').origin)"], tmp_path)
     assert Path(init).with_name("py.typed").is_file()

@@ -88,6 +88,7 @@ def test_bytes_are_those_counted_by_hand():
     assert case.input_bytes == sum(tensor.nbytes for tensor in case.inputs("cpu"))
 
 
+@pytest.mark.quick(provider=["reference"])
 @pytest.mark.parametrize("provider", ["reference", "pairs"])
 def test_the_memory_needed_is_estimated_well(provider):
     case = cases.Case("loss", 480, 640)

@@ -56,6 +56,7 @@ def test_calls_are_taken_in_turn_after_all_are_warm():
     assert all(0 <= timing.p20 <= timing.median <= timing.p80 for timing in times.values())
 
 
+@pytest.mark.slow
 def test_memory_of_one_call_is_counted():
     small, large = (memory.extra_memory("tests.bench.test_figures:allocate", size) for size in (32, 160))
     assert 120e6 < large - small < 150e6

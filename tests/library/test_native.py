@@ -1,14 +1,14 @@
 """The C kernels: narrower vectors, extreme numbers, and what happens where C cannot be compiled."""
 
+import contextlib
 import platform
 
 import pytest
 import torch
 
 import sci_kernels
-from sci_kernels import native
-from sci_kernels.blocked import loss
-from tests.native_runs import WHAT_RUNS, run
+from sci_kernels import blocked, native
+from tests.native_runs import WHAT_RUNS, Forked
 
 COMPARE = """
 import torch
@@ -28,6 +28,12 @@ for dtype, bound in ((torch.float32, 5e-6), (torch.float64, 1e-13)):
 """
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with contextlib.closing(Forked(tmp_path_factory.mktemp("said"))) as forked:
+        yield forked.run
+
+
 @pytest.fixture(autouse=True)
 def _compiler():
     if reason := native.compiler_error():
@@ -37,7 +43,7 @@ def _compiler():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of processors are those of x86")
 @pytest.mark.quick(processor=["x86-64"])
 @pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3"])
-def test_narrower_vectors(tmp_path, processor):
+def test_narrower_vectors(run, tmp_path, processor):
     if processor == "x86-64-v3" and "avx2" not in torch.backends.cpu.get_cpu_capability().lower().replace("512", "2"):
         pytest.skip("this processor has no AVX2")
     run(COMPARE, tmp_path, SCI_KERNELS_CFLAGS=f"-march={processor} -Wall -Wextra -Werror")
@@ -46,16 +52,16 @@ def test_narrower_vectors(tmp_path, processor):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("sigma", [1e-18, 1e-9, 1e9, 1e18, 1e25, 1e170])
 def test_any_sigma(dtype, sigma):
-    """Neighbours outside the image weigh nothing, even where all others weigh the same."""
+    """Neighbors outside the image weigh nothing, even where all others weigh the same."""
     torch.manual_seed(0)
     x, light = (torch.rand(1, 3, 6, 7, dtype=dtype) for _ in range(2))
     for gradients in (True, False):
         arguments = (x, light, sigma, "ycbcr", 0.0, 1.0, gradients, gradients)
-        for a, b in zip(native.loss(*arguments), loss.loss(*arguments), strict=True):
+        for a, b in zip(native.loss(*arguments), blocked.loss(*arguments), strict=True):
             assert (a is None and b is None) or (a - b).abs().max() <= 1e-5 * b.abs().max() + 1e-30
 
 
-def test_no_compiler_is_no_error(tmp_path):
+def test_no_compiler_is_no_error(run, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     runs, refused = run(WHAT_RUNS, tmp_path, PATH=str(empty))
@@ -74,7 +80,7 @@ def test_no_compiler_is_no_error(tmp_path):
         ({"SCI_KERNELS_CFLAGS": "-Dload=("}, "the C compiler failed: "),
     ],
 )
-def test_a_compiler_that_fails_is_named(tmp_path, environment, message):
+def test_a_compiler_that_fails_is_named(run, tmp_path, environment, message):
     runs, refused = run(WHAT_RUNS, tmp_path, **environment)
     assert runs == "blocked True" and message in refused
     assert not [path for path in tmp_path.rglob("sci_kernels*/*")]

@@ -1,5 +1,6 @@
 """Where the compiled C kernels are kept, and what of it is never loaded."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -13,10 +14,15 @@ import pytest
 from sci_kernels import native
 from sci_kernels.native import cache
 from tests import native_runs
-from tests.native_runs import THE_LOSS, WHAT_RUNS
+from tests.native_runs import THE_LOSS, WHAT_RUNS, Forked
 
-# Compiled again in most tests, and no faster code is needed.
-run = functools.partial(native_runs.run, SCI_KERNELS_CFLAGS="-O0")
+QUICKLY = {"SCI_KERNELS_CFLAGS": "-O0"}  # compiled again in most tests, where no faster code is needed
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with contextlib.closing(Forked(tmp_path_factory.mktemp("said"))) as forked:
+        yield functools.partial(forked.run, **QUICKLY)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +31,7 @@ def _compiler():
         pytest.skip(reason)
 
 
-def test_what_was_compiled_is_kept_and_used_again(tmp_path):
+def test_what_was_compiled_is_kept_and_used_again(run, tmp_path):
     assert run(WHAT_RUNS, tmp_path) == ["native True"]
     (library,) = tmp_path.rglob("*.so")
     made = library.stat().st_mtime_ns
@@ -76,7 +82,7 @@ def put_a_pipe_there(library: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def compiled(run, tmp_path_factory):
     """The one library of a cache."""
     if reason := native.compiler_error():
         pytest.skip(reason)
@@ -90,7 +96,7 @@ DAMAGES = [cut, zero_a_page, flip_a_bit, empty, give_another_hash, put_a_folder_
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, take_the_hash_away], ids=lambda damage: damage.__name__)
-def test_a_damaged_library_is_made_again(tmp_path, compiled, damage):
+def test_a_damaged_library_is_made_again(run, tmp_path, compiled, damage):
     """What is not to the bit what was compiled is never loaded: it may end the process, or compute something else."""
     folder = tmp_path / "sci_kernels"
     folder.mkdir()
@@ -104,7 +110,7 @@ def test_a_damaged_library_is_made_again(tmp_path, compiled, damage):
     assert len(others) == (damage is take_the_hash_away)  # which an earlier version left; it is never loaded
 
 
-def test_a_cache_that_cannot_be_mended_is_done_without(tmp_path, compiled):
+def test_a_cache_that_cannot_be_mended_is_done_without(run, tmp_path, compiled):
     """A full folder stands in the place of the library, and stays."""
     place = tmp_path / "sci_kernels" / compiled.name
     (place / "kept").mkdir(parents=True)
@@ -113,7 +119,7 @@ def test_a_cache_that_cannot_be_mended_is_done_without(tmp_path, compiled):
 
 
 @pytest.mark.skipif(hasattr(os, "getuid") and os.getuid() == 0, reason="root may write everywhere")
-def test_a_damaged_library_in_a_cache_that_is_read_only(tmp_path, compiled):
+def test_a_damaged_library_in_a_cache_that_is_read_only(run, tmp_path, compiled):
     folder = tmp_path / "sci_kernels"
     folder.mkdir()
     library = folder / compiled.name
@@ -131,11 +137,11 @@ def test_many_processes_share_a_damaged_cache(tmp_path, compiled):
     library.parent.mkdir()
     library.write_bytes(b"damaged")
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: run(THE_LOSS, tmp_path), range(4)))
+        list(pool.map(lambda _: native_runs.run(THE_LOSS, tmp_path, **QUICKLY), range(4)))
     assert list(library.parent.iterdir()) == [library]
 
 
-def test_a_cache_that_cannot_be_made_is_replaced_and_removed(tmp_path):
+def test_a_cache_that_cannot_be_made_is_replaced_and_removed(run, tmp_path):
     assert run(WHAT_RUNS, tmp_path, XDG_CACHE_HOME=os.devnull) == ["native True"]
     assert not list(tmp_path.rglob("sci_kernels*"))
 
@@ -183,16 +189,17 @@ print({line[line.index("/"):] for line in lines})
 """
 
 
-def loaded_from(folder: Path, before: str = "") -> list[str]:
+@pytest.fixture
+def loaded_from(run):
     """The warnings of a new process that computes the loss, and where it loaded the library from."""
-    return run(WATCHED + before + THE_LOSS + WHERE, folder)
+    return lambda folder, before="": run(WATCHED + before + THE_LOSS + WHERE, folder)
 
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what is loaded is read as Linux lists it")
 
 
 @LINUX
-def test_a_private_library_is_loaded_from_its_place(tmp_path, kept):
+def test_a_private_library_is_loaded_from_its_place(loaded_from, tmp_path, kept):
     made = kept.stat().st_ino
     assert loaded_from(tmp_path) == [str({str(kept)})]
     assert kept.stat().st_ino == made
@@ -200,7 +207,7 @@ def test_a_private_library_is_loaded_from_its_place(tmp_path, kept):
 
 @LINUX
 @pytest.mark.parametrize("open_to", [open_to_the_group, open_to_all])
-def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, kept, open_to):
+def test_a_folder_that_others_may_write_to_is_not_used(loaded_from, tmp_path, kept, open_to):
     """Neither read nor written."""
     kept.write_bytes(b"what another user put there")
     open_to(kept.parent)
@@ -211,14 +218,14 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, kept, open_to):
 
 
 @LINUX
-def test_a_folder_of_another_user_is_not_used(tmp_path, kept):
+def test_a_folder_of_another_user_is_not_used(loaded_from, tmp_path, kept):
     *warnings, path = loaded_from(tmp_path, ANOTHER_OWNER.replace("KIND", repr(str(kept.parent))))
     assert set(warnings) == {"RuntimeWarning"} and str(kept.parent) + "/" not in path
 
 
 @LINUX
 @pytest.mark.parametrize("open_to", [open_to_the_group, open_to_all])
-def test_a_library_that_others_may_write_to_is_made_again(tmp_path, kept, open_to):
+def test_a_library_that_others_may_write_to_is_made_again(loaded_from, tmp_path, kept, open_to):
     open_to(kept)
     made = kept.stat().st_ino
     loaded_from(tmp_path)
@@ -227,14 +234,14 @@ def test_a_library_that_others_may_write_to_is_made_again(tmp_path, kept, open_t
 
 
 @LINUX
-def test_a_library_of_another_user_is_made_again(tmp_path, kept):
+def test_a_library_of_another_user_is_made_again(loaded_from, tmp_path, kept):
     made = kept.stat().st_ino
     loaded_from(tmp_path, ANOTHER_OWNER.replace("KIND", repr(str(kept))))
     (new,) = kept.parent.iterdir()
     assert new.stat().st_ino != made
 
 
-def test_a_link_to_a_library_is_not_followed(tmp_path, kept):
+def test_a_link_to_a_library_is_not_followed(run, tmp_path, kept):
     elsewhere = kept.rename(tmp_path / "elsewhere.so")
     kept.symlink_to(elsewhere)
     run(THE_LOSS, tmp_path)
@@ -242,13 +249,13 @@ def test_a_link_to_a_library_is_not_followed(tmp_path, kept):
 
 
 @LINUX
-def test_a_link_to_the_folder_is(tmp_path, kept):
+def test_a_link_to_the_folder_is(loaded_from, tmp_path, kept):
     folder = kept.parent.rename(tmp_path / "elsewhere")
     kept.parent.symlink_to(folder)
     assert loaded_from(tmp_path) == [str({str(folder / kept.name)})]
 
 
-def test_what_fits_its_name_but_is_no_library_is_made_again(tmp_path, kept):
+def test_what_fits_its_name_but_is_no_library_is_made_again(run, tmp_path, kept):
     """As of another architecture, or of another system, with the same compiler."""
     garbage = b"\x7fELF" + bytes(100)
     wrong = kept.with_name(f"{kept.name.rpartition('-')[0]}-{hashlib.sha256(garbage).hexdigest()}.so")

@@ -281,7 +281,7 @@ LAYOUTS = {
 
 
 @pytest.mark.ptx(name=["retinex"])
-@pytest.mark.quick("triton-cpu", every=3)
+@pytest.mark.interpreted(every=3)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_any_layout_is_read_and_left_as_it_is(fused, name, layout):

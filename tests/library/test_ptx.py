@@ -212,6 +212,7 @@ LAUNCHES = {
 }
 
 
+@pytest.mark.quick(name=[name for name in LAUNCHES if name not in ("convolution", "weight_gradient")])
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_addresses_of_more_than_2_to_the_31_elements(executor, name):
     """The last of as many images as that takes has the bits that it has alone."""

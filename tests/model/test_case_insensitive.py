@@ -75,6 +75,7 @@ def results_below(folder: Path, sources: dict[Path, int]) -> dict[str, int]:
     return {str(path): Image.open(path).width for path in folder.rglob("*.*") if str(path).casefold() not in known}
 
 
+@pytest.mark.quick(workers=["8"])
 @pytest.mark.parametrize("workers", ["1", "8"])
 def test_nothing_is_lost(card, workers, capsys):
     assert ignores_case(card)

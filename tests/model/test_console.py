@@ -131,6 +131,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_evaluate(tmp_path, pictures):
     """The table is longer than what a pipe holds; the numbers are all in the file."""
     status, line, errors = left_by_its_reader("-m", "train.evaluate", "--pred", pictures, "--csv", tmp_path / "all.csv")
@@ -154,6 +155,7 @@ def test_export(tmp_path):
     assert process.stderr.read() == b"" and process.wait(120) == 0 and (tmp_path / "a.pt").exists()
 
 
+@pytest.mark.slow
 def test_bench():
     process = run("-m", "bench", "kernels", "--help")
     process.stdout.close()
