@@ -254,7 +254,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--format", required=True, choices=tuple(EXTENSIONS), help=formats)
     add("-o", "--output", required=True, type=Path, metavar="FILE", help=".onnx, .pt2 or .pt, in that order")
     add("-n", "--weights", default=DEFAULT_WEIGHTS, type=Path, metavar="FILE", help="as for model.enhance")
-    add("--image", default=PICTURE, type=Path, metavar="FILE", help="to compare on (the README's); not for official")
+    add(
+        "--image",
+        default=PICTURE,
+        type=Path,
+        metavar="FILE",
+        help="to compare on (default: the README's); not for official",
+    )
     add("--overwrite", action="store_true", help="replace an existing file")
     add_exposure_options(parser)
     args = parser.parse_args(argv)
