@@ -1,11 +1,13 @@
-"""Says in what a foreign smoothness loss differs from this one, from its values on a few made-up illuminations.
+"""Finds out how a foreign smoothness loss differs from this library's, from its values on a few synthetic
+illuminations.
 
-Of an illumination that is 0 but for a 1 at p, or at q, or at both, with an input of one color, whose weights are 1,
+Take illuminations that are 0 except for a 1 at p, or at q, or at both, and an input of one color, so that all weights
+are 1. Then, if p and q are compared, by the mean over the pixels of a direction,
 
     value(p) + value(q) - value(p and q) - value(none) = 4 / pixels compared,
     pixels compared = (H - |dy|) (W - |dx|)
 
-if p and q are compared, by the mean over the pixels of a direction, and 0 if they are not.
+and it is 0 if they are not.
 """
 
 import functools
@@ -20,9 +22,9 @@ from ..constants import OFFSETS, RADIUS
 from ..modules import SmoothLoss
 from .probes import Probe
 
-_SIDE = 15  # pixels; a multiple of 3, and wide enough for neighbors twice as far as this loss has them
+_SIDE = 15  # pixels; a multiple of 3, and wide enough for neighbors twice as far away as those of this loss
 _REACH = RADIUS + 2
-_NAMED = 5  # neighbors, at most
+_NAMED = 5  # neighbors that a message names at most
 _CLOSE = 1e-3  # relative
 _DIFFERENCES = (0.5, 1.0, 2.0)  # of the input, in units of sigma
 
@@ -30,10 +32,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def diagnosis(loss: Loss, fitted: SmoothLoss, like: Probe) -> list[str]:
-    """What differs, a clause each; none where no experiment shows it or can be run.
+    """The differences, a clause each; empty if no experiment shows any, or if none can be run.
 
-    Each experiment is made with both, and tells what comes out otherwise: with "reference" colors, for one, a constant
-    input does not have one color.
+    Each experiment is made with both losses and compares the results, rather than the foreign one's with an expected
+    value: with "reference" colors, for example, a constant input has more than one color.
     """
     canvas, ours = (_Canvas(each, like, fitted.sigma) for each in (loss, fitted))
     findings = []
@@ -54,7 +56,7 @@ class _Canvas:
         self.channels, self.lights = like.input.shape[1], like.illumination.shape[1]
 
     def value(self, *points: tuple[int, int], height: float = 1.0, channels: int = 1, batch: int = 1) -> float:
-        """Of an illumination that is 0 but for `height` at these points of the first channels."""
+        """The value for an illumination that is 0 except for `height` at these points of the first channels."""
         illumination = self._full(batch, 0.0, self.lights)
         for dy, dx in points:
             illumination[:, :channels, _SIDE // 2 + dy, _SIDE // 2 + dx] = height
@@ -62,20 +64,20 @@ class _Canvas:
 
     @functools.cached_property
     def alone(self) -> float:
-        """Of one bright point."""
+        """The value for one bright point."""
         return self.value((0, 0))
 
     @functools.cached_property
     def dark(self) -> float:
-        """Of none."""
+        """The value for no bright point."""
         return self.value()
 
     def interaction(self, offset: tuple[int, int]) -> float:
-        """By how much the value of two bright points is less than that of each alone: 0 if they are not compared."""
+        """How much less the value for two bright points is than that for each alone: 0 if they are not compared."""
         return self.alone + self.value(offset) - self.value((0, 0), offset) - self.dark
 
     def weighed(self, difference: float) -> float:
-        """Of one bright point whose input differs from that of all others by `difference`."""
+        """The value for one bright point whose input differs from that of all other pixels by `difference`."""
         image, illumination = self._full(1, 0.5, self.channels), self._full(1, 0.0, self.lights)
         for tensor, step in ((image, difference), (illumination, 1.0)):
             tensor[:, :, _SIDE // 2, _SIDE // 2] += step
@@ -152,7 +154,7 @@ def _equal(values: list[float]) -> bool:
 
 
 def _offsets(some: set[tuple[int, int]]) -> str:
-    """As (dy, dx), the first few."""
+    """The first few of these offsets, as text."""
     return ", ".join([*map(_both, sorted(some)[:_NAMED]), *(["..."] if len(some) > _NAMED else [])])
 
 

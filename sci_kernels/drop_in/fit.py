@@ -1,12 +1,12 @@
-"""Finds the arguments with which a fused loss does what a foreign one does, by running the foreign one.
+"""Finds the arguments with which a fused loss reproduces a foreign one, by running the foreign one.
 
-Sigma is read from the original; an original without that attribute is tried with the published value. The rest is
-measured. With x = y the fidelity term is zero, with a constant y the smoothness term is:
+Sigma is read from the original's attribute; without one, the published value is tried. The rest is measured. The
+fidelity term is zero for x = y, and the smoothness term for a constant y:
 
     smooth_weight   = original(x, x) / smooth_loss(x, x)
     fidelity_weight = original(x, constant) / mean((constant - x)^2)
 
-and the color transform is the one that reproduces value and gradients of the probes.
+The color transform is the one that reproduces value and gradients on the probes.
 """
 
 import copy
@@ -39,13 +39,13 @@ from .probes import (
 )
 
 NAMES = (SmoothLoss.__name__, LossFunction.__name__)  # of the classes that may be replaced
-_TOLERANCE = 1e-5  # float32 of an original on a probe is good for 2e-7; the nearest wrong guess is 1e-3 away
-_HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of one that holds its color matrix in such numbers
-_IMPL = "blocked"  # what is compared: it runs on every device, and nothing is compiled for it
+_TOLERANCE = 1e-5  # an original in float32 is accurate to 2e-7 on a probe; the nearest wrong guess differs by 1e-3
+_HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}  # for an original with its color matrix in that dtype
+_IMPL = "blocked"  # the implementation that is compared: it runs on every device, without compilation
 
 
 class Unlike(Exception):
-    """The loss cannot be reproduced; the message says why. `nearest` is the fused one that comes nearest, if any."""
+    """The loss cannot be reproduced; the message says why. `nearest` is the most similar fused loss, if any."""
 
     def __init__(self, reason: str, nearest: SmoothLoss | LossFunction | None = None):
         super().__init__(reason)
@@ -58,14 +58,14 @@ def is_loss(module: nn.Module) -> bool:
 
 
 def sigma_owner(original: nn.Module) -> nn.Module | None:
-    """The module that carries sigma: the first SmoothLoss that has the attribute, itself or within it."""
+    """The first SmoothLoss with an attribute sigma: the module itself or one inside it; None if there is none."""
     kind = SmoothLoss
     losses = (part for part in original.modules() if isinstance(part, kind) or type(part).__name__ == kind.__name__)
     return next((module for module in losses if hasattr(module, "sigma")), None)
 
 
 def argument_names(original: nn.Module) -> list[str]:
-    """Of the first two arguments of its forward; Unlike if it cannot be called with two."""
+    """The names of the first two arguments of its forward; Unlike if it cannot be called with two."""
     try:
         parameters = inspect.signature(original.forward).parameters.values()
     except (TypeError, ValueError):  # it is not written in Python
@@ -80,7 +80,7 @@ def argument_names(original: nn.Module) -> list[str]:
 def fit(original: nn.Module) -> SmoothLoss | LossFunction:
     """A `SmoothLoss` or `LossFunction` that reproduces `original`; Unlike if there is none.
 
-    It is a copy that is run: the official loss keeps its arguments as attributes.
+    A copy of the original is run, because the official loss keeps its arguments as attributes.
     """
     sigma = _sigma(original)
     _refuse_what_would_be_lost(original)
@@ -89,10 +89,10 @@ def fit(original: nn.Module) -> SmoothLoss | LossFunction:
     for device, channels in itertools.product(devices(), CHANNELS):
         with probing(device):
             loss, samples = copied(original, device), probes(sigma, device, channels)
-            for start in (0, 1):  # some assert that values lie in [0, 1]
+            for start in (0, 1):  # some losses assert that values lie in [0, 1]
                 try:
                     first = answer(loss, samples[start])
-                except Exception as error:  # whatever somebody else's code raises on tensors it was not made for
+                except Exception as error:  # anything: it is somebody else's code, on tensors it was not made for
                     failures.setdefault(told(error), f"on {samples[start]}")
                     continue
                 return _tried(_Trial(loss, sigma, _tolerance(original)), samples, start, first)
@@ -105,12 +105,12 @@ def _tried(trial: "_Trial", samples: list[Probe], start: int, first: Answer) -> 
         return trial.fit(samples, start, first)
     except Unlike:
         raise
-    except Exception as error:  # of a loss that ran, on other tensors; or of the fused one, which does not take them
+    except Exception as error:  # of the loss on other tensors, or of the fused one, which does not accept these
         raise Unlike(f"it runs on {samples[start]}, but cannot be compared: {told(error)}") from None
 
 
 def copied(original: nn.Module, device: str) -> nn.Module:
-    """A copy in float32 on `device`; Unlike where there can be none."""
+    """A copy in float32 on `device`; Unlike if that cannot be made."""
     loss = duplicate(original)
     try:
         return loss.to(device, torch.float32)
@@ -119,21 +119,21 @@ def copied(original: nn.Module, device: str) -> nn.Module:
 
 
 def duplicate(module: nn.Module) -> nn.Module:
-    """A copy; Unlike where there can be none.
+    """A copy; Unlike if that cannot be made.
 
-    The official loss keeps its last arguments as attributes. Those that autograd made, which deepcopy refuses, become
-    empty.
+    The official loss keeps its last arguments as attributes. If they are results of autograd, which deepcopy refuses,
+    they become empty tensors in the copy.
     """
     held = (tensor for part in module.modules() for tensor in pytree.tree_leaves(dict(vars(part))))
     graph = [tensor for tensor in held if isinstance(tensor, Tensor) and not tensor.is_leaf]
     try:
         return copy.deepcopy(module, {id(tensor): tensor.new_empty(0) for tensor in graph})
     except Exception as error:
-        raise Unlike(f"it cannot be copied, to be run aside: {told(error)}") from None
+        raise Unlike(f"it cannot be copied, and only a copy may be run: {told(error)}") from None
 
 
 def by_hand(loss: nn.Module, nearest: SmoothLoss | LossFunction | None) -> str:
-    """What to construct instead."""
+    """The fused loss that the user may construct, as text."""
     kind = type(loss).__name__
     if nearest is None:
         sigma = getattr(sigma_owner(loss), "sigma", "...")
@@ -172,14 +172,14 @@ def _tolerance(original: nn.Module) -> float:
 
 
 class _Trial(NamedTuple):
-    """One foreign loss, which runs, against candidates."""
+    """A foreign loss that runs, to be compared with candidates."""
 
     loss: nn.Module
     sigma: float
     tolerance: float  # of every difference, relative
 
     def fit(self, samples: list[Probe], start: int, first: Answer) -> SmoothLoss | LossFunction:
-        """The fused loss that agrees on every probe; `first` is the foreign one's answer to the one at `start`."""
+        """The fused loss that agrees on every probe; `first` is the foreign one's answer to the probe `start`."""
         sample = samples[start]
         again = relative(value(self.loss, sample.input, sample.illumination), first.value)
         if again > _TOLERANCE / 10:
@@ -194,7 +194,7 @@ class _Trial(NamedTuple):
         return fitted
 
     def _nearest(self, sample: Probe, theirs: Answer) -> SmoothLoss | LossFunction:
-        """The candidate that differs least; one whose value agrees before any other."""
+        """The candidate that differs least; those whose value agrees come before all others."""
         candidates = {}
         for color in COLORS:
             if color == "ycbcr" and sample.input.shape[1] != 3:
@@ -207,7 +207,7 @@ class _Trial(NamedTuple):
         return candidates[min(candidates)]
 
     def _answer_if_run(self, sample: Probe) -> Answer | None:
-        """None where the loss does not take such tensors, as a batch of two: then nothing is to be compared."""
+        """The answer; None if the loss does not accept such tensors, for example a batch of two."""
         try:
             return answer(self.loss, sample)
         except NotScalarError as error:
@@ -226,7 +226,7 @@ class _Trial(NamedTuple):
             self.loss.train(training)
 
     def _require_other_channels(self, fitted: SmoothLoss | LossFunction, like: Probe) -> None:
-        """A loss that runs on other numbers of channels does the same there, where the fused one runs at all."""
+        """Unlike, if both losses also run on other numbers of channels and differ there."""
         for channels in CHANNELS:
             if channels != (like.input.shape[1], like.illumination.shape[1]):
                 sample = probes(self.sigma, like.input.device.type, channels)[0]
@@ -250,7 +250,7 @@ class _Trial(NamedTuple):
         part = max(range(len(found)), key=found.__getitem__) if found[0] <= self.tolerance else 0
         reasons = [f"its {PARTS[part]} differs by {_size(found[part])} on {sample}{where}"]
         if part == 1 and found[2] <= self.tolerance:
-            reasons.append("all else agrees, as where a part of it takes its first argument detached")
+            reasons.append("all else agrees, as if a part of it took its first argument detached")
         elif isinstance(fitted, SmoothLoss):
             reasons += diagnosis(self.loss, fitted, sample)
         raise Unlike("; ".join(reasons), fitted)
@@ -258,7 +258,7 @@ class _Trial(NamedTuple):
 
 def _size(difference: float) -> str:
     if difference == float("inf"):
-        return "more than a number tells (NaN, or a gradient that one of both does not have)"
+        return "an infinite amount (NaN, or a gradient that only one of the two has)"
     return f"{difference:.1%}" if 0.01 <= difference < 10 else f"{difference:.1e} times its size"
 
 
@@ -277,7 +277,7 @@ def _candidate(
 
 
 def _typed(weight: float) -> float:
-    """What somebody typed, if that is within float32 of what was measured; otherwise what was measured."""
+    """The weight rounded to what somebody may have typed, if that differs by no more than float32's rounding."""
     if abs(weight) < 1e-6:
         return 0.0
     typed = float(f"{weight:.4g}")

@@ -1,4 +1,4 @@
-"""Whether a loss that was refused, and keeps its place, does the same with the fused one inside it."""
+"""Checks that a loss that was not replaced gives the same results with a fused loss inside it."""
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from .probes import CHANNELS, devices, probes, relative, told
 from .report import Refusal
 from .stand_in import StandIn
 
-_TOLERANCE = 1e-4  # of whatever else it adds up
+_TOLERANCE = 1e-4  # relative; the outer loss may add up much else
 
 
 def require_outer_alike(module: nn.Module, name: str, new: StandIn, refused: list[Refusal]) -> None:
-    """Unlike, if a refused loss around `name` can be run and does not do the same with `new` inside.
+    """Unlike, if a refused loss around `name` can be run, and its results differ with `new` inside.
 
-    What could not be run before the exchange proves nothing against it.
+    An outer loss that cannot be run even with the original is no reason against the replacement.
     """
     for outer in refused:
         if name.startswith(outer.name + "."):
@@ -26,7 +26,7 @@ def require_outer_alike(module: nn.Module, name: str, new: StandIn, refused: lis
 
 
 def _change(outer: nn.Module, name: str, new: StandIn) -> str | None:
-    """In what a loss changes when one inside it is exchanged, tried on a copy; None: in nothing that can be seen."""
+    """How the results of a loss change when the one inside is replaced, tried on a copy; None if they do not."""
     for device in devices():
         for channels in CHANNELS:
             with probing(device):
@@ -34,10 +34,10 @@ def _change(outer: nn.Module, name: str, new: StandIn) -> str | None:
                 try:
                     loss = copied(outer, device)
                     before = _outputs(loss, sample.input, sample.illumination)
-                except Exception:  # it takes something else, or cannot be copied
+                except Exception:  # it takes other arguments, or cannot be copied
                     continue
                 old = loss.get_submodule(name)
-                impl, new.impl = new.impl, "blocked"  # nothing is to be compiled for this
+                impl, new.impl = new.impl, "blocked"  # which needs no compilation
                 loss.set_submodule(name, new)
                 try:
                     after = _outputs(loss, sample.input, sample.illumination)
@@ -52,7 +52,7 @@ def _change(outer: nn.Module, name: str, new: StandIn) -> str | None:
 
 
 def _outputs(loss: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
-    """All that a loss of any kind returns, and the gradients of its sum; random numbers are the same at every call."""
+    """All tensors that a loss returns, and the gradients of their sum; random numbers are the same at every call."""
     torch.manual_seed(0)
     x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
     results = [leaf for leaf in pytree.tree_leaves(loss(x, y)) if isinstance(leaf, Tensor)]

@@ -1,9 +1,9 @@
-"""Small tensors that a foreign loss is run on, and the running.
+"""Small tensors that a foreign loss is run on, and its answers.
 
-Some probes are scaled by sigma, so that the weights of the neighbors vary over most of (0, 1]: at the usual sigma = 10
-and values in [0, 1] they hardly differ from 1, and any color transform would pass. Others lie in [0, 1], where images
-do. All sides are 12 pixels or more, for losses that pad by 10 with reflection, and the elements of every probe can be
-grouped in threes, as the official color transform does it, with one channel as well.
+Some probes are scaled by sigma, so that the weights of the neighbors vary over most of (0, 1]: with the usual sigma =
+10 and values in [0, 1] they hardly differ from 1, and any color transform would agree. Others lie in [0, 1], as images
+do. All sides are 12 pixels or more, since some losses pad by 10 with reflection. The number of elements is a multiple
+of 3, even with one channel, as the official color transform needs it.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHANNELS = ((3, 3), (1, 1), (2, 2), (3, 1), (1, 3))  # of input and illumination; most forks take images, some one plane
+CHANNELS = ((3, 3), (1, 1), (2, 2), (3, 1), (1, 3))  # of input and illumination; most forks take three, some one
 
 
 class Probe(NamedTuple):
-    """Arguments for a loss, and what they are in words."""
+    """Arguments for a loss, and their description."""
 
     what: str
     input: Tensor
@@ -27,7 +27,7 @@ class Probe(NamedTuple):
 
 
 class NotScalarError(TypeError):
-    """A loss returned something else than a number."""
+    """A loss returned something other than a scalar tensor."""
 
 
 class Answer(NamedTuple):
@@ -42,7 +42,7 @@ PARTS = ("value", "gradient of the first argument", "gradient of the second argu
 
 
 def probes(sigma: float, device: str, channels: tuple[int, int]) -> list[Probe]:
-    """Random inputs and illuminations, the same at every call; the last is a batch of two, others are of one image."""
+    """Random inputs and illuminations, the same at every call: single images, and last a batch of two."""
     generator = torch.Generator(device="cpu").manual_seed(0)
 
     def draw(n: int, channels: int, size: tuple[int, int], low: float, high: float, levels: int = 0) -> Tensor:
@@ -69,7 +69,7 @@ def probes(sigma: float, device: str, channels: tuple[int, int]) -> list[Probe]:
 
 
 def answer(loss: Callable[[Tensor, Tensor], Tensor], probe: Probe) -> Answer:
-    """What a loss says of a probe; NotScalarError where it gives no scalar."""
+    """Value and gradients of a loss for a probe; NotScalarError if it returns no scalar."""
     x, y = probe.input.clone().requires_grad_(), probe.illumination.clone().requires_grad_()
     value = scalar(loss(x, y))
     if not value.requires_grad:
@@ -78,13 +78,13 @@ def answer(loss: Callable[[Tensor, Tensor], Tensor], probe: Probe) -> Answer:
 
 
 def value(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """Of a loss, without its gradients."""
+    """The value of a loss, without its gradients."""
     with torch.no_grad():
         return scalar(loss(x.clone(), y.clone()))
 
 
 def scalar(value: object) -> Tensor:
-    """`value`, if it is a loss; NotScalarError otherwise."""
+    """`value`, if it is a scalar tensor; else NotScalarError."""
     if not isinstance(value, Tensor) or value.dim():
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise NotScalarError(f"it returns {found}, not a scalar tensor")
@@ -92,12 +92,12 @@ def scalar(value: object) -> Tensor:
 
 
 def differences(theirs: Answer, ours: Answer) -> list[float]:
-    """By part: |ours - theirs| / |theirs|, norms over the tensor; infinite where one is NaN or has no gradient."""
+    """`relative` of each part, in the order of PARTS."""
     return [relative(b, a) for a, b in zip(theirs, ours, strict=True)]
 
 
 def relative(ours: Tensor | None, theirs: Tensor | None) -> float:
-    """|ours - theirs| / |theirs|; infinite where that is no number, or one of them alone is missing."""
+    """|ours - theirs| / |theirs|, with norms over the tensors; infinite if that is NaN, or if only one is None."""
     if ours is None or theirs is None or ours.shape != theirs.shape:
         return 0.0 if ours is theirs else float("inf")
     exact = theirs.double()
@@ -108,11 +108,11 @@ def relative(ours: Tensor | None, theirs: Tensor | None) -> float:
 
 
 def devices() -> tuple[str, ...]:
-    """Where to try a loss: a GPU first, since some move their tensors there."""
+    """Where to run a loss: on a GPU first, since some losses move their tensors there."""
     return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception as one line of text."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

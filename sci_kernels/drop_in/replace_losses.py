@@ -1,4 +1,4 @@
-"""Exchanges the losses inside a network, after proving on small tensors that the numbers agree, and puts them back."""
+"""Replaces the losses inside a network if the numbers agree on small tensors, and restores them."""
 
 import contextlib
 import logging
@@ -35,32 +35,33 @@ _Fitted = dict[bytes | None, SmoothLoss | LossFunction]  # by what the original 
 
 
 def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = None) -> Acceleration:
-    """Replaces every `SmoothLoss` and `LossFunction` inside `module`, in place, by the fused one.
+    """Replaces, in place, every `SmoothLoss` and `LossFunction` inside `module` by the fused one.
 
-    A loss is found by its class name, wherever in `module` it is a submodule, and run on small tensors. It is
-    replaced if value and gradients agree to 1e-5 (relative, in norm) on all of them. The new module answers to the
-    old one's attributes, buffers, state-dict keys and argument names; `restore` puts the old one back.
+    Losses are found among all submodules by their class name, and run on small tensors. A loss is replaced if value and
+    gradients agree to 1e-5 (relative, in norm) on all of these. The new module has the old one's attributes, buffers,
+    state-dict keys and argument names; `restore` puts the old one back.
 
     Args:
         module: a network of SCI or one of its forks that holds its losses as submodules.
-        impl: implementation of the new losses.
-        verify: also compare before and after on tensors of your own, and time both: what the loss takes, as a tuple
-            or as a dict by name, for each loss; or a function without arguments that returns your loss, run with the
-            network as it was and as it is; or one tensor, for `module._loss(tensor)`, the official code's. Buffers,
-            such as BatchNorm's statistics, and random states are put back. What does not agree is not replaced.
+        impl: the implementation of the new losses.
+        verify: also compare values and gradients on your own tensors, and time both losses. One of: the two arguments
+            of the loss, as a tuple or as a dict by name, for which each loss is run; a function without arguments that
+            returns your loss, which is run before and after the replacement; or one tensor, for which
+            `module._loss(tensor)` of the official code is run so. Parameters, their gradients, buffers such as
+            BatchNorm's statistics, and random states are restored. A loss that does not agree is not replaced.
 
     Returns:
-        What was replaced, what was not, with the reason and what to construct by hand, and what was verified. Each
-        refusal is also a `UserWarning`. A loss within a refused one is still replaced, unless the outer one can be run
-        as `loss(input, illumination)` and then no longer does the same.
+        The losses that were replaced; those that were not, with the reason and what to construct by hand; and what was
+        verified. Each loss that was not replaced is also a `UserWarning`. A loss inside such a loss is still replaced,
+        unless the outer one can be run as `loss(input, illumination)` and would give other results.
 
     Raises:
         TypeError: `module` is not an nn.Module, or `verify` is none of the above.
-        ValueError: `module` is itself such a loss: there is no network to put the new one into; `impl` is unknown; the
-            function given as `verify` calls none of the losses, or its value is not finite.
+        ValueError: `module` is itself such a loss, so there is no network to put the new one into; `impl` is unknown;
+            the function `verify` calls none of the losses, or its value is not finite.
 
-    Whatever is raised, by your function too, `module` is as it was. On a machine without CUDA an original that calls
-    `.cuda()` is run with that call left out.
+    After any exception, also one raised by your function, `module` is as it was. Without CUDA an original that calls
+    `.cuda()` is run as if it did not.
     """
     _check(module, impl)
     function, arguments = (None, None) if verify is None else verification.understood(module, verify)
@@ -94,10 +95,10 @@ def accelerate(module: nn.Module, impl: str = "auto", verify: Batch | None = Non
 
 
 def restore(module: nn.Module) -> list[str]:
-    """Puts back, in place, every loss that `accelerate` replaced in `module`, also in a copy of it.
+    """Puts back, in place, every loss that `accelerate` replaced in `module`. Works on a copy of the network, too.
 
     Returns:
-        Their names; none where there was nothing to put back.
+        Their names; empty if none had been replaced.
 
     Raises:
         TypeError: `module` is not an nn.Module.
@@ -124,12 +125,12 @@ def _check(module: nn.Module, impl: str) -> None:
 
 
 def _named(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every submodule under each of its names, outer ones first."""
+    """All submodules, with each of their names, outer ones first."""
     return list(module.named_modules(remove_duplicate=False))
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """What torch.compile was given, if it made `module`."""
+    """The module that was given to torch.compile, if `module` is the result; else `module` itself."""
     inner = getattr(module, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else module
 
@@ -139,9 +140,9 @@ def _class_name(loss: nn.Module) -> str:
 
 
 def _losses(module: nn.Module, report: Acceleration) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-    """Name, what stands there and the loss, which differ for a compiled loss; nothing inside of what is replaced.
+    """For each loss its name, the module of that name, and the loss, which differ if the loss is compiled.
 
-    Lazy: the report tells what has been replaced by then.
+    Skips what is inside a loss that was replaced: as a generator, it sees in the report what was replaced meanwhile.
     """
     for name, child in _named(module):
         done = [*report.fused, *(replacement.name for replacement in report.replaced)]
@@ -154,7 +155,7 @@ def _losses(module: nn.Module, report: Acceleration) -> Iterator[tuple[str, nn.M
 
 
 def _replacement(place: nn.Module, loss: nn.Module, impl: str, fitted: _Fitted) -> StandIn:
-    """The fused module that reproduces `loss` and stands where `place` did, or Unlike; equal losses are fitted once."""
+    """The fused module that reproduces `loss`, to replace `place`, or Unlike. Equal losses are fitted only once."""
     try:
         same = _content(loss)
         if same is None or same not in fitted:
@@ -165,7 +166,7 @@ def _replacement(place: nn.Module, loss: nn.Module, impl: str, fitted: _Fitted) 
 
 
 def _content(loss: nn.Module) -> bytes | None:
-    """The class and all that a loss holds; None where that cannot be told."""
+    """The class and the content of a loss, for comparison; None if it cannot be serialized."""
     try:
         return pickle.dumps(duplicate(loss))
     except Exception:
@@ -173,7 +174,7 @@ def _content(loss: nn.Module) -> bytes | None:
 
 
 def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Arguments, report: Acceleration) -> None:
-    """Unlike, where both can be run on the user's tensors and do not agree."""
+    """Unlike, if both losses can be run on the user's tensors and do not agree."""
     try:
         before = verification.measure_loss(duplicate(loss), batch)
     except Exception as error:
@@ -182,13 +183,13 @@ def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Arguments, r
     result = verification.compared(name, before, verification.measure_loss(new, batch))
     report.verified.append(result)
     if not result.passed:
-        raise Unlike(f"with the fused one it is not the same {result}")
+        raise Unlike(f"the fused one does not agree on your tensors: {result}")
 
 
 def _verify_network(
     module: nn.Module, function: Callable[[], Tensor], before: Measured, planned: list[_Exchange], report: Acceleration
 ) -> None:
-    """Compares the user's own loss; puts the originals back where it is another one now."""
+    """Compares the user's own loss; puts the originals back if it has changed."""
     calls: list[nn.Module] = []
     hooks = [new.register_forward_hook(lambda loss, *_: calls.append(loss)) for _, _, new in planned]
     try:
@@ -198,13 +199,13 @@ def _verify_network(
             hook.remove()
     if not calls:
         raise ValueError(
-            "verify: your function called none of the losses that were replaced, so nothing was compared; expected one "
-            f"that computes the loss, by way of {planned[0][0]}"
+            "verify: your function called none of the losses that were replaced, so nothing was compared; expected a "
+            f"function that computes the loss by calling {planned[0].name}"
         )
     report.verified.append(verification.compared("", before, after))
     if not report.verified[-1].passed:
         _put_back(module, planned)
-        reason = f"your own loss is another with the fused ones: {report.verified[-1]}"
+        reason = f"your own loss differs with the fused ones: {report.verified[-1]}"
         report.refused += [Refusal(each.name, each.original, reason) for each in report.replaced]
         report.replaced.clear()
         planned.clear()
@@ -212,7 +213,7 @@ def _verify_network(
 
 @contextlib.contextmanager
 def _all_or_none(module: nn.Module, planned: list[_Exchange]) -> Iterator[None]:
-    """With the new losses in their places; whatever is raised meanwhile, the old ones are there again."""
+    """Puts in the new losses; if anything is raised meanwhile, puts the old ones back."""
     try:
         for name, _, new in planned:
             module.set_submodule(name, new)
@@ -228,7 +229,7 @@ def _put_back(module: nn.Module, planned: list[_Exchange]) -> None:
 
 
 def _let_go(original: nn.Module) -> None:
-    """Detach what it keeps of its last call, as the official loss does: it holds the graph of a whole step."""
+    """Detaches what a loss keeps of its last call, as the official one does, for it holds the graph of a whole step."""
 
     def detached(value: object) -> object:
         return value.detach() if isinstance(value, Tensor) and not value.is_leaf else value
@@ -244,7 +245,7 @@ def _let_go(original: nn.Module) -> None:
 
 
 def _out_of_reach(module: nn.Module) -> list[Refusal]:
-    """Losses in plain lists, tuples and dicts of a submodule, and scripted ones: seen, but not to be exchanged."""
+    """Refusals of losses that are found but cannot be replaced: scripted ones, and those in plain containers."""
     found = []
     for name, child in module.named_modules():
         if isinstance(child, torch.jit.ScriptModule) and child.original_name in NAMES:

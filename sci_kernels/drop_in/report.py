@@ -1,4 +1,4 @@
-"""What `accelerate` did, in objects and in lines."""
+"""What `accelerate` did, as objects that print as lines of text."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from .verify import Verification
 
 @dataclass(frozen=True)
 class Replacement:
-    """A loss that was replaced: its name in the network, its class, and what stands there now."""
+    """A loss that was replaced: its name in the network, its class, and the new module."""
 
     name: str
     original: str
@@ -21,7 +21,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A loss that was left as it is, and why."""
+    """A loss that was not replaced, and the reason."""
 
     name: str
     original: str
@@ -33,13 +33,13 @@ class Refusal:
 
 @dataclass
 class Acceleration:
-    """What `accelerate` did; printing it says so a line each."""
+    """What `accelerate` did; as text one line for each loss."""
 
     replaced: list[Replacement] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
-    fused: list[str] = field(default_factory=list)  # names of losses that were fused ones before
+    fused: list[str] = field(default_factory=list)  # names of losses that were fused before
     verified: list[Verification] = field(default_factory=list)
-    unverified: list[str] = field(default_factory=list)  # losses that could not be run on the user's tensors, and why
+    unverified: list[str] = field(default_factory=list)  # losses that cannot be run on the user's tensors, and why
 
     def __str__(self) -> str:
         lines = [*self.replaced, *self.refused, *self.verified, *self.unverified]

@@ -1,8 +1,8 @@
-"""What stands in the place of a foreign loss: the fused one, with everything that scripts read from the original.
+"""The module that replaces a foreign loss: the fused one, with all attributes of the original.
 
-The original stays inside, unregistered, for its attributes, for calls with more than two arguments, and for the way
-back. Submodules, buffers and hooks are kept in the original's own dictionaries: the keys of a state dict stay, `.to()`,
-deepcopy and pickle reach both alike, and what is registered on one is there on the other.
+The original stays inside, unregistered, for its attributes, for calls with more than two arguments, and to be restored.
+Both share the original's dictionaries of submodules, buffers and hooks. So the keys of a state dict stay, `.to()`,
+deepcopy and pickle include both, and what is registered on one is registered on the other.
 """
 
 import inspect
@@ -18,7 +18,7 @@ _SHARED = [name for name, value in vars(nn.Module()).items() if isinstance(value
 
 
 class StandIn(nn.Module):
-    """The part that does not depend on the loss: sigma, attributes and argument names are those of the original."""
+    """What both losses have in common: sigma, attributes and argument names are those of the original."""
 
     impl: str
     _original: nn.Module  # set by _replace
@@ -28,20 +28,20 @@ class StandIn(nn.Module):
     _read: tuple[tuple[int, int] | None, float]  # of a sigma that is a tensor: identity and version, and its value
 
     def _replace(self, original: nn.Module, owner: nn.Module | None, names: list[str]) -> None:
-        """Take the place of `original`, whose sigma is read from `owner` and whose arguments are called `names`."""
+        """Takes the place of `original`, whose sigma is read from `owner` and whose arguments are called `names`."""
         self.training = original.training
         ours = inspect.signature(super().forward).parameters
         self._argument_names = dict(zip(names, ours, strict=False))
         shared = {attribute: original.__dict__[attribute] for attribute in _SHARED}
-        # Past nn.Module, which would register both as submodules.
+        # Not by assignment: nn.Module would register both as submodules.
         self.__dict__.update(shared, _owner=owner, _original=original)
 
     @property
     def sigma(self) -> float:
-        """That of the original, whoever changes it, as a number."""
+        """The original's sigma, as a number, also after it was changed there."""
         value = self._sigma if self._owner is None else self._owner.sigma
         if isinstance(value, Tensor):
-            # Reading it from a GPU waits for the GPU: only when it has changed.
+            # Read only if it has changed, since that waits for a GPU.
             now = (id(value), value._version)
             if self._read[0] != now:
                 self._read = (now, float(value))
@@ -71,7 +71,7 @@ class StandIn(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            # Names of protocols, such as __deepcopy__, would be the original's way to copy itself.
+            # A protocol's method, such as __deepcopy__, would be applied to the original alone.
             if "_original" not in self.__dict__ or name.startswith("__"):
                 raise
         return getattr(self._original, name)
@@ -79,7 +79,7 @@ class StandIn(nn.Module):
     def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:  # likewise
         original = self.__dict__.get("_original")
         if name == "sigma":
-            object.__setattr__(self, name, value)  # past nn.Module, which may know a buffer of that name
+            object.__setattr__(self, name, value)  # not by nn.Module, which may know a buffer of that name
             return
         if original is None or name in self.__dict__ or hasattr(type(self), name):
             super().__setattr__(name, value)
@@ -105,14 +105,14 @@ class StandIn(nn.Module):
 
 
 class SmoothLossStandIn(StandIn, SmoothLoss):
-    """`SmoothLoss` in the place of a foreign class of that name."""
+    """`SmoothLoss` in place of a foreign loss of that class name."""
 
     def _get_name(self) -> str:
         return SmoothLoss.__name__
 
 
 class LossFunctionStandIn(StandIn, LossFunction):
-    """`LossFunction` in the place of a foreign class of that name."""
+    """`LossFunction` in place of a foreign loss of that class name."""
 
     def _get_name(self) -> str:
         return LossFunction.__name__
@@ -121,13 +121,14 @@ class LossFunctionStandIn(StandIn, LossFunction):
 def stand_in(
     fitted: SmoothLoss | LossFunction, original: nn.Module, owner: nn.Module | None, names: list[str], impl: str
 ) -> StandIn:
-    """A module of what was fitted, with all that the original had.
+    """The module that replaces `original`.
 
     Args:
         fitted: a `SmoothLoss` or `LossFunction` with the numbers of the original.
-        owner: the module whose attribute sigma the original reads; None: it has none.
-        names: of the original's first two arguments; none where it takes any.
-        impl: of the new one.
+        original: the loss to be replaced.
+        owner: the module whose attribute sigma the original reads; None if it reads none.
+        names: the names of the original's first two arguments; empty if they are not known.
+        impl: the implementation of the new loss.
     """
     sigma, color, detach_input = fitted.sigma, fitted.color, fitted.detach_input
     new: StandIn
@@ -141,7 +142,7 @@ def stand_in(
 
 
 def original_of(module: StandIn) -> nn.Module:
-    """The original, in the mode (train or eval) that its stand-in is in."""
+    """The original, set to the mode (train or eval) of the module that replaced it."""
     original = module._original
     original.training, original._is_full_backward_hook = module.training, module._is_full_backward_hook
     return original

@@ -1,4 +1,4 @@
-"""Runs a loss, or a whole computation of one, before and after the exchange, on the user's own tensors."""
+"""Runs a loss, or the user's computation of one, before and after the replacement, on the user's own tensors."""
 
 import functools
 import operator
@@ -16,29 +16,29 @@ from .probes import NotScalarError, relative, scalar
 Arguments = Sequence[Tensor] | Mapping[str, Tensor]  # of a loss, in order or by name
 Batch = Tensor | Arguments | Callable[[], Tensor]
 
-# The rounding of the original, not ours: a network's gradient passes many layers, half precision has three digits.
+# Relative. The original's rounding decides: a network's gradient passes many layers, and half precision has 3 digits.
 _TOLERANCE, _HALF = 1e-3, 5e-2
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to a loss: its value, its gradient as one vector (None: there is none), and the seconds of both."""
+    """One computation of a loss: value, gradient as one vector (None if there is none), and the seconds of both."""
 
     value: Tensor
     gradient: Tensor | None
     seconds: float
-    half: bool  # whether a part of it is in half precision
+    half: bool  # whether a tensor of it is in half precision
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The same computation before and after; `name` is that of the loss, or "" of the whole network."""
+    """The same computation before and after the replacement; `name` is that of the loss, or "" for the network."""
 
     name: str
     before: float
     after: float
     difference: float  # of the values, relative
-    gradient_difference: float | None  # in norm, relative; None where there was none to compare
+    gradient_difference: float | None  # relative, in norm; None if no gradient was compared
     seconds_before: float
     seconds_after: float
     passed: bool
@@ -56,7 +56,7 @@ class Verification:
 
 
 def compared(name: str, before: Measured, after: Measured) -> Verification:
-    """Both side by side; passed where they agree to what the original's rounding allows."""
+    """Compares both; passed if they agree within the original's rounding."""
     difference = relative(after.value, before.value)
     of_gradient = None if before.gradient is None else relative(after.gradient, before.gradient)
     bound = _HALF if before.half else _TOLERANCE
@@ -65,7 +65,7 @@ def compared(name: str, before: Measured, after: Measured) -> Verification:
 
 
 def understood(module: nn.Module, batch: Batch) -> tuple[Callable[[], Tensor] | None, Arguments | None]:
-    """What `batch` stands for: a computation of the whole network, or else arguments for each loss."""
+    """What `batch` is: a computation of the user's loss, or else arguments for each loss; the other one is None."""
     if isinstance(batch, Tensor):
         if not callable(getattr(module, "_loss", None)):
             raise ValueError(
@@ -87,7 +87,7 @@ def understood(module: nn.Module, batch: Batch) -> tuple[Callable[[], Tensor] | 
 
 
 def measure_loss(loss: nn.Module, batch: Arguments) -> Measured:
-    """A loss called with the user's tensors, of which those of floating point get a gradient."""
+    """Runs a loss on the user's tensors; those of floating point get a gradient."""
     device = next(iter(_values(batch))).device.type
 
     def leaves() -> list[Tensor]:
@@ -101,9 +101,9 @@ def measure_loss(loss: nn.Module, batch: Arguments) -> Measured:
 
 
 def measure_network(module: nn.Module, function: Callable[[], Tensor]) -> Measured:
-    """The user's function and the gradient of the network's parameters; all that it changes in `module` is put back.
+    """Runs the user's function and the gradients of the network's parameters; restores what it changes in `module`.
 
-    Raises ValueError where the function returns no loss to compare.
+    Raises ValueError if the function does not return a loss that can be compared.
     """
     tensors = [*module.parameters(), *module.buffers()]
     device = tensors[0].device.type if tensors else "cpu"
@@ -117,12 +117,12 @@ def measure_network(module: nn.Module, function: Callable[[], Tensor]) -> Measur
                 raise ValueError("verify: expected your function to return the loss before its backward()") from None
             raise
     if not torch.isfinite(found.value):
-        raise ValueError(f"verify: your loss is {float(found.value)}, which compares with nothing; give other tensors")
+        raise ValueError(f"verify: your loss is {float(found.value)}, which cannot be compared; give other tensors")
     return found
 
 
 def _measured(call: Callable[[list[Tensor]], Tensor], leaves: Callable[[], list[Tensor]], device: str) -> Measured:
-    """Run twice: what is compiled or set up at the first call is not timed."""
+    """Runs twice and times the second run: the first may compile or set up something."""
     for _ in range(2):
         inputs = leaves()
         _wait(device)
@@ -137,7 +137,7 @@ def _measured(call: Callable[[list[Tensor]], Tensor], leaves: Callable[[], list[
 
 
 def _gradients(value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """With zeros where the value does not depend on an input; empty where it depends on none."""
+    """The gradients, zeros for an input that the value does not depend on; empty if it depends on none."""
     if not value.requires_grad or not inputs:
         return []
     grads = torch.autograd.grad(value, inputs, allow_unused=True)
@@ -146,11 +146,8 @@ def _gradients(value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Whatever happens inside: parameters, their gradients, buffers, modes and random states are as before.
-
-    A user's own function may do a whole step.
-    """
-    # What autograd may need again is written to only where it has changed; BatchNorm's statistics do not tell that.
+    """Restores parameters, their gradients, buffers, modes and random states: a user's function may do a whole step."""
+    # A parameter is written to only if it has changed, since autograd may need it; of a buffer that cannot be told.
     saved: list[tuple[Tensor, int | None, Tensor]] = []
     saved += [(tensor, _version(tensor), tensor.detach().clone()) for tensor in module.parameters()]
     saved += [(tensor, None, tensor.clone()) for tensor in module.buffers()]

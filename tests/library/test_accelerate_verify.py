@@ -66,7 +66,7 @@ class Outer(forks.Network):
 def test_what_does_not_agree_on_the_users_tensors_is_not_replaced():
     net = Outer(forks.LossFunction(forks.NoColors()))
     kept = net._criterion
-    with pytest.warns(UserWarning, match="your own loss is another with the fused ones: the network"):
+    with pytest.warns(UserWarning, match="your own loss differs with the fused ones: the network"):
         report = sci_kernels.accelerate(net, verify=images())
     assert net._criterion is kept and not report.replaced
     assert [refusal.name for refusal in report.refused] == ["_criterion"] and not report.verified[0].passed
@@ -84,7 +84,7 @@ Brighter.__name__ = "SmoothLoss"
 
 def test_one_loss_that_does_not_agree_is_kept():
     net = nn.ModuleList([Brighter(), forks.NoColors()])
-    with pytest.warns(UserWarning, match="0: .* kept: with the fused one it is not the same 0: on your tensors"):
+    with pytest.warns(UserWarning, match="0: .* kept: the fused one does not agree on your tensors: 0: on your tensors"):
         report = sci_kernels.accelerate(net, verify=(images(), images() * 0.5))
     assert [replacement.name for replacement in report.replaced] == ["1"] and type(net[0]) is Brighter
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_run_on_them_is_told_and_replaced_all_the_same():
         (lambda: 1.5, ValueError, "expected your function to return the loss; it returns a float"),
         (lambda: images(), ValueError, "it returns a tensor of shape"),
         (lambda: images().mean(), ValueError, "your function called none of the losses that were replaced"),
-        (lambda: torch.tensor(float("nan")), ValueError, "your loss is nan, which compares with nothing"),
+        (lambda: torch.tensor(float("nan")), ValueError, "your loss is nan, which cannot be compared"),
     ],
     ids=["int", "tuple", "empty", "float", "tensor", "another loss", "nan"],
 )

@@ -1,10 +1,12 @@
 /* BatchNorm, ReLU and residual of channels_last features, a block of pixels at a time.
  *
- * Formulas: sci_kernels/batch_norm.py. Memory is (pixels, CHANNELS); CHANNELS is given on the
- * command line, and BLOCK, a multiple of 16 LANES, and SOURCES, the most that `apply` adds up (4). What is
- * of a channel is repeated over PERIOD vectors, after which the channels begin anew. Sums are made over a block, whose
- * pixels are few, and kept in double precision; a function `finish_...`, called once all blocks are done, adds them in
- * their order: the number of threads changes no bit.
+ * Formulas: sci_kernels/batch_norm.py. Features are (pixels, CHANNELS) in memory. Given on the command line are
+ * CHANNELS; BLOCK, the pixels of a block, a multiple of 16 LANES; and SOURCES, the most that `apply` can add up (4). As
+ * the elements of a vector belong to several channels, values of channels are repeated over PERIOD vectors, after which
+ * channel and lane are the same again.
+ *
+ * Each block is summed by itself, and its sums are kept in double precision. A function `finish_...`, called when all
+ * blocks are done, adds these in a fixed order, so that the number of threads changes no bit.
  */
 #include <math.h>
 
@@ -17,17 +19,17 @@
 
 typedef struct {
     const real *z[SOURCES];     /* (pixels, CHANNELS) */
-    const real *table[SOURCES]; /* (4, CHANNELS): mean, scale, beta, invstd; statistics write the first */
+    const real *table[SOURCES]; /* (4, CHANNELS): mean, scale, beta, invstd; `finish_statistics` writes the first */
     const real *residual;            /* like z, as are those that follow; or NULL */
     real *grad;
     const real *other; /* or NULL; else `sums` adds it to grad */
     real *out;         /* may be grad */
     double *partial;                 /* (blocks, 2, CHANNELS) */
     const real *gamma, *beta, *bias; /* (CHANNELS); bias may be NULL */
-    real *running_mean, *running_variance; /* (CHANNELS); or NULL, as is then: */
-    int64_t *batches;
+    real *running_mean, *running_variance; /* (CHANNELS), or NULL */
+    int64_t *batches; /* NULL if those are */
     real *slopes, *parameter_grads; /* (2, CHANNELS), (2 or more, CHANNELS) */
-    int64_t pixels, sources, plain; /* plain: the first source has no table, nor BatchNorm */
+    int64_t pixels, sources, plain; /* plain: the first source has no BatchNorm, and no table */
 } problem;
 
 enum { MEAN, SCALE, BETA, INVSTD };
@@ -38,8 +40,8 @@ enum { MEAN, SCALE, BETA, INVSTD };
 #define UNROLL _Pragma("GCC unroll 64")
 #endif
 
-/* Runs statements for every vector of the pixels of a block: `at` is its place, `v` its place in the period. Where a
- * period is `whole`, its vectors are written out: what they sum stays in registers, and no end is looked for. */
+/* Runs statements for each vector from `start` to `end`: `at` is its offset, `v` its index in the period. The loop over
+ * a `whole` period is unrolled, so that sums stay in registers and no vector is checked for the end. */
 #define EACH_VECTOR(start, end, ...) \
     do { \
         int64_t base = (start); \
@@ -55,7 +57,7 @@ enum { MEAN, SCALE, BETA, INVSTD };
         } \
     } while (0)
 
-/* A block in stretches of a few pixels, whose sums lose no digit worth the name in single precision. */
+/* Divides a block into stretches of few pixels, whose sums lose hardly any digits in single precision. */
 #define EACH_STRETCH(start, end) \
     for (int64_t from = (start), to; to = from + LIMIT / 16 < (end) ? from + LIMIT / 16 : (end), from < (end); from = to)
 
@@ -74,7 +76,7 @@ INLINE void add_up(const vec *sums, double *channels) {
         for (int64_t lane = 0; lane < LANES; ++lane) channels[(v * LANES + lane) % CHANNELS] += sums[v][lane];
 }
 
-/* What is of a channel, over and over, as the vectors of a period need it. */
+/* One number for each channel, repeated as the vectors of a period need it. */
 typedef struct {
     vec of[PERIOD];
 } channels;
@@ -83,7 +85,7 @@ INLINE void spread(channels *to, const real *from) {
     for (int64_t i = 0; i < PERIOD * LANES; ++i) to->of[i / LANES][i % LANES] = from[i % CHANNELS];
 }
 
-/* What relu's argument is made of. */
+/* What the argument of relu is computed from. */
 typedef struct {
     channels mean, scale, beta;
 } layer;
@@ -101,7 +103,7 @@ INLINE int64_t end_of(const problem *job, int64_t block) {
     return end < all ? end : all;
 }
 
-/* Of each block: the sums of z, and of (z - m)^2 for an m that rounding alone keeps from being the block's mean. */
+/* For each block: the sums of z, and of (z - m)^2, where m is the block's mean but for rounding. */
 int statistics(const problem *job, int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
         const int64_t start = block * LIMIT, end = end_of(job, block), pixels = (end - start) / CHANNELS;
@@ -112,7 +114,7 @@ int statistics(const problem *job, int64_t first, int64_t last) {
         add_up(sums, rough);
         for (int64_t v = 0; v < PERIOD; ++v)
             for (int64_t lane = 0; lane < LANES; ++lane) middle[v][lane] = rough[(v * LANES + lane) % CHANNELS] / pixels;
-        /* What is summed without m has the digits that the first sum lost. */
+        /* The sum of z - m, added below, has the digits that the first sum lost. */
         for (int64_t c = 0; c < CHANNELS; ++c) {
             sum[c] = pixels * (double)middle[c / LANES][c % LANES];
             square[c] = 0.0;
@@ -132,7 +134,7 @@ int statistics(const problem *job, int64_t first, int64_t last) {
     return 0;
 }
 
-/* The table, from the sums of all blocks; moves the running averages. */
+/* Writes the table, from the sums of all blocks, and updates the running averages. */
 void finish_statistics(const problem *job, double eps, double momentum) {
     const int64_t blocks = blocks_of(job);
     real *table = (real *)job->table[0];
@@ -159,12 +161,12 @@ void finish_statistics(const problem *job, double eps, double momentum) {
     if (job->running_mean) *job->batches += 1;
 }
 
-/* z - mean, from which everything is made: far from 0, z itself would cost digits. */
+/* z - mean, with which everything is computed: for a z far from 0 that loses fewer digits than scale z + offset. */
 INLINE vec centered(const layer *known, const real *z, int whole, int64_t at, int64_t end, int64_t v) {
     return load_vector(whole, z + at, z + end, (vec){0}) - known->mean.of[v];
 }
 
-/* What relu sees of a centered z. */
+/* The argument of relu, from a centered z. */
 INLINE vec normalized(const layer *known, int64_t v, vec z) { return z * known->scale.of[v] + known->beta.of[v]; }
 
 INLINE vec relu(vec x) { return (vec)((ivec)x & ~(x < 0)); /* NaN stays */ }
@@ -173,12 +175,12 @@ INLINE vec load_grad(const problem *job, int whole, int64_t at, int64_t end) {
     return load_vector(whole, job->grad + at, job->grad + end, (vec){0});
 }
 
-/* g: the gradient where relu's argument is positive, or NaN. */
+/* g: the gradient where the argument of relu is positive or NaN, else 0. */
 INLINE vec let_through(const layer *known, int64_t v, vec z, vec grad) {
     return (vec)((ivec)grad & ~(normalized(known, v, z) <= 0));
 }
 
-/* The loop of `apply` for a number of sources that the compiler knows. */
+/* The loop of `apply`, for a number of sources that is a constant. */
 INLINE void add_up_sources(const problem *job, const layer *known, int64_t start, int64_t end, int sources) {
     const int plain = job->plain, residual = job->residual != NULL;
     EACH_VECTOR(start, end,
@@ -192,7 +194,7 @@ INLINE void add_up_sources(const problem *job, const layer *known, int64_t start
     );
 }
 
-/* out = relu(scale (z - mean) + beta) [+ residual] + the same of the other sources */
+/* out = relu(scale (z - mean) + beta) [+ residual] + relu(...) of the other sources */
 int apply(const problem *job, int64_t first, int64_t last) {
     const int64_t start = first * LIMIT, end = end_of(job, last - 1);
     layer known[SOURCES];
@@ -207,7 +209,7 @@ int apply(const problem *job, int64_t first, int64_t last) {
     return 0;
 }
 
-/* Of each block: the sums of g and of g (z - mean), g being the gradient that relu lets through. */
+/* For each block: the sums of g and of g (z - mean). If `two`, first adds `other` to `grad`. */
 INLINE void sums_of_blocks(const problem *job, int64_t first, int64_t last, int two) {
     layer known;
     read_layer(&known, job->table[0]);
@@ -242,7 +244,7 @@ int sums(const problem *job, int64_t first, int64_t last) {
     return 0;
 }
 
-/* The gradients of gamma and beta, and what those of z take from the sums of all blocks. */
+/* Adds the gradients of gamma and beta, and writes slope and offset for that of z, from the sums of all blocks. */
 void finish_sums(const problem *job) {
     const int64_t blocks = blocks_of(job);
     for (int64_t c = 0; c < CHANNELS; ++c) {
@@ -276,7 +278,7 @@ int gradient(const problem *job, int64_t first, int64_t last) {
     return 0;
 }
 
-/* Of each block: the sums of z. */
+/* For each block: the sums of z. */
 int totals(const problem *job, int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) {
         const int64_t start = block * LIMIT, end = end_of(job, block);

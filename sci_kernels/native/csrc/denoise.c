@@ -1,9 +1,8 @@
-/* The 5x5 filter of a brightened image, row by row: each pixel against its neighbors, a vector of pixels at a time.
+/* The denoising filter, row by row, a vector of pixels at a time. Formulas: sci_kernels.denoise.
  *
- * Formulas: sci_kernels/pictures.py. The five rows that a row needs are kept in a ring, as planes of numbers. Each lane
- * computes one pixel by the same operations in the same order, wherever it lies: parts of an image have the bits of the
- * whole. A pixel's sigma is its own, so the weights of a pair differ, and both compute its distance: keeping it for the
- * other would take as long.
+ * The five rows that a row needs are kept in a ring, as planes of numbers. Each lane computes one pixel by the same
+ * operations in the same order, wherever it lies, so that a part of an image has the bits of the whole. Each pixel has
+ * its own sigma, so the two weights of a pair differ. Its distance is computed for both: to keep it would take as long.
  *
  * Bytes are filtered as numbers from 0 to 255.
  */
@@ -24,13 +23,13 @@ typedef struct {
     real spread; /* -log2(e) / (2 reach^2) */
 } problem;
 
-/* Rows of planes, each with LANES numbers before it; `inside` has all bits set where a column lies in the image. */
+/* Rows with LANES numbers of padding before them; `inside` has all bits set for columns inside the image. */
 typedef struct {
     real *ring, *scale, *result, *inside;
     int64_t pitch;
 } rows;
 
-/* Bytes to be are rounded half to even. */
+/* Values that become bytes are rounded half to even. */
 INLINE vec rounded(vec x) { return BYTES ? (x + (real)0x1p23) - (real)0x1p23 : x; }
 
 static real *slot(const rows *r, int64_t row) { return r->ring + row % ROWS * CHANNELS * r->pitch + LANES; }
@@ -45,7 +44,7 @@ static void write(const problem *job, const rows *r, int64_t image, int64_t row)
     write_pixels(to, r->result + LANES, r->pitch, job->width, job->to_channel, job->to_column);
 }
 
-/* -log2(e) / (2 sigma^2) of each pixel of a row. */
+/* Writes -log2(e) / (2 sigma^2) of each pixel of a row to `scale`. */
 static void read_gain(const problem *job, const rows *r, int64_t image, int64_t row) {
     const real *from = job->gain + image * job->gain_image + row * job->gain_row;
     real *to = r->scale + LANES;
@@ -58,7 +57,7 @@ static void read_gain(const problem *job, const rows *r, int64_t image, int64_t 
 /* 2^t for t <= 0. */
 INLINE vec weight_of(vec t) {
 #if BYTES
-    /* Within 1e-4, much less than a gray level. The sum's low bits are the integer n nearest to t. */
+    /* Accurate to 1e-4, much less than a gray level. The sum's low bits are the integer nearest to t. */
     const vec sum = t + (real)0x1.8p23, r = t - (sum - (real)0x1.8p23);
     const vec p = ((r * 0.0551717f + 0.2426111f) * r + 0.6932610f) * r + 0.9999281f;
     return (vec)(((ivec)p + (ivec)((uvec)sum << MANTISSA)) & ~(t < LOWEST));
@@ -67,7 +66,7 @@ INLINE vec weight_of(vec t) {
 #endif
 }
 
-/* Adds the pixels at `there` to the sums, by their distance from `own`. */
+/* Adds the pixels at `there` to the sums, weighted by their distance from `own`. */
 INLINE void neighbor(vec sum[CHANNELS], vec *weights, const vec own[CHANNELS], vec scale, real nearness,
                       const real *there, int64_t pitch, vec inside) {
     vec square = {0};
@@ -80,7 +79,7 @@ INLINE void neighbor(vec sum[CHANNELS], vec *weights, const vec own[CHANNELS], v
     for (int c = 0; c < CHANNELS; ++c) sum[c] += weight * load(there + c * pitch);
 }
 
-/* A vector of pixels from the rows around it, NULL outside the image. At a border columns may be outside, too. */
+/* Filters a vector of pixels. Rows outside the image are NULL; with `border`, columns may be outside, too. */
 INLINE void filter(const problem *job, const rows *r, const real *const row[ROWS], int64_t at, int border) {
     const vec scale = load(r->scale + LANES + at), all = (vec)((ivec){0} - 1);
     vec own[CHANNELS], sum[CHANNELS], weights = (vec){0} + 1;
@@ -97,7 +96,7 @@ INLINE void filter(const problem *job, const rows *r, const real *const row[ROWS
     for (int c = 0; c < CHANNELS; ++c) store_all(r->result + LANES + c * r->pitch + at, rounded(sum[c] / weights));
 }
 
-/* Rows `first` ... `end` of one image. */
+/* Rows from `first` to `end` of one image. */
 static void march(const problem *job, const rows *r, int64_t image, int64_t first, int64_t end) {
     const int64_t h = job->height, w = job->width;
     for (int64_t y = first > RADIUS ? first - RADIUS : 0; y < first + RADIUS && y < h; ++y) bring(job, r, image, y);
@@ -114,7 +113,7 @@ static void march(const problem *job, const rows *r, int64_t image, int64_t firs
     }
 }
 
-/* Rows `first` ... `end` of the N * H rows; returns 0, or 1 if there is no memory. */
+/* Rows from `first` to `end`, without `end`, of the N * H rows; returns 0, or 1 if there is no memory. */
 int denoise(const problem *job, int64_t first, int64_t end) {
     const int64_t pitch = (job->width + LANES - 1) / LANES * LANES + 2 * LANES, planes = CHANNELS * pitch;
     real *memory = allocate((ROWS + 1) * planes + 2 * pitch);

@@ -1,9 +1,9 @@
-/* The enhance network and what brightens the image by it, row by row.
+/* The enhance network and the brightening of the image, row by row. Formulas: sci_kernels.enhance.
  *
- * Formulas: sci_kernels/pictures.py. A thread marches down its rows: with each new row of the image comes the row of
- * features of the first convolution above it, that of the second above that, and above that the result; of each only
- * the rows that the next one needs are kept, so that all stays in cache. Each lane computes one pixel by the same
- * operations in the same order, wherever it lies: parts of an image have the bits of the whole.
+ * A thread marches down its rows. Each new row of the image completes a row of features of the first convolution one
+ * row above, that one of the second another row above, and that a row of the result. Only the rows that the next step
+ * needs are kept, so that all of them stay in cache. Each lane computes one pixel by the same operations in the same
+ * order, wherever it lies, so that a part of an image has the bits of the whole.
  */
 #include "pixels.h"
 
@@ -25,11 +25,11 @@ typedef struct {
     real weights[LAYERS][CHANNELS][TAPS + 1]; /* (input channel, dy, dx), then the bias */
     real lowest, highest; /* illumination */
     real luma[CHANNELS];
-    real share; /* 0.5 / illumination of black: how light that the network adds enters the gain */
-    real fade; /* of the color, per unit of exposure */
+    real share; /* 0.5 / illumination of black: factor of the light that the network adds, in the gain */
+    real fade; /* how much of a color turns gray per unit of exposure */
 } problem;
 
-/* Rows of three planes; `nothing` is one outside the image. */
+/* Rows of three planes; `nothing` stands for any row outside the image. */
 typedef struct {
     real *image, *first, *second, *nothing, *result, *illumination, *gain;
     int64_t pitch, height;
@@ -54,7 +54,7 @@ INLINE void convolve(vec sums[BLOCK][CHANNELS], const real weights[CHANNELS][TAP
     for (int v = 0; v < BLOCK; ++v)
         for (int o = 0; o < CHANNELS; ++o) sums[v][o] = (vec){0} + weights[o][TAPS];
     for (int dy = 0; dy < 3; ++dy) {
-        vec part[BLOCK][CHANNELS] = {0}; /* 9 products at a time: fewer roundings than 27 one after the other */
+        vec part[BLOCK][CHANNELS] = {0}; /* sums of 9 products: smaller rounding errors than one sum of 27 */
         for (int c = 0; c < CHANNELS; ++c)
             for (int dx = 0; dx < 3; ++dx)
                 for (int v = 0; v < BLOCK; ++v) {
@@ -89,7 +89,7 @@ INLINE vec sigmoid(vec x) {
     return choose(x < 0, e, (vec){0} + 1) / (1 + e);
 }
 
-/* In units of pixels, of which bytes are 255, as results are kept until they are written. */
+/* A value in the units in which results are kept until they are written: bytes are 255 times the value. */
 INLINE vec in_pixels(vec x) { return BYTES ? x * 255 : x; }
 
 /* The same, rounded half to even. */
@@ -98,7 +98,7 @@ INLINE vec in_whole_pixels(vec x) {
     return BYTES ? (x * 255 + big) - big : x;
 }
 
-/* The pixels of a vector times one gain for all channels, of exposure c; `light` is their illumination. */
+/* Multiplies a vector of pixels by one gain for all channels, with exposure c; `light` is their illumination. */
 INLINE void expose(const problem *job, const rows *r, int64_t place, const vec image[CHANNELS],
                    const vec light[CHANNELS], real c) {
     const vec zero = {0}, half = zero + (real)0.5;
@@ -121,7 +121,7 @@ INLINE void expose(const problem *job, const rows *r, int64_t place, const vec i
 
 enum way { DIVIDED, EXPOSED, UNCHANGED };
 
-/* A row of the results from the features around it and the image. */
+/* A row of the results, from the rows of features around it and the image. */
 INLINE void brighten(const problem *job, const rows *r, const real *const row[3], const real *image, enum way way,
                      real c) {
     for (int64_t at = 0; at < job->width; at += STEP) {
@@ -165,7 +165,7 @@ INLINE void around(const rows *r, real *ring, int64_t count, int64_t y, const re
     for (int64_t dy = -1; dy <= 1; ++dy) row[dy + 1] = slot(r, ring, count, y + dy);
 }
 
-/* Rows `first` ... `end` of one image. Each step brings row y; what it makes possible follows. */
+/* Rows from `first` to `end` of one image. Each step reads row y and computes the rows that it completes. */
 static void march(const problem *job, const rows *r, int64_t image, int64_t first, int64_t end) {
     const int64_t h = job->height;
     const real *row[3];
@@ -193,7 +193,7 @@ static void march(const problem *job, const rows *r, int64_t image, int64_t firs
     }
 }
 
-/* Rows `first` ... `end` of the N * H rows; returns 0, or 1 if there is no memory. */
+/* Rows from `first` to `end`, without `end`, of the N * H rows; returns 0, or 1 if there is no memory. */
 int enhance(const problem *job, int64_t first, int64_t end) {
     const int64_t pitch = (job->width + STEP - 1) / STEP * STEP + 2 * LANES, planes = CHANNELS * pitch;
     real *memory = allocate((IMAGE_ROWS + 2 * FEATURE_ROWS + 3) * planes + pitch);

@@ -1,7 +1,7 @@
-/* The exposure of sampled images, one after another, in one thread: there are few points, and starting threads for each
- * of Newton's sums takes longer than adding up.
+/* The exposure of sampled images. Formulas: sci_kernels.exposure.
  *
- * Formulas: sci_kernels/pictures.py. Sums are in double precision.
+ * Each image is computed by one thread: it has few points, and waking threads for each of Newton's sums would take
+ * longer than the sums. These are in double precision.
  */
 #include <math.h>
 
@@ -17,7 +17,7 @@ typedef struct {
     real target, luma[CHANNELS], share, highlights, largest;
 } problem;
 
-/* Of each point m, l, l s and l s (1 - m), which the sums are made of, and s. */
+/* For each point m, l, l s, l s (1 - m) and s, which the sums are computed from. */
 typedef struct {
     double m, luma, weighted, rest, s;
 } point;
@@ -59,11 +59,11 @@ static double found(const problem *job, const point *points) {
         const double next = c + (job->target - f) / slope;
         c = next < cap ? next : cap;
     }
-    /* Comparisons with NaN are false: what is not finite is left as it is. */
+    /* Comparisons with NaN are false, so images that are not finite get 0 and stay as they are. */
     return mean > 0 && mean < job->target ? c : 0;
 }
 
-/* Images `first` ... `end`; returns 0, or 1 if there is no memory. */
+/* Images from `first` to `end`, without `end`; returns 0, or 1 if there is no memory. */
 int find_exposure(const problem *job, int64_t first, int64_t end) {
     point *points = malloc(job->count * sizeof *points);
     if (!points) return 1;

@@ -1,6 +1,6 @@
-/* Rows of pixels, three channels with any strides, as planes of numbers and back.
+/* Converts rows of pixels, three channels with any strides, to planes of numbers and back.
  *
- * BYTES, given on the command line, says what an image is made of: 0 of `real`, 1 of bytes.
+ * BYTES is given on the command line: 0 for images of `real`, 1 for images of bytes.
  */
 #ifndef SCI_KERNELS_PIXELS_H
 #define SCI_KERNELS_PIXELS_H
@@ -23,10 +23,11 @@ INLINE void write_channel(pixel *restrict to, const real *restrict from, int64_t
     for (int64_t x = 0; x < width; ++x) to[x * column] = BYTES ? (pixel)(int)from[x] : from[x];
 }
 
-/* A row into planes that lie `pitch` apart. Bytes are divided by `unit`.
+/* Reads a row into planes that are `pitch` apart. Bytes are divided by `unit`.
  *
- * Channels that lie side by side are read together, a third of the memory accesses. The usual strides are constants, for
- * the compiler to make vectors of. Inlined into a march over rows, this costs the rest of it a tenth.
+ * Interleaved channels are read together, with a third of the memory accesses. The usual strides are passed as
+ * constants, so that the compiler uses vectors. Not inlined: that would slow the rest of a march over rows down by a
+ * tenth.
  */
 static void read_pixels(real *restrict to, int64_t pitch, const pixel *restrict from, int64_t width, int64_t channel,
                         int64_t column, real unit) {
@@ -43,7 +44,7 @@ static void read_pixels(real *restrict to, int64_t pitch, const pixel *restrict 
             read_channel(to + c * pitch, from + c * channel, width, column, unit);
 }
 
-/* A row from planes, likewise. Bytes are truncated. */
+/* Writes a row from planes, likewise. Bytes are truncated. */
 static void write_pixels(pixel *restrict to, const real *restrict from, int64_t pitch, int64_t width, int64_t channel,
                          int64_t column) {
     if (channel == 1 && column == CHANNELS) {

@@ -1,6 +1,7 @@
-/* The Retinex step and its gradient, element by element. Formulas: sci_kernels/functional.py and blocked.py.
+/* The Retinex step and its gradient, element by element.
  *
- * Written so that NaN passes: no comparison with it holds.
+ * Formulas: sci_kernels.retinex and sci_kernels/blocked/retinex_step.py. Comparisons with NaN are false, and the code
+ * is written so that NaN then stays NaN.
  */
 #include "vectors.h"
 
@@ -28,7 +29,7 @@ int retinex_gradient(const problem *job, int64_t first, int64_t end) {
         const vec sum = LOAD(residual) + LOAD(stage_input), light = clamp(sum, job->lowest, job->highest);
         const vec quotient = LOAD(image) / light;
         const vec g = choose((quotient >= 0) & (quotient <= 1), LOAD(grad_reflectance), none);
-        /* Not chosen: 0 times what is not finite is the NaN of autograd. */
+        /* A product even where g is 0: 0 times a number that is not finite is NaN, as with autograd. */
         const vec direct = LOAD(grad_illumination) - g * (quotient / light);
         STORE(grad_image, g / light);
         STORE(grad_sum, choose((sum >= job->lowest) & (sum <= job->highest), direct, none));

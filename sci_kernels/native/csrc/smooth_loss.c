@@ -1,11 +1,12 @@
-/* The loss and its gradients, row by row: each pixel against its neighbors, a vector of pixels at a time.
+/* The loss and its gradients, row by row: each pixel compared with its neighbors, a vector of pixels at a time.
  *
- * Formulas: sci_kernels/blocked/smooth_loss.py. With gradients every pixel gathers from all 24 neighbors, so that each sum is
- * made in one place and in one order, whatever the number of threads; without, 12 pairs suffice. The five rows of Y
- * and L that a row needs are kept in a ring, beside them columns whose color is so far away that they weigh nothing.
+ * Formulas: sci_kernels/blocked/smooth_loss.py. With gradients, every pixel gathers from all 24 neighbors, so that each
+ * sum is computed in one place and in a fixed order, whatever the number of threads; without, 12 pairs suffice. The
+ * five rows of Y and L that a row needs are kept in a ring. On either side they are padded with columns whose color is
+ * so far from all others that their weight is 0.
  *
- * CHANNELS (of the input) and LIGHTS (of the illumination) are given on the command line, 1 to 3. Sums that are not
- * finite are left to the caller: here NaN need only reach the loss.
+ * CHANNELS (of the input) and LIGHTS (of the illumination), 1 to 3, are given on the command line. If a sum is not
+ * finite, the caller computes it otherwise: here NaN must reach the loss, but need not stay in its pixel's gradient.
  */
 #include "vectors.h"
 
@@ -22,7 +23,7 @@ enum { REFERENCE, YCBCR, RGB };
 typedef struct {
     const real *input, *light; /* (N, CHANNELS, H, W), (N, LIGHTS, H, W) */
     real *grad_input, *grad_light; /* of the same shapes, or NULL; grad_input is that of Y in REFERENCE colors */
-    double *partial; /* (N * H,): each row's share of the loss */
+    double *partial; /* (N * H,): each row's part of the loss */
     int64_t height, width, color;
     real matrix[9], bias[3]; /* y[p] = bias[p] + sum_k matrix[3 k + p] x[k] */
     real ratio[25]; /* log2 of H W / ((H - |dy|) (W - |dx|)), offsets row by row */
@@ -39,7 +40,7 @@ INLINE void transform(const real *matrix, const real *bias, const real *x, real 
     for (int p = 0; p < 3; ++p) y[p] = bias[p] + (matrix[p] * x[0] + matrix[3 + p] * x[1] + matrix[6 + p] * x[2]);
 }
 
-/* Writes the elements `start` ... `start + width` of Y for triples of consecutive elements; up to 2 more on each side. */
+/* Writes `width` elements of Y from `start` on, for triples of consecutive elements, and up to 2 more on each side. */
 static void transform_triples(const problem *restrict job, const real *restrict x, real *restrict y, int64_t start) {
     const int64_t first = start / 3, last = (start + job->width + 2) / 3;
     const real *from = x + 3 * first;
@@ -67,7 +68,7 @@ static void surround(real *row, int64_t width, size_t pitch, real value) {
     for (int64_t i = width; i < (int64_t)pitch - LANES; ++i) row[i] = value;
 }
 
-/* Brings row `row` of image `image` into the ring: the planes of Y, then those of L. */
+/* Reads row `row` of image `image` into the ring: the planes of Y, then those of L. */
 static void bring(const problem *job, const ring *rows, int64_t image, int64_t row) {
     const int64_t h = job->height, w = job->width;
     real *to = slot(rows, row) + LANES;
@@ -128,7 +129,7 @@ INLINE vec fidelity(const problem *job, const ring *rows, int64_t at, const vec 
     return sum;
 }
 
-/* One row; row[0 ... 4] are the rows from two above to two below. */
+/* Computes one row; row[0 ... 4] are the rows from two above to two below. */
 INLINE void pass(const problem *job, const ring *rows, const real *const *row, int64_t image, int64_t y, int grad_x,
                  int grad_l) {
     const int64_t h = job->height, w = job->width;
@@ -172,7 +173,7 @@ INLINE void pass(const problem *job, const ring *rows, const real *const *row, i
     job->partial[image * h + y] = (gather ? 1.0 : 2.0) * job->smooth * smooth_sum + job->fidelity * fidelity_sum;
 }
 
-/* The input itself, which the fidelity term compares with; the illumination beside it is 0, and so is this. */
+/* Reads the input itself, for the fidelity term. Its padding is 0, as that of the illumination: the difference is 0. */
 static void bring_raw(const problem *job, const ring *rows, int64_t image, int64_t y) {
     for (int c = 0; c < CHANNELS; ++c) {
         real *to = rows->raw + c * rows->pitch + LANES;
@@ -200,7 +201,7 @@ static void rows_of_image(const problem *job, const ring *rows, int64_t image, i
     }
 }
 
-/* Rows `first` ... `end` of the N * H rows; returns 0, or 1 if there is no memory. */
+/* Rows from `first` to `end`, without `end`, of the N * H rows; returns 0, or 1 if there is no memory. */
 int smooth_loss(const problem *job, int64_t first, int64_t end) {
     const size_t pitch = (job->width + LANES - 1) / LANES * LANES + 2 * LANES;
     real *memory = allocate(((ROWS + 1) * PLANES + CHANNELS) * pitch);
@@ -217,7 +218,7 @@ int smooth_loss(const problem *job, int64_t first, int64_t end) {
     return 0;
 }
 
-/* In REFERENCE colors: triples `first` ... `end` of the gradient of Y become those of the input, in place. */
+/* In REFERENCE colors: turns triples of the gradient of Y, from `first` to `end`, into those of the input, in place. */
 int gradient_of_triples(const problem *job, int64_t first, int64_t end) {
     real matrix[9];
     memcpy(matrix, job->matrix, sizeof matrix);

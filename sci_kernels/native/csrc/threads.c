@@ -1,6 +1,6 @@
-/* Bands of rows on the threads of the OpenMP runtime that PyTorch runs on.
+/* Runs bands of rows on the threads of PyTorch's OpenMP runtime.
  *
- * Its functions come as addresses: compiled with -fopenmp, this library would load a second runtime beside PyTorch's.
+ * The runtime's functions are passed as addresses: compiled with -fopenmp, this library would load a second runtime.
  */
 #include <fenv.h>
 #include <stdint.h>
@@ -18,13 +18,13 @@ typedef struct {
     kernel *function;
     const void *problem;
     int64_t rows, bands;
-    char *taken; /* of each band: 1 once a thread has begun it */
+    char *taken; /* for each band 1, once a thread has begun it */
     int failed;
-    fenv_t environment; /* of the caller: rounding, and whether numbers below the normal ones count as 0 */
+    fenv_t environment; /* of the caller: rounding mode, and whether subnormal numbers count as 0 */
 } call;
 
-/* What each thread does. It begins with the band that PyTorch's loops would give it, whose memory may lie in its cache,
- * and then takes what no other has begun: each band is run once, however many threads the runtime gives. */
+/* Runs on each thread. It begins with the band that PyTorch's loops would give the thread, whose memory may be in its
+ * cache, and goes on with bands that no other has begun: each band is run once, however many threads there are. */
 static void work(void *data) {
     call *shared = data;
     const int64_t rows = shared->rows, bands = shared->bands, own = shared->openmp->thread_number();
@@ -40,7 +40,8 @@ static void work(void *data) {
     fesetenv(&before);
 }
 
-/* Runs function(problem, first, end) for so many bands that make up all rows; returns 1 if one returned not 0. */
+/* Runs function(problem, first, end) for `bands` bands that together are all rows; returns 1 if a call did not return
+ * 0. */
 int run_in_bands(const runtime *openmp, kernel *function, const void *problem, int64_t rows, int64_t bands,
                  unsigned threads) {
     char taken[bands];
@@ -48,7 +49,7 @@ int run_in_bands(const runtime *openmp, kernel *function, const void *problem, i
     call shared = {.openmp = openmp, .function = function, .problem = problem, .rows = rows, .bands = bands};
     shared.taken = taken;
     fegetenv(&shared.environment);
-    if (openmp->in_parallel()) work(&shared); /* as PyTorch, which does not nest */
+    if (openmp->in_parallel()) work(&shared); /* like PyTorch, which does not nest parallel loops */
     else openmp->parallel(work, &shared, threads, 0);
     return shared.failed;
 }
