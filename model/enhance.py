@@ -137,7 +137,7 @@ def _enhance(
     if jobs is not None or processes.count > 1:
         status, stopped = _enhance_pictures(jobs, enhancer, args, report, processes)
     if videos and stopped:
-        print(f"{len(videos)} videos not tried", file=sys.stderr)
+        print(f"{len(videos)} video{'s' * (len(videos) > 1)} not tried", file=sys.stderr)
     elif videos:
         status = max(status, enhance_videos(videos, enhancer, enhancer.device, args, report))
     # torchrun ends the others as soon as one fails: process 0 alone fails, once all have printed their messages.

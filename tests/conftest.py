@@ -206,7 +206,7 @@ def official() -> Path:
 @pytest.fixture
 def folder(tmp_path):
     """Three small dark photographs."""
-    from tests.runs import photographs
+    from tests.training_runs import photographs
 
     return photographs(tmp_path / "photos", {"a.png": (16, 14), "b.png": (15, 17), "c.jpg": (18, 13)})
 

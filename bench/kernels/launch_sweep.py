@@ -73,8 +73,8 @@ def title(kernel: str, changes: dict[str, int]) -> str:
 _LAUNCHES = (
     "sci_kernels.triton.loss_forward.loss_launch",
     "sci_kernels.triton.loss_backward.loss_launch",
-    "sci_kernels.triton.pictures.enhance.enhance_launch",
-    "sci_kernels.triton.pictures.denoise.denoise_launch",
+    "sci_kernels.triton.enhancing.enhance.enhance_launch",
+    "sci_kernels.triton.enhancing.denoise.denoise_launch",
 )
 
 

@@ -22,7 +22,7 @@ _FIGURES = """\
 `make figures` measures these on the machine it runs on, agreement before time, and fails if one misses
 its bound. Relative errors are given for the loss, for the gradients in norm, and for a gradient's worst element."""
 _WHY = """\
-The ratios depend on the processor: the networks of a training step are the same in both columns, and where they take
+The ratios depend on the processor: the networks of a training step are the same in both, and where they take
 most of the time, a faster loss changes less. Most of the reference's time for the loss on a CPU is `torch.norm` over
 a strided dimension, as the official code calls it. Replacing it by `abs().sum()` and computing each pair once already
 gains a lot in plain PyTorch: that rewrite, `pairs`, is the fair baseline, and is measured next to the reference."""
@@ -164,7 +164,7 @@ def _folders(sources: list[Source]) -> Iterator[str]:
     """Whole folders by the command."""
     found = [source for source in sources if any(row["op"] == "folder" for row in source.rows)]
     yield "### Enhancing a folder"
-    yield _FOLDER if found else "Not measured: no file of `python -m bench enhance --folder 12`."
+    yield _FOLDER if found else "Not measured here: `python -m bench enhance --folder 12` measures it."
     for source in found:
         yield _origin(source)
         yield tables.folder_table([row for row in source.rows if row["op"] == "folder"])

@@ -186,7 +186,7 @@ def run_jobs(
             tally.stopped = f"{error}; {tally.left} not tried; {advice}"
         except KeyboardInterrupt:
             tally.finish(queue)
-            tally.stopped = f"interrupted; {tally.left} pictures not tried"
+            tally.stopped = f"interrupted; {tally.left} picture{'s' * (tally.left != 1)} not tried"
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return Outcome(tally.done, tally.failures, tally.stopped, tally.left_alone, tally.skipped)

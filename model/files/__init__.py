@@ -3,7 +3,7 @@
 from .atomic_files import make_output_folder, move, remove_leftovers, write_atomically
 from .collisions import Names, is_same
 from .errors import ImageError, damaged, reason_of
-from .extensions import PICTURE_EXTENSIONS, RAW_EXTENSIONS
+from .extensions import PICTURE_EXTENSIONS, RAW_EXTENSIONS, VIDEO_EXTENSIONS
 from .find_files import Again, Files, Found, find_files, find_images
 from .process_shares import ALL, Processes, Share, SharingError
 
@@ -11,6 +11,7 @@ __all__ = [
     "ALL",
     "PICTURE_EXTENSIONS",
     "RAW_EXTENSIONS",
+    "VIDEO_EXTENSIONS",
     "Again",
     "Files",
     "Found",

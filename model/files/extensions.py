@@ -1,4 +1,4 @@
-"""The file name extensions that are searched for as pictures."""
+"""The file name extensions that are searched for: of pictures, of raw files among them, and of videos."""
 
 RAW_EXTENSIONS = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
@@ -10,4 +10,8 @@ PICTURE_EXTENSIONS = (
     *(".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif", ".hif", ".jxl"),
     *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
     *RAW_EXTENSIONS,
+)
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
+    *(".mpg", ".mpeg", ".vob", ".m2v", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf"),
 )

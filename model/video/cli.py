@@ -13,16 +13,12 @@ from tqdm import tqdm
 
 from ..command_line import RunReport
 from ..enhancement import Enhancer
-from ..files import ImageError, Names, make_output_folder
+from ..files import VIDEO_EXTENSIONS, ImageError, Names, make_output_folder
 from ..streams import terminal_line
 
 if TYPE_CHECKING:
     from .enhance_frames import Report
 
-VIDEO_EXTENSIONS = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
-    *(".mpg", ".mpeg", ".vob", ".m2v", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf"),
-)
 _SMOOTH = 0.5  # seconds over which brightness is smoothed, unless --smooth says otherwise
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .fit import Unlike, copied
+from .fit_arguments import Unlike, copied
 from .foreign_code import probing
 from .probes import CHANNELS, devices, probes, relative, told
 from .report import Refusal

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..constants import IMPLS
 from ..modules import LossFunction, SmoothLoss
 from . import verify as verification
-from .fit import NAMES, Unlike, argument_names, by_hand, duplicate, fit, is_loss, sigma_owner
+from .fit_arguments import NAMES, Unlike, argument_names, by_hand, duplicate, fit, is_loss, sigma_owner
 from .outer_loss import require_outer_alike
 from .probes import told
 from .report import Acceleration, Refusal, Replacement

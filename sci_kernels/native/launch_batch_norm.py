@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..constants import MOST_SOURCES
 from .build import library
-from .problem import contiguous_in, problem_type
+from .c_structs import contiguous_in, problem_type
 from .threads import in_bands
 
 _BLOCK = 512  # pixels that are summed together: with 16 channels they just fit in the first-level cache

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..constants import REACH
 from ..reference import compute_dtype, falloff
 from .build import library
-from .problem import addresses, problem_type
+from .c_structs import addresses, problem_type
 from .threads import in_bands
 
 _STRIDES = ("image", "channel", "row", "column")

@@ -10,7 +10,7 @@ from ..constants import FADE, ILLUMINATION_MAX, ILLUMINATION_MIN, LUMA
 from ..enhance_weights import constants_of
 from ..reference import compute_dtype
 from .build import library
-from .problem import addresses, contiguous_in, problem_type
+from .c_structs import addresses, contiguous_in, problem_type
 from .threads import in_bands
 
 _STRIDES = ("image", "channel", "row", "column")

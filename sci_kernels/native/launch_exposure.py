@@ -6,7 +6,7 @@ from torch import Tensor
 from ..constants import HIGHLIGHTS, LUMA, MAX_EXPOSURE
 from ..reference import compute_dtype
 from .build import library
-from .problem import addresses, problem_type
+from .c_structs import addresses, problem_type
 from .threads import in_bands
 
 _POINTERS = ("image", "light", "exposure")

@@ -12,7 +12,7 @@ from .. import blocked
 from ..constants import CENTERED_COLOR_BIAS, COLOR_MATRIX, COLORS, RADIUS
 from ..reference import compute_dtype
 from .build import library
-from .problem import contiguous_in, problem_type
+from .c_structs import contiguous_in, problem_type
 from .threads import in_bands
 
 _SURELY_FINITE = 3e38  # also as a float32

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..constants import ILLUMINATION_MAX, ILLUMINATION_MIN
 from ..reference import compute_dtype
 from .build import library
-from .problem import problem_type
+from .c_structs import problem_type
 from .threads import in_bands
 
 _INPUTS = ("residual", "stage_input", "image", "grad_illumination", "grad_reflectance")

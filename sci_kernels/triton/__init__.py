@@ -22,9 +22,9 @@ from .convolution import (
     launch_convolution_input_gradient,
     launch_convolution_weight_gradient,
 )
+from .enhancing import launch_denoise, launch_enhance, launch_exposure
 from .loss_backward import launch_loss_backward
 from .loss_forward import launch_loss_forward
-from .pictures import launch_denoise, launch_enhance, launch_exposure
 from .retinex import launch_retinex_backward, launch_retinex_forward
 
 __all__ = [

@@ -15,7 +15,7 @@ from bench.networks.enhancing import Enhance
 from bench.networks.training_step import PARTS, TrainingStep
 from model import Network
 from sci_kernels import LossFunction
-from tests.recorded import TapeRecorder
+from tests.fake_cuda_graphs import TapeRecorder
 from train.step.update import make_optimizer, training_step
 
 

@@ -21,7 +21,7 @@ def test_the_driver_is_given_what_triton_gives(place):
     pytest.importorskip("triton")
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, [place, ROOT] if place else [ROOT]))
-    command = [sys.executable, "-m", "tests.rehearse"]
+    command = [sys.executable, "-m", "tests.fake_gpu_launches"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "launches of" in done.stdout and (place is None or place.name[7:] in done.stdout)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.streams.console import own_streams
 from tests.conftest import ROOT
-from tests.runs import photographs
+from tests.training_runs import photographs
 
 # Without the package itself, which would bring all of torch.
 IMPORT = """

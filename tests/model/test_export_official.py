@@ -10,7 +10,7 @@ from model import EnhanceNetwork, FinetuneNetwork, Network, load_weights, save_w
 from model import export as exporting
 from model.export import export_official, main
 from model.network.weights import DEFAULT_WEIGHTS
-from tests.runs import assert_equal, load_as_official
+from tests.training_runs import assert_equal, load_as_official
 
 
 def test_the_default_weights_for_the_official_code_and_back(tmp_path, capsys):

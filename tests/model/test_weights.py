@@ -23,7 +23,7 @@ from model import (
 )
 from model.network.architecture import CalibrateNetwork
 from model.network.weights import DEFAULT_WEIGHTS
-from tests.runs import load_as_official
+from tests.training_runs import load_as_official
 
 
 @pytest.fixture

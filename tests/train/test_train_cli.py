@@ -17,7 +17,7 @@ from model.images.readers.choose_reader import read_image
 from model.network.architecture import FinetuneNetwork, Network
 from model.network.weights import WeightsError, load_weights, save_weights
 from sci_kernels import illumination_loss
-from tests.runs import assert_equal, load_as_official
+from tests.training_runs import assert_equal, load_as_official
 from train.__main__ import main
 from train.checkpoint import prepare_folder
 

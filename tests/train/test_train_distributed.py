@@ -15,7 +15,7 @@ import torch
 import train.distributed
 from model.network.architecture import Network
 from sci_kernels import LossFunction
-from tests.runs import assert_same_weights, photographs, start_process, wait_for
+from tests.training_runs import assert_same_weights, photographs, start_process, wait_for
 from train.__main__ import main
 from train.data import Place, Schedule, order, place_of
 from train.distributed import Processes

@@ -7,7 +7,7 @@ import train.step.cuda_graphs
 from model.network.batch_statistics import planned_for_gpu
 from sci_kernels import native
 from tests.conftest import interpreter_fault
-from tests.recorded import TapeRecorder, assert_same, picture, start
+from tests.fake_cuda_graphs import TapeRecorder, assert_same, picture, start
 from train.step.cuda_graphs import MOST, VISITS, Graphs
 from train.step.update import NotFinite, make_optimizer, training_step
 

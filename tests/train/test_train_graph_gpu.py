@@ -9,8 +9,8 @@ import torch
 
 import train.reporting.report
 from tests.conftest import ROOT
-from tests.recorded import assert_same, picture, start
-from tests.runs import assert_same_weights, photographs
+from tests.fake_cuda_graphs import assert_same, picture, start
+from tests.training_runs import assert_same_weights, photographs
 from train.step.cuda_graphs import MOST, VISITS, CudaRecorder, Graphs
 from train.step.update import NotFinite, training_step
 
@@ -119,7 +119,7 @@ def test_runs_with_graphs_and_resumed_without(command, cuda, tmp_path, monkeypat
 # In a process of its own: PyTorch's random numbers on the GPU do not outlive a recording that failed.
 FAILING = """
 import torch
-from tests.recorded import assert_same, picture, start
+from tests.fake_cuda_graphs import assert_same, picture, start
 from train.step.cuda_graphs import CudaRecorder, Graphs
 from train.step import training_step
 

@@ -8,8 +8,8 @@ import torch
 import train.loop
 import train.reporting.report
 import train.step.cuda_graphs
-from tests.recorded import TapeRecorder
-from tests.runs import assert_same_weights, photographs
+from tests.fake_cuda_graphs import TapeRecorder
+from tests.training_runs import assert_same_weights, photographs
 from train.config import Settings, from_dict
 from train.step.cuda_graphs import VISITS, graphs_of, refusal
 

@@ -16,7 +16,7 @@ import train.checkpoint
 import train.loop
 import train.prepare
 import train.reporting.report
-from tests.runs import assert_equal, assert_same_weights, photographs, start_process, wait_for
+from tests.training_runs import assert_equal, assert_same_weights, photographs, start_process, wait_for
 from train.__main__ import main
 
 RUN = ["--save-every", "2", "--sample-every", "2", "--seed", "5"]

@@ -11,9 +11,9 @@ from ...streams import quiet
 from ..picture import Picture
 from ..samples import check_pixels, too_large
 from ..tiff_tags import MAGIC as TIFF_MAGIC
-from .boxes import brand_kind
-from .deep import JP2_MAGIC, avif_samples, jpeg2000_samples
+from .avif_jpeg2000 import JP2_MAGIC, avif_samples, jpeg2000_samples
 from .heif import heif_size, read_heif
+from .heif_brands import brand_kind
 from .jxl import is_jxl, jxl_header, read_jxl
 from .netpbm import is_netpbm, netpbm_size, read_netpbm
 from .pillow import picture_of_image, pillow_formats, read_with_pillow

@@ -1,6 +1,6 @@
 """Launches of all kernels on a GPU that is not there: what the driver would be given, directly and by Triton's own way.
 
-    python -m tests.rehearse        in a process where nothing is interpreted; `PYTHONPATH` may name another Triton
+    python -m tests.fake_gpu_launches   in a process where nothing is interpreted; `PYTHONPATH` may name another Triton
 
 Real are the launchers, Triton's JIT up to the compiler, and what a compiled kernel does when it is launched. The
 compiler and the driver are stand-ins: every kernel compiled has a number of its own, and the driver writes down what it
