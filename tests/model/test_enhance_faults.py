@@ -132,7 +132,7 @@ def test_interrupted(capsys, monkeypatch):
         status, out, lines = run(capsys, "-i", "in", "-o", "out", "--workers", "1")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert status == 1 and out.startswith("2 of 3") and lines == ["error: interrupted; 1 pictures not tried"]
+    assert status == 1 and out.startswith("2 of 3") and lines == ["error: interrupted; 1 picture not tried"]
 
 
 def test_a_folder_with_a_name_too_long_is_one_line(capsys):
