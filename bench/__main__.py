@@ -34,7 +34,10 @@ COMMANDS = {
         "where a call's time goes, fused and reference: traces, the ten most expensive kernels, ncu",
     ),
     "quality": ("quality.cli", "write docs/quality.md: pictures of many kinds, enhanced and measured"),
-    "report": ("report.performance_page", "write the README's performance section and its pictures from bench/results"),
+    "report": (
+        "report.performance_page",
+        "write the documentation's performance section and its pictures from bench/results",
+    ),
     "retinex": ("compare.cli", "the Retinex step by every provider, in the same way"),
     "sweep": ("kernels.launch_sweep", "time other launches of each kernel on a GPU"),
     "step": ("compare.cli", "the whole training step by every provider, its parts, and the largest image that fits"),
