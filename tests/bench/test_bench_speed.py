@@ -10,12 +10,12 @@ from tests.conftest import ROOT
 # The loss off by a hundredth wherever it is not the reference's.
 RUN = """
 import sys, pytest
-from bench.compare import cases
-right = cases.function_of
+from bench import compare
+right = compare.function_of
 def wrong(op, provider, color):
     function = right(op, provider, color)
     return function if op != "loss" or provider == "reference" else lambda *inputs: 1.01 * function(*inputs)
-cases.function_of = wrong
+compare.function_of = wrong
 sys.exit(pytest.main(sys.argv[1:]))
 """
 TESTS = ("test_retinex[reference-forward]", "test_loss[pairs-ycbcr-forward]")  # on any device
