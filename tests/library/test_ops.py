@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.export import Dim
 
 import sci_kernels
-from sci_kernels.blocked import smooth_loss as blocked
+from sci_kernels import blocked
 
 OPERATORS = sorted(name[5:] for name in torch._C._dispatch_get_all_op_names() if name.startswith("sci::"))
 # Each public function as a scalar function of two images, and as a module of as many.
