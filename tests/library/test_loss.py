@@ -163,7 +163,7 @@ def test_triples_straddle_images_of_one_channel(fused):
 
 @pytest.mark.ptx(color=["reference"], width=[12])
 @pytest.mark.quick("triton-cpu", every=2)
-@pytest.mark.quick("sm_90", needs=[(False, True)])
+@pytest.mark.quick("sm_90", needs=[])
 @pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=["input", "illumination"])
 @pytest.mark.parametrize("color", ["reference", "ycbcr"])
 @pytest.mark.parametrize("width", [11, 12])

@@ -52,6 +52,7 @@ forked()
 """
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize("imported", ["before", "in the child"])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_forked_child_does_not_wait_for_threads_that_it_has_not(libraries, count, imported):
