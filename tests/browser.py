@@ -97,7 +97,7 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def screen(self, width: int, height: int, dark: bool = False, touch: bool = False) -> None:
-        """Size and colour scheme of the window, with a finger or a mouse."""
+        """Size and color scheme of the window, with a finger or a mouse."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])

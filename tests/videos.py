@@ -32,7 +32,7 @@ def brighten(image: torch.Tensor) -> torch.Tensor:
 
 
 def scene(count=8, size=(64, 48), seed=0) -> list[np.ndarray]:
-    """A dark scene that moves: smooth colours and a bright square."""
+    """A dark scene that moves: smooth colors and a bright square."""
     height, width = size[1], size[0]
     y, x = np.mgrid[:height, :width]
     frames = []
@@ -64,8 +64,8 @@ def write(
         for k, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             if pix_fmt != "rgb24":
-                colours = {"dst_colorspace": settings.get("colorspace"), "dst_color_range": settings.get("color_range")}
-                frame = frame.reformat(format=pix_fmt, **colours)
+                colors = {"dst_colorspace": settings.get("colorspace"), "dst_color_range": settings.get("color_range")}
+                frame = frame.reformat(format=pix_fmt, **colors)
             frame.pts, frame.time_base = pts[k] if pts else 12800 // rate * k, TICK
             container.mux(stream.encode(frame))
             if sound:

@@ -27,7 +27,7 @@ def check(image, gain, strength=1.0, **options):
     assert result.dtype == image.dtype and result.shape == image.shape
     scale = 255 if image.dtype == torch.uint8 else 1
     wanted = scale * reference.denoise(image.cpu().double() / scale, gain.cpu().double(), strength)
-    # Half of a grey level is the rounding; of a dtype 1 is a multiple of the bound.
+    # Half of a gray level is the rounding; of a dtype 1 is a multiple of the bound.
     bound = 1.0 if image.dtype == torch.uint8 else BOUNDS[image.dtype]
     assert (result.cpu().double() - wanted).abs().max() <= bound
     return result

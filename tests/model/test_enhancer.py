@@ -86,8 +86,8 @@ def test_arrays(network, pixels, dtype):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("exposure", ["auto", None])
-def test_grey_arrays(pixels, dtype, exposure, tmp_path):
-    """As the command enhances a grey file, and no brightness lost on the way."""
+def test_gray_arrays(pixels, dtype, exposure, tmp_path):
+    """As the command enhances a gray file, and no brightness lost on the way."""
     plane = pixels[..., 0] if dtype == np.uint8 else (pixels[..., 0] / 255).astype(dtype)
     enhancer, before = Enhancer(device="cpu", exposure=exposure), plane.copy()
     result = enhancer(plane)

@@ -108,7 +108,7 @@ def test_one_factor_for_all_channels(weights, c):
 
 
 @pytest.mark.parametrize("c", [1.0, 4.0, 20.0])
-def test_greys_stay_greys_in_order(weights, c):
+def test_grays_stay_grays_in_order(weights, c):
     levels = torch.arange(256).view(256, 1, 1, 1).expand(256, 3, 9, 9)
     result = sci_kernels.enhance(levels / 255, weights, exposure=c)[:, :, 4, 4]
     assert (result[1:] > result[:-1]).all() and (result[0] == 0).all() and (result[255] == 1).all()

@@ -68,7 +68,7 @@ def test_page_embeds_both_pictures_and_needs_nothing_else(tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["index.html"]
 
 
-def test_slider_has_keyboard_pointer_and_both_colour_schemes(tmp_path):
+def test_slider_has_keyboard_pointer_and_both_color_schemes(tmp_path):
     write_gallery([pair(tmp_path)], tmp_path / "index.html")
     text, page = (tmp_path / "index.html").read_text("utf-8"), read(tmp_path / "index.html")
     (slider,) = page.find("input")
@@ -100,7 +100,7 @@ def test_large_pictures_are_reduced_on_the_page_only(tmp_path):
     assert f"{2 * PAGE_SIDE} x {PAGE_SIDE}" in page.text
 
 
-def test_transparent_grey_and_rotated_pictures(tmp_path):
+def test_transparent_gray_and_rotated_pictures(tmp_path):
     clear = picture(tmp_path / "clear.png", (10, 20, 30, 0), mode="RGBA")
     grey = picture(tmp_path / "grey.png", 200, mode="L")
     deep = tmp_path / "deep.png"

@@ -25,8 +25,8 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page with a space")
-    for name, colour in (("before", BEFORE), ("after", AFTER), ("light", LIGHT)):
-        Image.new("RGB", (300, 200), colour).save(folder / f"{name}.png")
+    for name, color in (("before", BEFORE), ("after", AFTER), ("light", LIGHT)):
+        Image.new("RGB", (300, 200), color).save(folder / f"{name}.png")
     first = Pair("first.png", folder / "before.png", folder / "after.png", folder / "light.png")
     write_gallery([first, first._replace(name="second.png", illumination=None)], folder / "index.html")
     return folder / "index.html"
@@ -55,13 +55,13 @@ def split(browser, number: int = 0) -> float:
 
 
 def seen(browser, x: float, y: float) -> tuple[int, ...]:
-    """The colour on the screen."""
+    """The color on the screen."""
     with Image.open(io.BytesIO(browser.screenshot())) as image:
         return image.convert("RGB").getpixel((round(x), round(y)))
 
 
-def near(colour, wanted) -> bool:
-    return np.abs(np.subtract(colour, wanted)).max() <= 6  # JPEG
+def near(color, wanted) -> bool:
+    return np.abs(np.subtract(color, wanted)).max() <= 6  # JPEG
 
 
 def test_mouse(browser, area):

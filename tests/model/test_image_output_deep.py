@@ -93,7 +93,7 @@ def test_bits():
     assert to_bits(every, 16) is every
 
 
-def test_grey_of(gradient):
+def test_gray_of(gradient):
     assert np.array_equal(grey_of(gradient), gradient[..., 0])
     pixels = np.random.default_rng(5).integers(0, 65536, (50, 50, 3), dtype=np.uint16)
     wanted = np.rint(pixels @ np.array([0.299, 0.587, 0.114]))

@@ -39,7 +39,7 @@ def test_rgb(tmp_path, rgb):
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
-def test_grey(tmp_path, rgb, mode):
+def test_gray(tmp_path, rgb, mode):
     image = Image.fromarray(rgb).convert(mode)
     image.save(tmp_path / "a.png")
     picture = read_image(tmp_path / "a.png")
@@ -72,7 +72,7 @@ def test_palette_with_and_without_transparency(tmp_path):
     assert clear.alpha.tolist() == [[255, 0, 255], [255, 255, 255]]
 
 
-def test_transparent_colour_of_rgb(tmp_path, rgb):
+def test_transparent_color_of_rgb(tmp_path, rgb):
     Image.fromarray(rgb).save(tmp_path / "a.png", transparency=tuple(map(int, rgb[2, 3])))
     alpha = read_image(tmp_path / "a.png").alpha
     assert alpha[2, 3] == 0 and (alpha == 255).sum() == alpha.size - 1
@@ -89,7 +89,7 @@ def test_cmyk(tmp_path):
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
-def test_16_bit_grey_keeps_its_precision(tmp_path, extension):
+def test_16_bit_gray_keeps_its_precision(tmp_path, extension):
     values = np.array([[0, 1, 256, 257], [65535, 65534, 1000, 32768]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{extension}")
     picture = read_image(tmp_path / f"a.{extension}")
@@ -214,13 +214,13 @@ def test_lossless_formats_return_the_pixels(tmp_path, rgb, extension):
 
 @pytest.mark.parametrize("extension", ["png", "webp", "tif"])
 def test_alpha_is_written(tmp_path, rgb, extension):
-    alpha = np.arange(1, 55, dtype=np.uint8).reshape(6, 9)  # WebP may drop the colour under alpha 0
+    alpha = np.arange(1, 55, dtype=np.uint8).reshape(6, 9)  # WebP may drop the color under alpha 0
     write_image(tmp_path / f"a.{extension}", rgb, alpha)
     picture = read_image(tmp_path / f"a.{extension}")
     assert np.array_equal(picture.alpha, alpha) and np.array_equal(picture.pixels, rgb)
 
 
-def test_grey_and_profile_are_written(tmp_path, rgb):
+def test_gray_and_profile_are_written(tmp_path, rgb):
     write_image(tmp_path / "a.png", rgb, grey=True)
     assert read_image(tmp_path / "a.png").grey
     write_image(tmp_path / "b.png", rgb, metadata=Metadata(b"a profile"))

@@ -94,7 +94,7 @@ def test_shared_blocks_are_one_module():
     assert len(EnhanceNetwork(layers=4).blocks) == 4
 
 
-def test_initialisation():
+def test_initialization():
     torch.manual_seed(0)
     wide = CalibrateNetwork(channels=256)
     weight = wide.convs[0].weight

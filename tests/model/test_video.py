@@ -30,18 +30,18 @@ def test_lossless_frames_are_those_of_the_image_path(enhance):
 
 
 @pytest.mark.parametrize(
-    "colours", [{"colorspace": 1, "color_range": 1}, {"colorspace": 5, "color_range": 2}, {"colorspace": 9}, {}]
+    "colors", [{"colorspace": 1, "color_range": 1}, {"colorspace": 5, "color_range": 2}, {"colorspace": 9}, {}]
 )
-def test_colours_come_back_as_they_were_meant(enhance, colours):
-    """Through YCbCr of any matrix and range, tagged or not, a plain colour is enhanced as in a picture."""
+def test_colors_come_back_as_they_were_meant(enhance, colors):
+    """Through YCbCr of any matrix and range, tagged or not, a plain color is enhanced as in a picture."""
     frame = np.full((48, 64, 3), [90, 40, 20], np.uint8)
-    write("a.mp4", [frame] * 3, codec="libx264", pix_fmt="yuv444p", **colours)
+    write("a.mp4", [frame] * 3, codec="libx264", pix_fmt="yuv444p", **colors)
     enhance_video("a.mp4", "b.mp4", enhance)
     source, result = decode("a.mp4")[1], decode("b.mp4")[1]
     assert np.abs(rgb_of(source)[24, 32].astype(int) - frame[24, 32]).max() <= 2
     expected = image_path(frame, enhance)
     assert np.abs(rgb_of(result)[24, 32].astype(int) - expected[24, 32]).max() <= 6
-    if colours:
+    if colors:
         assert result.colorspace == source.colorspace and (result.color_range == 2) == (source.color_range == 2)
 
 

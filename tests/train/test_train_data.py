@@ -104,7 +104,7 @@ def test_every_file_left_out_is_named(folder):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
-def test_every_colour_mode_gives_three_channels(tmp_path, mode):
+def test_every_color_mode_gives_three_channels(tmp_path, mode):
     path = tmp_path / "photos" / ("a.jpg" if mode == "CMYK" else "a.png")
     if mode == "I;16":
         path.parent.mkdir()

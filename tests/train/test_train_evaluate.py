@@ -24,7 +24,7 @@ def noise(seed=0, size=(24, 20)):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def greys(plane):
+def grays(plane):
     return np.repeat(np.asarray(plane, dtype=np.uint8)[..., None], 3, axis=2)
 
 
@@ -56,30 +56,30 @@ def test_ssim_in_one_window():
 
 
 def test_discrete_entropy():
-    assert metrics.discrete_entropy(greys([[0, 80], [160, 255]])) == pytest.approx(2)
-    assert metrics.discrete_entropy(greys([[9, 9], [9, 200]])) == pytest.approx(2 - 0.75 * math.log2(3))
+    assert metrics.discrete_entropy(grays([[0, 80], [160, 255]])) == pytest.approx(2)
+    assert metrics.discrete_entropy(grays([[9, 9], [9, 200]])) == pytest.approx(2 - 0.75 * math.log2(3))
     assert metrics.discrete_entropy(constant(7)) == 0 and math.copysign(1, metrics.discrete_entropy(constant(7))) == 1
-    colours = np.array([[[255, 0, 0], [76, 76, 76]]], dtype=np.uint8)  # 0.299 * 255 = 76.2: one grey level
-    assert metrics.discrete_entropy(colours) == 0
-    assert metrics.discrete_entropy(greys(np.arange(256).reshape(16, 16))) == pytest.approx(8)
+    colors = np.array([[[255, 0, 0], [76, 76, 76]]], dtype=np.uint8)  # 0.299 * 255 = 76.2: one gray level
+    assert metrics.discrete_entropy(colors) == 0
+    assert metrics.discrete_entropy(grays(np.arange(256).reshape(16, 16))) == pytest.approx(8)
 
 
 def test_eme():
     plane = np.full((19, 16), 100)
     plane[3, 3], plane[2, 9], plane[8, 0] = 50, 200, 0  # a half, a double, and a block with a black pixel
     plane[17, 5] = 1  # in the rows that are left over
-    assert metrics.eme(greys(plane)) == pytest.approx((20 * math.log(2) + 20 * math.log(2) + 0 + 0) / 4)
+    assert metrics.eme(grays(plane)) == pytest.approx((20 * math.log(2) + 20 * math.log(2) + 0 + 0) / 4)
     with pytest.raises(ValueError, match="8 pixels or more"):
         metrics.eme(constant(1, (7, 20)))
 
 
 def test_loe():
-    dark, bright = greys([[10, 20, 30]]), greys([[100, 200, 250]])
+    dark, bright = grays([[10, 20, 30]]), grays([[100, 200, 250]])
     assert metrics.loe(bright, dark) == 0
     # 10 and 20 change places: for either of them, the order to the other is wrong.
-    assert metrics.loe(greys([[200, 100, 250]]), dark) == pytest.approx(2 / 3)
+    assert metrics.loe(grays([[200, 100, 250]]), dark) == pytest.approx(2 / 3)
     # Two that become one: only a >= b of the smaller changes.
-    assert metrics.loe(greys([[100, 100, 250]]), dark) == pytest.approx(1 / 3)
+    assert metrics.loe(grays([[100, 100, 250]]), dark) == pytest.approx(1 / 3)
     lightness = np.array([[[0, 0, 10], [20, 0, 0], [0, 30, 5]]], dtype=np.uint8)  # the largest channel
     assert metrics.loe(bright, lightness) == 0
 
@@ -87,7 +87,7 @@ def test_loe():
 def test_loe_of_a_reduced_picture():
     before, after = noise(3, (120, 101)), noise(4, (120, 101))
     assert metrics.loe((before / 2).astype(np.uint8), before) > 0  # values that become equal
-    assert metrics.loe(greys(255 - before.max(axis=2) // 2), before // 2 + 100) > 0
+    assert metrics.loe(grays(255 - before.max(axis=2) // 2), before // 2 + 100) > 0
     curve = np.sort(np.random.default_rng(5).choice(256, 128, replace=False)).astype(np.uint8)
     assert metrics.loe(curve[before // 2], before // 2) == 0  # any tone curve that keeps the order
     rows, columns = ((np.arange(n) + 0.5) * side / n for n, side in ((59, 120), (50, 101)))

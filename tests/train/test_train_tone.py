@@ -1,4 +1,4 @@
-"""Brightness and colour cast of pictures whose values are known by hand."""
+"""Brightness and color cast of pictures whose values are known by hand."""
 
 import pytest
 import torch
