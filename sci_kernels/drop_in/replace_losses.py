@@ -183,7 +183,7 @@ def _verify_loss(name: str, loss: nn.Module, new: nn.Module, batch: Arguments, r
     result = verification.compared(name, before, verification.measure_loss(new, batch))
     report.verified.append(result)
     if not result.passed:
-        raise Unlike(f"the fused one does not agree on your tensors: {result}")
+        raise Unlike(f"the fused one does not agree: {result}")
 
 
 def _verify_network(

@@ -5,7 +5,6 @@ import torch
 
 import sci_kernels
 from sci_kernels import reference
-from sci_kernels.blocked import denoise_filter
 
 BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
@@ -159,7 +158,7 @@ def test_bands_cover_a_wide_image(monkeypatch):
     """Rows a band are limited by its pixels where the image is wide."""
     image = make_image(1, 3, 9, 20)
     expected = sci_kernels.denoise(image, make_gain(image), impl="blocked")
-    monkeypatch.setattr(denoise_filter, "_BAND_PIXELS_CPU", 40)
+    monkeypatch.setattr("sci_kernels.blocked.denoise_filter._BAND_PIXELS_CPU", 40)
     assert torch.equal(sci_kernels.denoise(image, make_gain(image), impl="blocked"), expected)
 
 

@@ -5,7 +5,6 @@ import torch
 
 import sci_kernels
 from sci_kernels import EnhanceWeights, reference
-from sci_kernels.blocked import enhance_network
 
 BOUNDS = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
@@ -151,6 +150,6 @@ def test_wrong_arguments_are_named():
 
 def test_bands_cover_a_wide_image(monkeypatch):
     """Rows a band are limited by its pixels where the image is wide."""
-    monkeypatch.setattr(enhance_network, "_BAND_PIXELS", 40)
+    monkeypatch.setattr("sci_kernels.blocked.enhance_network._BAND_PIXELS", 40)
     check(make_image(1, 3, 9, 20), impl="blocked")
     check(make_image(1, 3, 4, 50), impl="blocked")
