@@ -27,7 +27,7 @@ def check(image, gain, strength=1.0, **options):
     assert result.dtype == image.dtype and result.shape == image.shape
     scale = 255 if image.dtype == torch.uint8 else 1
     wanted = scale * reference.denoise(image.cpu().double() / scale, gain.cpu().double(), strength)
-    # Half of a grey level is the rounding; of a dtype 1 is a multiple of the bound.
+    # Half of a gray level is the rounding; of a dtype 1 is a multiple of the bound.
     bound = 1.0 if image.dtype == torch.uint8 else BOUNDS[image.dtype]
     assert (result.cpu().double() - wanted).abs().max() <= bound
     return result
@@ -110,10 +110,10 @@ def test_strides_change_no_bit(host):
     assert torch.equal(sci_kernels.denoise(wide[..., ::2], gain, impl=host), expected)
     turned = wide[..., ::2].mT.contiguous().mT
     assert torch.equal(sci_kernels.denoise(turned, gain, impl=host), expected)
-    grey = wide[:, :1].expand(-1, 3, -1, -1)
+    gray = wide[:, :1].expand(-1, 3, -1, -1)
     assert torch.equal(
-        sci_kernels.denoise(grey, make_gain(wide), impl=host),
-        sci_kernels.denoise(grey.contiguous(), make_gain(wide), impl=host),
+        sci_kernels.denoise(gray, make_gain(wide), impl=host),
+        sci_kernels.denoise(gray.contiguous(), make_gain(wide), impl=host),
     )
 
 

@@ -268,7 +268,7 @@ def test_many_bands_equal_one(monkeypatch):
 
 
 def test_every_offset_and_no_other():
-    # One bright pixel: the loss is its distance to each neighbour, counted from both ends.
+    # One bright pixel: the loss is its distance to each neighbor, counted from both ends.
     x = torch.zeros(1, 3, 9, 11, dtype=torch.float64)
     y = x.clone()
     y[0, 0, 4, 5] = 1.0

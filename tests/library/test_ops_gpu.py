@@ -122,7 +122,7 @@ def smoothness_of_rows(x, y, rows, height, color):
 @pytest.mark.parametrize("color", ["reference", "ycbcr"])
 def test_an_image_of_more_than_2_to_the_31_elements(color):
     need_memory(60)
-    h, w = 26736, 26784  # rows of whole triples, so that a crop of rows has the colours that it has in the image
+    h, w = 26736, 26784  # rows of whole triples, so that a crop of rows has the colors that it has in the image
     x, y = half_images(2, 1, 3, h, w)
     assert x.numel() > 2**31 and w % 3 == 0
     value = sci_kernels.smooth_loss(x, y, sigma=SIGMA, color=color, impl="triton")
@@ -136,7 +136,7 @@ def test_an_image_of_more_than_2_to_the_31_elements(color):
 
     last = tuple(tensor[..., -16:, :].detach().requires_grad_() for tensor in (x, y))
     alone = torch.autograd.grad(smoothness_of_rows(*last, 16, h, color) * (h * w), last)
-    # The first two rows of the crop have neighbours above it.
+    # The first two rows of the crop have neighbors above it.
     assert_all_close([grad[..., -14:, :] for grad in grads], [grad[..., 2:, :] for grad in alone], **HALF)
 
 
