@@ -109,10 +109,10 @@ def test_strides_change_no_bit(host):
     assert torch.equal(sci_kernels.denoise(wide[..., ::2], gain, impl=host), expected)
     turned = wide[..., ::2].mT.contiguous().mT
     assert torch.equal(sci_kernels.denoise(turned, gain, impl=host), expected)
-    grey = wide[:, :1].expand(-1, 3, -1, -1)
+    gray = wide[:, :1].expand(-1, 3, -1, -1)
     assert torch.equal(
-        sci_kernels.denoise(grey, make_gain(wide), impl=host),
-        sci_kernels.denoise(grey.contiguous(), make_gain(wide), impl=host),
+        sci_kernels.denoise(gray, make_gain(wide), impl=host),
+        sci_kernels.denoise(gray.contiguous(), make_gain(wide), impl=host),
     )
 
 
