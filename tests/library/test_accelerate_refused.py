@@ -67,11 +67,11 @@ class Remembers(SmoothLoss):
 REASONS = {
     PerImage: r"on a batch of two, 2x3x12x13 on cpu it returns a tensor of shape \(2,\), not a scalar",
     Unsqueezed: r"it returns a tensor of shape \(1,\), not a scalar",
-    Locked: "it cannot be copied, to be run aside: TypeError",
+    Locked: "it cannot be copied, and only a copy may be run: TypeError",
     AfterAFewChannels: "its value differs",
     DarkHinge: "its value differs by .* on a nearly black image",
     OnLargeImages: "its value differs by 50.0% on a larger image",
-    PartlyDetached: "gradient of the first argument differs .* all else agrees, as where a part of it takes its first",
+    PartlyDetached: "gradient of the first argument differs .* all else agrees, as if a part of it took its first",
     Remembers: "it has an extra state in state dicts",
 }
 
