@@ -148,7 +148,7 @@ def test_failed_parity_is_said_and_nothing_else(place):
 
 def test_a_folder_beside_its_coding(place):
     _, text = run(place)
-    assert "Not measured: no file of `python -m bench enhance --folder 12`." in text
+    assert "Not measured here: `python -m bench enhance --folder 12` measures it." in text
     about = {"op": "folder", "width": 1920, "height": 1080, "dtype": "uint8", "provider": "ours", "pictures": 12}
     rate = {"median": 1.234, "p20": 1.2, "p80": 1.3}
     measured = about | {"status": "ok", "made": True, "pictures_per_s": rate, "coding_per_s": rate | {"median": 1.5}}
