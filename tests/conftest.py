@@ -80,7 +80,12 @@ def is_quick(item) -> bool:
 
 
 def holds(item, every: int = 1, **values) -> bool:
-    """Of each parameter, the values named; and one case in `every`, so that any two values of two parameters meet."""
+    """Of each parameter, the values named; and one case in `every`, so that any two values of two parameters meet.
+
+    With every=0 none holds.
+    """
+    if every == 0:
+        return False
     if any(item.callspec.params[name] not in allowed for name, allowed in values.items()):
         return False
     return every == 1 or sum(map(functools.partial(place_in, item), item.iter_markers("parametrize"))) % every == 0

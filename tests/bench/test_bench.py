@@ -71,6 +71,7 @@ def test_the_figures_of_a_row_agree(tmp_path):
     assert new["reference"] is None and new["blocked"] > 0
 
 
+@pytest.mark.slow
 def test_a_compiled_reference_is_measured_and_a_new_size_compiles_nothing_where_it_is_dynamic(tmp_path, monkeypatch):
     # Half a minute less than with Inductor, which the rehearsal in test_bench_suite.py runs.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
@@ -113,6 +114,7 @@ def test_wrong_numbers_are_not_timed(tmp_path, monkeypatch, capsys, wrong_at, wh
     assert "pairs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", cases.OP_DTYPES["loss"])
 @pytest.mark.parametrize("op", ["loss", "retinex"])
 def test_parity_of_every_dtype_can_be_checked_alone(tmp_path, monkeypatch, dtype, op):

@@ -91,6 +91,7 @@ def test_every_step_is_a_command_that_parses(monkeypatch, tmp_path, device):
             assert args.device == device and args.json == tmp_path / f"{step.name}.json"
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize(("command", "status"), [("loss --size 24x16 --color ycbcr", 0), ("loss --size 5k", 1)])
 def test_all_ends_with_a_table_and_the_steps(monkeypatch, tmp_path, capfd, command, status):
     def planned(device, out):

@@ -89,6 +89,7 @@ def test_the_loss_row_compares_before_it_times(monkeypatch):
     assert row.passed is False and "parity" in row.measured
 
 
+@pytest.mark.slow
 def test_speed_rows_measure_both_sides():
     """Whether they pass is a matter of size and machine; that they compare, time and weigh is not."""
     time_row, memory_row = promises.loss_rows((60, 80), repeats=1)

@@ -64,6 +64,7 @@ def difference(ours, theirs):
     return [float((a.double() - b.double()).norm() / b.double().norm()) for a, b in zip(ours, theirs, strict=True)]
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize("sigma", [10, 0.3])
 @pytest.mark.parametrize("cls", REPLACED, ids=lambda cls: cls.__qualname__)
 def test_what_is_this_loss_is_replaced_with_its_numbers(cls, sigma):

@@ -77,7 +77,7 @@ def kernels(fused) -> tuple[str, str]:
 
 
 @pytest.mark.ptx
-@pytest.mark.quick("sm_90", every=2)
+@pytest.mark.quick("sm_90", shape=SHAPES[:2], every=2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("residual", [False, True])
 def test_against_modules(kernels, shape, residual, poisoned):
@@ -163,7 +163,7 @@ def layers(count: int, dtype: torch.dtype, impl: str, device: str) -> tuple[list
 
 
 @pytest.mark.ptx
-@pytest.mark.quick("sm_90", every=2)
+@pytest.mark.quick("sm_90", count=[2, 3, 6], every=2)
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_several_layers_are_added_as_one_after_the_other(kernels, count, dtype, poisoned):

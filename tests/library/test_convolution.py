@@ -89,6 +89,7 @@ def test_half_precision_is_added_up_in_float32(device, dtype):
 
 
 @pytest.mark.ptx
+@pytest.mark.quick("sm_90", every=0)
 def test_tf32_where_pytorch_may_use_it(device, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     values = make(SHAPES[0])
@@ -102,6 +103,7 @@ def test_tf32_where_pytorch_may_use_it(device, monkeypatch):
 
 
 @pytest.mark.ptx
+@pytest.mark.quick("sm_90", every=0)
 def test_nan_reaches_its_neighbors_alone(device):
     values = make((1, 3, 4, 6, 12))
     values["x"][0, 1, 2, 5] = float("nan")
@@ -113,6 +115,7 @@ def test_nan_reaches_its_neighbors_alone(device):
 
 
 @pytest.mark.ptx
+@pytest.mark.quick("sm_90", every=0)
 def test_the_same_bits_every_time(device):
     values = make(SHAPES[1])
     assert all(torch.equal(a, b) for a, b in zip(ours(values, device), ours(values, device), strict=True))

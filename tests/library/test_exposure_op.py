@@ -119,6 +119,7 @@ def test_host_keeps_what_is_not_finite_where_it_belongs(host, bad):
 
 
 @pytest.mark.ptx
+@pytest.mark.quick("sm_90", every=0)
 def test_nan_spreads_over_the_receptive_field(fused):
     impl, device = fused
     image = make_image(1, 3, 8, 8, device=device)

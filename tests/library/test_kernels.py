@@ -57,6 +57,7 @@ def check(rows, kernels):
     assert [row for row in rows if row["stack"] or (row["shared"] and row["kernel"] not in SUMS | {"exposure"})] == []
 
 
+@pytest.mark.quick(every=2)
 def test_budgets(tmp_path):
     pictures = "(enhance( exposed)?|exposure|denoise)$"
     cases = f"ycbcr 3 (both|illumination)$|reference (1 both|3 illumination)|retinex|batch_norm|{pictures}"

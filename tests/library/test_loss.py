@@ -56,6 +56,7 @@ def random_pair(shape, dtype=torch.float32, channels=None, seed=0):
     return x.to(dtype), y.to(dtype)
 
 
+@pytest.mark.quick("triton-cpu", every=3)
 @pytest.mark.interpreted(every=2)
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -110,6 +111,7 @@ def _golden_errors(impl, device, arrays, dtype, kind):
     return errors
 
 
+@pytest.mark.quick("triton-cpu", every=3)
 @pytest.mark.interpreted(every=3)
 @pytest.mark.parametrize("sigma", [10.0, 1.0, 0.1])
 @pytest.mark.parametrize("color", ["reference", "ycbcr", "rgb"])

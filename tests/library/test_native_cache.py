@@ -132,6 +132,7 @@ def test_a_damaged_library_in_a_cache_that_is_read_only(run, tmp_path, compiled)
     assert list(folder.iterdir()) == [library] and library.read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_many_processes_share_a_damaged_cache(tmp_path, compiled):
     library = tmp_path / "sci_kernels" / compiled.name
     library.parent.mkdir()
@@ -223,6 +224,7 @@ def test_a_folder_of_another_user_is_not_used(loaded_from, tmp_path, kept):
     assert set(warnings) == {"RuntimeWarning"} and str(kept.parent) + "/" not in path
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("open_to", [open_to_the_group, open_to_all])
 def test_a_library_that_others_may_write_to_is_made_again(loaded_from, tmp_path, kept, open_to):

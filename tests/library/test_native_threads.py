@@ -237,6 +237,7 @@ print(len(set(seen)), hash(tuple(bits)))
 """
 
 
+@pytest.mark.quick(every=2)
 @LINUX
 def test_the_environment_is_obeyed(libraries):
     """One thread, a number that is none, and fewer threads than asked for: the same bits, and every row once."""

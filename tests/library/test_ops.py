@@ -283,6 +283,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.quick(every=3)
 @pytest.mark.ptx(name=["retinex"])
 @pytest.mark.interpreted(every=3)
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -322,6 +323,7 @@ def test_backward_twice_gives_the_same(fused):
         assert torch.equal(a, b)
 
 
+@pytest.mark.quick(every=2)
 def test_gradients_belong_to_the_caller(fused):
     """They require no gradient, and what is done to them reaches no later backward pass through the same graph."""
     impl, device = fused

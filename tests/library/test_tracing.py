@@ -54,6 +54,7 @@ def same_results_and_gradients(made, model, image):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize("name", MODELS)
 def test_trace_for_any_size_saved_and_loaded(name):
     model = MODELS[name]().eval()

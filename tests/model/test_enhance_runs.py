@@ -140,6 +140,7 @@ def enhance(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.quick(every=2)
 def test_killed_at_any_moment(capsys):
     """Every result is whole or absent, and what another run completes has the bytes of an undisturbed one."""
     for k in range(40):

@@ -66,6 +66,7 @@ def test_gradients_and_statistics_in_float64(kind, size, checkpoint, host):
     check(kind, gradients(network(kind, host, checkpoint), x), expected)
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize("checkpoint", ["off", "block"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_way_of_a_gpu(kind, checkpoint):

@@ -76,6 +76,7 @@ def mutated(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
     return bytes(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(max(300, MUTATIONS))
 def test_damaged_files(tmp_path):
     """By one process, since importing what reads them takes longer than reading hundreds."""

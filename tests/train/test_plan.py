@@ -68,6 +68,7 @@ def test_the_count_is_that_of_the_allocator(step):
     assert allocated(step, 60, 80) == pytest.approx(measure(step, 60, 80, fake=False).peak, rel=0.01)
 
 
+@pytest.mark.slow
 @two_whole_networks
 def test_a_fifth_of_the_official_step():
     assert 5 * planned(PlannedStep()).peak <= planned(OFFICIAL).peak

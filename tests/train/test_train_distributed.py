@@ -100,6 +100,7 @@ def finish(workers):
     return said
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_accumulated_batches(tmp_path):
     place, port = tmp_path, free_port()
     command = [sys.executable, "-c", GRADIENTS, str(place)]

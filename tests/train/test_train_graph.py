@@ -32,6 +32,7 @@ CASES = {
 }
 
 
+@pytest.mark.quick(every=2)
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_steps_are_ordinary_steps_to_the_bit(case):
     options = dict(CASES[case])
@@ -157,6 +158,7 @@ def test_capturable_changes_no_bit_of_fused_adam(now):
     assert_same(*runs)
 
 
+@pytest.mark.slow
 def test_kernels_and_memory_of_a_gpu_as_a_recording_sees_them(monkeypatch):
     """Interpreted kernels, features as on a GPU; backward gives back memory that a replay needs again."""
     if reason := interpreter_fault():

@@ -154,6 +154,7 @@ def test_nan_stops_and_the_last_good_checkpoint_stays(command, folder, tmp_path,
     assert command("--epochs", 9, "--resume")[0] == 0
 
 
+@pytest.mark.quick(every=2)
 def test_weights_that_are_not_finite_are_never_saved(command, tmp_path, monkeypatch):
     original, calls = train.loop.training_step, []
 
