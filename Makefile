@@ -31,10 +31,10 @@ demo: $(READY) ## train on low-light photographs and enhance them; DATA=DIR take
 # On all processors where pytest-xdist is installed; an environment given by VENV= may lack it.
 PYTEST = $(RUN) -m pytest $$($(RUN) -c 'import importlib.util as i; print("-n auto --dist loadgroup" * bool(i.find_spec("xdist")))')
 
-test: $(READY) ## the tests (under 6 minutes on 2 cores); test-slow has the rest
+test: $(READY) ## the tests (6 to 10 minutes on 2 cores); test-slow has the rest
 	$(PYTEST) -m "not slow"
 
-test-slow: $(READY) ## the exhaustive half: every combination, long processes (under 10 minutes)
+test-slow: $(READY) ## the exhaustive half: every combination, long processes (15 minutes)
 	$(PYTEST) -m slow
 
 compile: $(READY) ## the kernels by the oldest Triton supported, 3.6 and the newest (4 minutes; fetches them once, 1 GB)
