@@ -16,12 +16,22 @@ from .command_line import RunReport
 from .enhance_checks import UsageError, check_side_files, device_of, make_folder, make_report, open_report
 from .enhance_options import parse
 from .enhancement import Done, Enhancer, Job, Jobs, Naming, Options, Outcome, enhance_files
-from .files import PICTURE_EXTENSIONS, Again, Files, ImageError, Processes, Share, SharingError, remove_leftovers
+from .files import (
+    PICTURE_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    Again,
+    Files,
+    ImageError,
+    Processes,
+    Share,
+    SharingError,
+    remove_leftovers,
+)
 from .gallery import Gallery, check_gallery
 from .images import allow_pixels
 from .network import WeightsError
 from .streams import own_streams, terminal_line
-from .video import VIDEO_EXTENSIONS, VideoJob, enhance_videos, is_video, plan_videos
+from .video import VideoJob, enhance_videos, is_video, plan_videos
 
 T = TypeVar("T")
 

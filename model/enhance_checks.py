@@ -68,8 +68,7 @@ def _unwritable(path: Path, error: OSError) -> str:
 
 def device_of(name: str, gpu: int | None = None, local_rank: int | None = None) -> torch.device:
     """The device to run on; for a GPU given by its number, the CPU where there is no GPU."""
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpu is not None and not found:
+    if gpu is not None and not torch.cuda.is_available():
         print("note: --gpu: there is no GPU that PyTorch can use; enhancing on the CPU", file=sys.stderr)
         return torch.device("cpu")
     flag = f"--device {name}" if gpu is None else f"--gpu {gpu}"
@@ -79,7 +78,7 @@ def device_of(name: str, gpu: int | None = None, local_rank: int | None = None) 
         raise UsageError(f"{flag}: {error}; use --device cpu, or auto") from None
     if device.type == "cuda":
         if local_rank is not None and device.index is None:
-            device = torch.device("cuda", local_rank % found)
+            device = torch.device("cuda", local_rank % torch.cuda.device_count())
         # Convolutions would otherwise round to 10 bits, which changes the last gray level.
         torch.backends.cudnn.allow_tf32 = False
     return device

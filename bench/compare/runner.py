@@ -235,16 +235,16 @@ class Comparison:
         # They are made from as many random numbers, in float32 at least.
         inputs = 2 * case.input_bytes * max(4, case.dtype.itemsize) // case.dtype.itemsize
         free = free_memory(self.device)
-        if free is None or inputs <= 0.9 * free:
+        if inputs <= 0.9 * free:
             return False
         for provider in self.providers:
             self._add(case, provider, None, _shortage_text(inputs + case.needed_bytes(provider), free))
         return True
 
     def _shortage(self, case: Case, provider: str, sets: int = 1) -> str | None:
-        """Why a provider's memory does not suffice; None where it does or cannot be known."""
+        """Why a provider's memory does not suffice; None where it does."""
         needed, free = case.needed_bytes(provider, sets), free_memory(self.device)
-        if free is None or needed <= 0.9 * free:
+        if needed <= 0.9 * free:
             return None
         return _shortage_text(needed, free)
 

@@ -2,7 +2,7 @@
 
 from .enhancing import Enhance
 from .operator_counts import step_text
-from .training_step import LR, TrainingStep, make_model, planned_largest, step_call, step_times
+from .training_step import LR, TrainingStep, make_model, planned_largest, step_times
 
 __all__ = [
     "LR",
@@ -10,7 +10,6 @@ __all__ = [
     "TrainingStep",
     "make_model",
     "planned_largest",
-    "step_call",
     "step_text",
     "step_times",
 ]

@@ -85,7 +85,7 @@ def _refusal(case: Case, dtype: str, device: str) -> str | None:
     if dtype not in OP_DTYPES[case.op]:
         return f"--dtype: {case.op} is computed in {' or '.join(OP_DTYPES[case.op])}; got {dtype}"
     needed, free = case.needed_bytes("reference") + 2 * case.input_bytes, free_memory(device)
-    if free is not None and needed > 0.9 * free:
+    if needed > 0.9 * free:
         return f"--size: {case} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; use a smaller size"
     return None
 

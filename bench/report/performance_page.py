@@ -62,10 +62,11 @@ def changes(results: Path, folder: Path) -> dict[Path, bytes | None]:
     """Files that differ from what the results give, with what they should contain; None: should not exist."""
     sources = read_sources(results)
     drawn = draw_all(sources, results, folder)
-    text = with_section(README.read_text("utf-8"), gain_text(sources, bool(panels(sources))))
+    found = panels(sources)
+    text = with_section(README.read_text("utf-8"), gain_text(sources, bool(found)))
     wanted = {README: text.encode(), DOCS / "performance.md": page(sources, drawn).encode()}
     wanted |= {PICTURES / path: (folder / path).read_bytes() for paths in drawn.values() for path in paths}
-    if found := panels(sources):
+    if found:
         draw_gain(found, folder / "gain.svg")
         wanted[DOCS / "pictures" / "gain.svg"] = (folder / "gain.svg").read_bytes()
     wanted |= {DOCS / "pictures" / "kernels" / name: content for name, content in drawings().items()}

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..images import Picture, from_pil, grey_of, quantize, read_image, to_pil
+from ..machine import device_named
 from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, load_weights
 from .brighten import Brightener
 from .exposure import all_left_alone, check_range, check_rule, exposure_of_each
@@ -100,7 +101,7 @@ class Enhancer:
         denoise = check_rule(exposure, denoise)
         if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
             raise ValueError(f"tile: expected a number of rows, at least 1, or None; got {tile!r}")
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = device_named("auto") if device == "auto" else torch.device(device)
         self.strength, self.exposure, self.tile = float(strength), exposure, tile
         if isinstance(weights, nn.Module):
             network = weights

@@ -6,13 +6,12 @@ does not import PyAV, which is needed only once there is a video.
 
 from typing import TYPE_CHECKING
 
-from .cli import VIDEO_EXTENSIONS, VideoJob, add_video_options, enhance_videos, is_video, plan_videos
+from .cli import VideoJob, add_video_options, enhance_videos, is_video, plan_videos
 
 if TYPE_CHECKING:
     from .enhance_frames import Report, VideoError, enhance_video
 
 __all__ = [
-    "VIDEO_EXTENSIONS",
     "Report",
     "VideoError",
     "VideoJob",

@@ -129,5 +129,4 @@ class _Retinex(torch.autograd.Function):
 
 
 torch.library.register_autograd("sci::retinex_fwd", _retinex_backward, setup_context=_retinex_setup)
-
 torch.library.register_autograd("sci::retinex_bwd", refuse_second_derivatives)

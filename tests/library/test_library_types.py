@@ -1,12 +1,10 @@
 """What a type checker tells a user of the library: the types that its functions and modules return."""
 
-import re
-import subprocess
-import sys
-
 import pytest
 
-from tests.conftest import ROOT
+from tests.type_checks import mypy_says
+
+pytestmark = pytest.mark.xdist_group("mypy")  # one after another: they share a cache
 
 # Each expression, and its type as mypy reveals it. `Tensor` stands for torch's.
 EXPRESSIONS = {
@@ -43,20 +41,11 @@ def use(x: torch.Tensor, weights: sci_kernels.EnhanceWeights, wanted: bool, netw
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """mypy's lines about the expressions, in order, and those about the mistakes."""
-    pytest.importorskip("mypy", reason="mypy is not installed: pip install mypy")
     calls = [f"reveal_type({expression})" for expression in EXPRESSIONS] + list(MISTAKES)
     path = tmp_path_factory.mktemp("types") / "user_of_sci_kernels.py"
     path.write_text(HEAD + "".join(f"    {call}\n" for call in calls), "utf-8")
-    # With the project's settings and its cache: reading all of torch takes half a minute, once.
-    command = [sys.executable, "-m", "mypy", "--no-pretty", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    found: dict[int, str] = {}
-    for line in done.stdout.splitlines():
-        # By name alone: of a file that did not change, mypy repeats what it said of it elsewhere.
-        if match := re.search(rf"{re.escape(path.name)}:(\d+): (.*)", line):
-            found.setdefault(int(match[1]) - HEAD.count("\n") - 1, match[2])
-    assert found, done.stdout + done.stderr
-    return [found.get(index, "") for index in range(len(calls))]
+    found, first = mypy_says(path), HEAD.count("\n") + 1
+    return [found.get(first + index, "") for index in range(len(calls))]
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

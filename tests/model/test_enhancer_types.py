@@ -1,15 +1,10 @@
 """What a type checker makes of the public calls whose result depends on their arguments."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.conftest import ROOT
+from tests.type_checks import mypy_says
 
-pytest.importorskip("mypy", reason="the type checker is not installed: pip install mypy")
-pytestmark = pytest.mark.xdist_group("mypy")  # it is run once
+pytestmark = pytest.mark.xdist_group("mypy")  # one after another: they share a cache
 
 START = """
 from pathlib import Path
@@ -68,16 +63,10 @@ WRONG = {
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict[str, str]:
     """The lines in which mypy finds errors, each with the first one. `assert_type` lets no Any pass."""
-    folder = tmp_path_factory.mktemp("types")
-    (folder / "snippet.py").write_text(START + RIGHT + "\n".join(WRONG.values()))
-    options = ["--follow-imports=silent", "--python-version=3.10", f"--cache-dir={ROOT / '.mypy_cache' / 'types'}"]
-    command = [sys.executable, "-m", "mypy", *options, "snippet.py"]
-    environment = os.environ | {"MYPYPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=290)
-    assert done.returncode == 1 and not done.stderr, done.stdout + done.stderr
-    lines = (folder / "snippet.py").read_text().splitlines()
-    errors = [line.split(":", 3) for line in done.stdout.splitlines() if ": error: " in line]
-    return {lines[int(number) - 1]: text for _, number, _, text in reversed(errors)}
+    path = tmp_path_factory.mktemp("types") / "user_of_model.py"
+    path.write_text(START + RIGHT + "\n".join(WRONG.values()))
+    lines = path.read_text().splitlines()
+    return {lines[number - 1]: text for number, text in mypy_says(path).items() if text.startswith("error: ")}
 
 
 def test_results_have_the_types_of_their_arguments(found):
