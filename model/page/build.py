@@ -1,0 +1,94 @@
+"""Put the page together from the files in model/web, with weights and constants filled in."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+import sci_kernels
+from sci_kernels import constants
+from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
+
+from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, fold, load_weights, unfused_reason
+from ..web import bundle, source
+
+SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "denoise.wgsl")
+# Truncation to 8 bits, of the published division, must not lose a level where a device divides less exactly.
+SLACK = 1e-4
+_MARK = re.compile(r"\{\{(\w+) ?([\w.]*)\}\}")
+
+
+def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
+    """The text of the page; it is the same each time.
+
+    Args:
+        weights: as for `load_weights`, of the published shape.
+
+    Raises:
+        WeightsError: they cannot be read.
+        ValueError: they have another shape.
+    """
+    texts = json.loads(source("page/texts.json"))
+    parts = {
+        "style": source("shared/style.css") + source("page/page.css"),
+        "script": bundle("page/main.js"),
+        "resources": "\n".join(_resources(Path(weights), texts)),
+    }
+    parts = {name: text.strip() for name, text in parts.items()}
+    hashes = {name: _hash(f"\n{parts[name]}\n") for name in ("style", "script")}
+
+    def filled(mark: re.Match[str]) -> str:
+        kind, name = mark.groups()
+        if kind == "text":
+            return html.escape(texts[name])
+        return hashes[name] if kind == "hash" else parts[kind]
+
+    return _MARK.sub(filled, source("page/page.html"))
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names a script or style that may be used."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _resources(weights: Path, texts: dict[str, str]) -> list[str]:
+    """Elements that scripts read: numbers, texts, the script of the workers, shaders."""
+    data = {"model": _model(weights), "texts": texts}
+    elements = []
+    for name, value in data.items():
+        text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")  # nothing may look like an end tag
+        elements.append(f'<script type="application/json" id="{name}">{text}</script>')
+    others = {"worker": bundle("engines/worker.js")} | {name: source(f"engines/{name}") for name in SHADERS}
+    return elements + [f'<script type="text/plain" id="{name}">\n{text}</script>' for name, text in others.items()]
+
+
+def _model(weights: Path) -> dict[str, object]:
+    """The weights, folded, and the constants; what they are: kernel.js."""
+    network = EnhanceNetwork()
+    load_weights(network, weights)
+    reason = unfused_reason(network)
+    if reason:
+        raise ValueError(f"weights: expected the published shape; {reason}")
+    folded = fold(network)
+    return {
+        "version": sci_kernels.__version__,
+        "name": weights.name,
+        "weights": [float(str(np.float32(value))) for value in folded.packed.flatten().tolist()],
+        "black": folded.illumination_of_black(),
+        "luma": constants.LUMA,
+        "light": (constants.ILLUMINATION_MIN, constants.ILLUMINATION_MAX),
+        "target": constants.TARGET,
+        "highlights": constants.HIGHLIGHTS,
+        "mostExposure": constants.MAX_EXPOSURE,
+        "fade": constants.FADE,
+        "noise": constants.NOISE,
+        "mostDenoising": constants.MAX_DENOISING,
+        "reach": constants.REACH,
+        "samples": constants.SAMPLES,
+        "slack": SLACK,
+        "reachOfPixel": ENHANCE_RADIUS + RADIUS,
+    }

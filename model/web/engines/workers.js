@@ -1,0 +1,60 @@
+/** The engine in plain JavaScript: one worker for each processor, each given a strip of the picture at a time. */
+import { MODEL } from "../page/model.js";
+
+/** @typedef {import("./kernel.js").Picture} Picture */
+/** @typedef {import("./kernel.js").Rule} Rule */
+
+/** A worker that is asked one thing at a time. */
+class Hand {
+  constructor() {
+    const source = /** @type {HTMLElement} */ (document.getElementById("worker")).textContent;
+    const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    this.worker = new Worker(address);
+    URL.revokeObjectURL(address);
+    this.worker.postMessage({ task: "model", model: MODEL });
+    /** @type {Promise<unknown>} */
+    this.last = Promise.resolve();
+  }
+
+  /** @param {"exposure" | "brighten"} task @param {Picture} picture @param {Rule} [rule] @returns {Promise<any>} */
+  ask(task, picture, rule) {
+    const answer = this.last.catch(() => {}).then(() =>
+      new Promise((resolve, reject) => {
+        this.worker.onmessage = ({ data }) => resolve(data);
+        this.worker.onerror = (event) => reject(new Error(event.message || "worker"));
+        this.worker.postMessage({ task, picture, rule });
+      })
+    );
+    this.last = answer;
+    return answer;
+  }
+}
+
+/** @type {Hand[]} */
+const hands = [];
+let next = 0;
+
+/** The worker whose turn it is. */
+function hand() {
+  const most = Math.max(1, Math.min(navigator.hardwareConcurrency || 2, 8));
+  if (hands.length < most) hands.push(new Hand());
+  return hands[next++ % hands.length];
+}
+
+/** c of the points sampled from a picture. @param {Picture} points @returns {Promise<number>} */
+function exposureOf(points) {
+  return hand().ask("exposure", points);
+}
+
+/** @returns {import("./enhance.js").Engine} */
+function workers() {
+  return {
+    name: "JavaScript",
+    atOnce: Math.max(1, Math.min(navigator.hardwareConcurrency || 2, 8)),
+    tile: (width) => [width, Math.max(16, Math.round(2 ** 20 / width))],
+    brighten: (picture, rule) => hand().ask("brighten", picture, rule),
+    close() {},
+  };
+}
+
+export { exposureOf, workers };

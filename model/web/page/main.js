@@ -1,0 +1,2 @@
+import { engine, enhance, exposureFor } from "../engines/enhance.js";
+Object.assign(globalThis, { sci: { engine, enhance, exposureFor } });
