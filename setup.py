@@ -27,7 +27,8 @@ ONNX = [*MODEL, "onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
 # Drives a browser, which must be there already: the page is tried in it before it is written.
 BROWSER = [*MODEL, "playwright>=1.55"]
 NIQE = ["pyiqa==0.1.16"]  # large, for one optional figure: no other extra asks for it
-TESTS = ["tifffile>=2025.1", "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "axe-playwright-python>=0.1.4"]
+TESTS = ["tifffile>=2025.1", "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
+TESTS += ["axe-playwright-python>=0.1.4"]
 DEV = [*BENCH, *VIDEO, *FORMATS, *ONNX, *TESTS, "ruff>=0.12", "mypy>=1.19", "deno>=2.5", *BROWSER]
 
 setup(

@@ -19,7 +19,8 @@ from ..web import bundle, source
 SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "denoise.wgsl")
 # Truncation to 8 bits, of the published division, must not lose a level where a device divides less exactly.
 SLACK = 1e-4
-_MARK = re.compile(r"\{\{(\w+) ?([\w.]*)\}\}")
+# {{kind name}}; in a comment where a formatter would take it for code.
+_MARK = re.compile(r"(?:// |/\* )?\{\{(\w+) ?([\w.]*)\}\}(?: \*/)?")
 
 
 def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
