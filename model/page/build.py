@@ -20,7 +20,7 @@ SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "deno
 # Truncation to 8 bits, of the published division, must not lose a level where a device divides less exactly.
 SLACK = 1e-4
 # {{kind name}}; in a comment where a formatter would take it for code.
-_MARK = re.compile(r"(?:// |/\* )?\{\{(\w+) ?([\w.]*)\}\}(?: \*/)?")
+_MARK = re.compile(r"(?:// |/\* )?\{\{ ?(\w+) ?([\w.]*) ?\}\}(?: \*/)?")
 
 
 def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
