@@ -14,7 +14,7 @@ from sci_kernels import constants
 from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
 
 from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, fold, load_weights, unfused_reason
-from ..web import bundle, source
+from ..web import bundle, source, template
 
 SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "denoise.wgsl")
 # Truncation to 8 bits, of the published division, must not lose a level where a device divides less exactly.
@@ -33,7 +33,7 @@ def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
         WeightsError: they cannot be read.
         ValueError: they have another shape.
     """
-    texts = json.loads(source("page/texts.json"))
+    texts = json.loads(template("page/texts.json"))
     parts = {
         "style": source("shared/style.css") + source("page/page.css"),
         "script": bundle("page/main.js"),
@@ -48,7 +48,7 @@ def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
             return html.escape(texts[name])
         return hashes[name] if kind == "hash" else parts[kind]
 
-    return _MARK.sub(filled, source("page/page.html"))
+    return _MARK.sub(filled, template("page/page.html"))
 
 
 def _hash(text: str) -> str:

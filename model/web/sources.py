@@ -16,9 +16,14 @@ _EXPORT = re.compile(r"^export \{[^}]*\};\n", re.M)
 _COMMENT = re.compile(r"/\*.*?\*/ ?|(?:^|(?<=[;,{} ])) *// .*?$", re.M | re.S)
 
 
+def template(name: str) -> str:
+    """The text of a file as it is."""
+    return (FOLDER / name).read_text("utf-8")
+
+
 def source(name: str) -> str:
     """The text of a file, such as "shared/slider.js", without comments and indentation."""
-    return _compact((FOLDER / name).read_text("utf-8"))
+    return _compact(template(name))
 
 
 def bundle(name: str) -> str:
