@@ -13,7 +13,8 @@ import sci_kernels
 from sci_kernels import constants
 from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
 
-from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, fold, load_weights, unfused_reason
+from ..enhancement import check_rule
+from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, WeightsError, fold, load_weights, unfused_reason
 from ..web import bundle, source, template
 
 SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "denoise.wgsl")
@@ -23,21 +24,25 @@ SLACK = 1e-4
 _MARK = re.compile(r"(?:// |/\* )?\{\{ ?(\w+) ?([\w.]*) ?\}\}(?: \*/)?")
 
 
-def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
+def page(
+    weights: str | Path = DEFAULT_WEIGHTS, exposure: float | str | None = "auto", denoise: float | None = None
+) -> str:
     """The text of the page; it is the same each time.
 
     Args:
         weights: as for `load_weights`, of the published shape.
+        exposure, denoise: as for `Enhancer`: what the page begins with.
 
     Raises:
-        WeightsError: they cannot be read.
-        ValueError: they have another shape.
+        WeightsError: the weights cannot be read, or have another shape.
+        ValueError: `exposure` or `denoise` is out of range.
     """
+    denoise = check_rule(exposure, denoise)
     texts = json.loads(template("page/texts.json"))
     parts = {
         "style": source("shared/style.css") + source("page/page.css"),
         "script": bundle("page/main.js"),
-        "resources": "\n".join(_resources(Path(weights), texts)),
+        "resources": "\n".join(_resources(_model(Path(weights)) | {"exposure": exposure, "denoise": denoise}, texts)),
     }
     parts = {name: text.strip() for name, text in parts.items()}
     hashes = {name: _hash(f"\n{parts[name]}\n") for name in ("style", "script")}
@@ -56,9 +61,9 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _resources(weights: Path, texts: dict[str, str]) -> list[str]:
+def _resources(model: dict[str, object], texts: dict[str, str]) -> list[str]:
     """Elements that scripts read: numbers, texts, the script of the workers, shaders."""
-    data = {"model": _model(weights), "texts": texts}
+    data = {"model": model, "texts": texts}
     elements = []
     for name, value in data.items():
         text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")  # nothing may look like an end tag
@@ -73,7 +78,7 @@ def _model(weights: Path) -> dict[str, object]:
     load_weights(network, weights)
     reason = unfused_reason(network)
     if reason:
-        raise ValueError(f"weights: expected the published shape; {reason}")
+        raise WeightsError(f"{weights}: expected weights of the published shape for a page, but {reason}; take others")
     folded = fold(network)
     return {
         "version": sci_kernels.__version__,

@@ -13,6 +13,8 @@
  * @property {string} name of the weight file
  * @property {number[]} weights of three convolutions: layer, output channel, then 27 weights (input channel, row,
  *   column) and the bias, with BatchNorm folded into them
+ * @property {"auto" | number | null} exposure what the page begins with, as of `Settings`
+ * @property {number} denoise
  * @property {number} black illumination of a black picture
  * @property {number[]} luma weights of red, green and blue
  * @property {number[]} light smallest and largest illumination
