@@ -7,13 +7,16 @@ import { describe, drawHistogram } from "./figures.js";
 import { watchIntake } from "./intake.js";
 import { isSavable, itemOf, lineOf } from "./item.js";
 import { addRow, removeRow, updateRow } from "./list.js";
+import { Live } from "./live.js";
 import { MODEL } from "./model.js";
 import { isRecording, startPlayer, stopPlayer, watchPlayer } from "./player.js";
 import { saveAll, saveOne } from "./save.js";
 import { suggest, watchSettings } from "./settings.js";
+import { Steady } from "./steady.js";
 import { text } from "./texts.js";
 import { showOriginal, showResult } from "./view.js";
 import { Work } from "./work.js";
+import { zip } from "./zip.js";
 
 /** @typedef {import("./item.js").Item} Item */
 
@@ -149,4 +152,7 @@ find("p", "#version").textContent = text("version", MODEL.version, MODEL.name);
 find("p", "#old").remove();
 engine().then(({ name }) => engineBefore = name).catch((error) => warn(lineOf(error)));
 
-Object.assign(globalThis, { sci: { engine, enhance, exposureFor }, sciKernels: { decode, encode, engine, enhance } });
+Object.assign(globalThis, {
+  sci: { engine, enhance, exposureFor },
+  sciKernels: { decode, encode, engine, enhance, exposureFor, Live, Steady, zip },
+});
