@@ -1,7 +1,158 @@
+/** The page: what the user does, and what happens then. */
 import { engine, enhance, exposureFor } from "../engines/enhance.js";
 import { decode } from "./decode.js";
+import { find, warn } from "./dom.js";
 import { encode } from "./encode.js";
+import { describe, drawHistogram } from "./figures.js";
+import { watchIntake } from "./intake.js";
+import { isSavable, itemOf, lineOf } from "./item.js";
+import { addRow, removeRow, updateRow } from "./list.js";
 import { Live } from "./live.js";
+import { MODEL } from "./model.js";
+import { isRecording, startPlayer, stopPlayer, watchPlayer } from "./player.js";
+import { saveAll, saveOne } from "./save.js";
+import { suggest, watchSettings } from "./settings.js";
 import { Steady } from "./steady.js";
+import { text } from "./texts.js";
+import { showOriginal, showResult } from "./view.js";
+import { Work } from "./work.js";
 import { zip } from "./zip.js";
-Object.assign(globalThis, { sciKernels: { engine, enhance, exposureFor, decode, encode, zip, Steady, Live } });
+
+/** @typedef {import("./item.js").Item} Item */
+
+const view = find("section", "#view"), state = find("p", "#status"), save = find("button", "#save");
+const archive = find("button", "#archive"), format = find("select", "#format");
+let engineBefore = "", packing = false;
+
+const work = new Work({
+  changed(item) {
+    updateRow(item, item === work.shown);
+    save.disabled = Boolean(work.shown?.saving);
+    archive.disabled = packing || !work.items.some(isSavable);
+    if (item === work.shown && item.share === 0) state.textContent = text("working");
+  },
+  opened({ file, name }, original) {
+    showOriginal(file, name, original);
+    save.hidden = true;
+  },
+  finished(item, result) {
+    const { figures, by } = item;
+    showResult(result);
+    save.hidden = false;
+    if (!figures || !by) return;
+    drawHistogram(figures);
+    if (figures.exposure && by.strength) suggest(figures.exposure / by.strength);
+    state.textContent = describe(figures, by.exposure === "auto");
+    if (engineBefore !== figures.engine) warn(text("engineLost", engineBefore, figures.engine));
+    engineBefore = figures.engine;
+  },
+  failed(item) {
+    warn(text("line", item.name, item.fault ?? ""));
+    if (item === work.shown) showNext();
+  },
+});
+/** @param {Item} item */
+async function pick(item) {
+  warn("");
+  await stopPlayer();
+  if (item.kind === "picture") return work.show(item);
+  work.show(item);
+  save.hidden = true;
+  state.textContent = "";
+  if (await startPlayer(item.name, item.file)) return;
+  item.fault = text("noVideo");
+  work.reports.changed(item);
+}
+
+/** A picture that can be shown, when the shown one cannot any more. */
+function showNext() {
+  const item = work.items.find(({ kind, fault }) => kind === "picture" && !fault);
+  view.hidden = !item;
+  work.show(item);
+}
+
+/** @param {Item} item */
+async function saveItem(item) {
+  item.saving = true;
+  work.reports.changed(item);
+  try {
+    await saveOne(work, item, work.items.filter(isSavable));
+  } catch (error) {
+    warn(text("line", item.name, lineOf(error)));
+  }
+  item.saving = false;
+  work.reports.changed(item);
+}
+
+/** @param {Item} item */
+function drop(item) {
+  work.remove(item);
+  removeRow(item);
+  if (item === work.shown) stopPlayer().then(showNext);
+  arrange();
+}
+
+/** What there is to see, with files and without. */
+function arrange() {
+  const empty = !work.items.length;
+  find("main").classList.toggle("empty", empty && Boolean(view.hidden));
+  find("section", "#list").hidden = empty;
+  find("form", "#settings").hidden = empty && view.hidden;
+}
+
+/** @param {Item[]} items */
+function add(items) {
+  for (const item of items) {
+    work.items.push(item);
+    addRow(item, { pick, save: saveItem, remove: drop });
+  }
+  arrange();
+}
+
+watchIntake((files) => {
+  warn(files.length ? "" : text("nothing"));
+  const items = files.map(itemOf);
+  add(items);
+  if (items.length) pick(items.find(({ kind }) => kind === "picture") ?? items[0]);
+});
+watchSettings(() => work.restart());
+watchPlayer((name, file) => {
+  add([{ name, file, kind: "recording" }]);
+}, () => {
+  if (!work.shown || work.shown.kind === "video") showNext();
+  arrange();
+});
+
+find("button", "#camera").onclick = async () => {
+  warn("");
+  work.show(undefined);
+  save.hidden = true;
+  state.textContent = "";
+  await startPlayer(text("camera"));
+  arrange();
+};
+save.onclick = () => work.shown && saveItem(work.shown);
+format.onchange = () => find("p", "#clear").hidden = format.value === "image/png";
+archive.onclick = async () => {
+  const items = work.items.filter(isSavable);
+  let count = 0;
+  packing = archive.disabled = true;
+  await saveAll(work, items, (item, error) => {
+    archive.textContent = text("packing", ++count, items.length);
+    if (error) warn(text("line", item.name, lineOf(error)));
+  }).catch((error) => warn(lineOf(error)));
+  packing = archive.disabled = false;
+  archive.textContent = text("archive");
+  items.forEach(work.reports.changed);
+};
+addEventListener("beforeunload", (event) => {
+  if (isRecording() || work.items.some((item) => isSavable(item) && !item.saved)) event.preventDefault();
+});
+find("p", "#version").textContent = text("version", MODEL.version, MODEL.name);
+find("p", "#old").remove();
+engine().then(({ name }) => engineBefore = name).catch((error) => warn(lineOf(error)));
+
+Object.assign(globalThis, {
+  sci: { engine, enhance, exposureFor },
+  sciKernels: { decode, encode, engine, enhance, exposureFor, Live, Steady, zip },
+});

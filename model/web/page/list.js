@@ -1,0 +1,73 @@
+/** The list of files, one row each. */
+import { describe } from "./figures.js";
+import { find } from "./dom.js";
+import { isSavable } from "./item.js";
+import { settings } from "./settings.js";
+import { text } from "./texts.js";
+
+/** @typedef {import("./item.js").Item} Item */
+/** @typedef {Record<"pick" | "save" | "remove", (item: Item) => void>} Actions */
+
+/** @type {Map<Item, HTMLLIElement>} */
+const lines = new Map();
+const rows = find("ul", "", find("section", "#list"));
+
+/** @param {Item} item @param {Actions} actions */
+function addRow(item, actions) {
+  const copy = /** @type {DocumentFragment} */ (find("template", "#row").content.cloneNode(true));
+  const line = find("li", "", copy);
+  for (const [name, act] of Object.entries(actions)) find("button", "." + name, line).onclick = () => act(item);
+  find("b", "", line).textContent = item.name;
+  for (const name of ["save", "remove"]) find("button", "." + name, line).ariaLabel = text(name + "Named", item.name);
+  find("progress", "", line).ariaLabel = text("progress", item.name);
+  lines.set(item, line);
+  rows.append(line);
+  updateRow(item);
+}
+
+/** @param {Item} item */
+function removeRow(item) {
+  lines.get(item)?.remove();
+  lines.delete(item);
+}
+
+/** @param {Item} item @param {boolean} [isShown] */
+function updateRow(item, isShown) {
+  const line = lines.get(item);
+  if (!line) return;
+  const progress = find("progress", "", line),
+    save = find("button", ".save", line),
+    pick = find("button", ".pick", line);
+  progress.hidden = item.share === undefined;
+  progress.value = item.share ?? 0;
+  save.hidden = !isSavable(item);
+  save.disabled = Boolean(item.saving);
+  pick.disabled = Boolean(item.fault) || item.kind === "recording";
+  if (isShown !== undefined) pick.ariaCurrent = String(isShown);
+  line.classList.toggle("failed", Boolean(item.fault));
+  find("small", "", line).textContent = stateOf(item);
+  if (item.thumbnail) drawThumbnail(find("canvas", "", line), item.thumbnail);
+}
+
+/** @param {Item} item */
+function stateOf(item) {
+  if (item.fault) return item.fault;
+  if (item.kind === "video") return text("video");
+  const saved = item.saved ? text("saved") : "";
+  if (item.kind === "recording") return text("recording", (item.file.size / 1e6).toFixed(1)) + saved;
+  if (item.saving) return text("saving");
+  if (item.share !== undefined) return text("working");
+  if (!item.figures || item.by !== settings()) return text("waiting");
+  return describe(item.figures, item.by.exposure === "auto") + saved;
+}
+
+/** Filling the canvas, cut where the shapes differ. @param {HTMLCanvasElement} canvas @param {ImageBitmap} image */
+function drawThumbnail(canvas, image) {
+  const { width, height } = canvas, scale = Math.max(width / image.width, height / image.height);
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const wide = image.width * scale, high = image.height * scale;
+  context.clearRect(0, 0, width, height);
+  context.drawImage(image, (width - wide) / 2, (height - high) / 2, wide, high);
+}
+
+export { addRow, removeRow, updateRow };

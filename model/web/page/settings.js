@@ -1,0 +1,60 @@
+/** What the user has chosen, and the form for it. */
+import { find } from "./dom.js";
+import { text } from "./texts.js";
+
+/** @typedef {import("../engines/enhance.js").Settings} Settings */
+
+const form = find("form", "#settings");
+const [exposureRange, strengthRange, denoiseRange] = ["exposure", "strength", "denoise"].map((id) =>
+  find("input", "#" + id)
+);
+/** @type {Settings} */
+let chosenSettings = { exposure: "auto", strength: 1, denoise: 1 };
+
+/** The same object until something changes. */
+function settings() {
+  return chosenSettings;
+}
+
+/** Show the exposure that was found, from where the user may go on by hand. @param {number} exposure */
+function suggest(exposure) {
+  if (chosenSettings.exposure !== "auto") return;
+  exposureRange.value = String(exposure);
+  write();
+}
+
+/** Read the form; what does not apply is off. */
+function readForm() {
+  const way = find("input", "[name=way]:checked", form).value, exposure = exposureRange.valueAsNumber;
+  exposureRange.disabled = way !== "hand";
+  denoiseRange.disabled = way === "published";
+  find("p", "#hint").textContent = text(way + "Hint");
+  chosenSettings = {
+    exposure: way === "hand" ? exposure : way === "auto" ? "auto" : null,
+    strength: strengthRange.valueAsNumber,
+    denoise: denoiseRange.valueAsNumber,
+  };
+  write();
+}
+
+/** The values beside the ranges. */
+function write() {
+  const ranges = [[exposureRange, 1], [strengthRange, 2], [denoiseRange, 2]];
+  for (const [range, digits] of /** @type {[HTMLInputElement, number][]} */ (ranges)) {
+    const value = range === denoiseRange && range.disabled ? text("off") : range.valueAsNumber.toFixed(digits);
+    find("output", `[for=${range.id}]`).value = value;
+  }
+}
+
+/** @param {() => void} changed called after each change */
+function watchSettings(changed) {
+  const update = () => {
+    readForm();
+    changed();
+  };
+  form.addEventListener("input", update);
+  form.addEventListener("reset", () => setTimeout(update)); // after the fields are reset
+  readForm();
+}
+
+export { settings, suggest, watchSettings };
