@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.video.deflicker import Steady
-from tests.browser import chromium
+from tests.browser import chromium, wait_for
 
 av = pytest.importorskip("av")
 from tests.videos import scene, write  # noqa: E402
@@ -77,10 +77,6 @@ def video(tmp_path_factory) -> bytes:
 
 def open_video(page, video: bytes, name: str = "night walk.webm") -> None:
     page.evaluate(OPEN, [base64.b64encode(video).decode(), name])
-
-
-def wait_for(page, condition: str) -> None:
-    page.wait_for_function(condition, timeout=20_000)
 
 
 def test_camera(live):
@@ -157,6 +153,30 @@ def test_video(live, video):
     count = live.evaluate("state.reports.length")
     live.wait_for_timeout(300)
     assert live.evaluate("state.reports.length") == count <= 60  # each frame once, none at rest
+
+
+def test_a_video_faster_than_the_device_ends_with_its_last_frame(live, video):
+    live.evaluate("state.settings.denoise = 4")
+    open_video(live, video)
+    live.evaluate("state.video.playbackRate = 8")
+    wait_for(live, "state.video.ended")
+    live.wait_for_timeout(500)
+    brightest = """(source) => {
+        const copy = new OffscreenCanvas(160, 120).getContext("2d");
+        copy.drawImage(source, 0, 0);
+        const row = copy.getImageData(0, 10, 160, 1).data.filter((_, i) => i % 4 == 1);
+        return row.indexOf(Math.max(...row));
+    }"""
+    at, wanted = live.evaluate(f"[state.canvas, state.video].map({brightest})")
+    assert at == pytest.approx(wanted, abs=8) and wanted > 140  # the square has moved to the right edge
+    assert live.evaluate("state.reports.length") < 40
+
+
+def test_browser_that_does_not_tell_of_frames(live, video):
+    live.evaluate("delete HTMLVideoElement.prototype.requestVideoFrameCallback")
+    open_video(live, video)
+    wait_for(live, "state.reports.length >= 5")
+    assert live.evaluate("state.mean(state.canvas) > 1.5 * state.mean(state.video)")
 
 
 def test_paused_video_follows_the_settings(live, video):
