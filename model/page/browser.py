@@ -31,7 +31,7 @@ def chromium(*flags: str) -> Iterator["Browser"]:
     try:
         from playwright.sync_api import Error, sync_playwright
     except ModuleNotFoundError:
-        raise NoBrowser("Playwright is not installed; pip install '.[browser]'") from None
+        raise NoBrowser("Playwright is not installed; pip install '.[page]'") from None
     program = find_chromium()
     if program is None:
         raise NoBrowser(f"no Chromium was found (as {', '.join(NAMES)}); install one, or set CHROMIUM to the program")
