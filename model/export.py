@@ -159,7 +159,8 @@ def _write(args: argparse.Namespace) -> list[str]:
         return [f"{export_official(args.output, args.weights)} entries, read back: the same to the bit"]
     if args.format == "html":
         _check_extension("html", args.output)
-        return write_page(args.output, args.weights, [args.image], args.exposure, args.denoise)
+        tried = write_page(args.output, [args.image], args.weights, args.exposure, args.denoise)
+        return [one.line for one in tried.compared] or [tried.line]
     differences = export(args.format, args.output, args.weights, args.image, args.exposure, args.denoise)
     return [
         f"{shape}: differs from the network by at most {difference:.1e} (allowed: {BOUND:.0e})"

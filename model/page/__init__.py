@@ -3,6 +3,6 @@
 from .browser import NoBrowser, chromium, find_chromium
 from .build import page
 from .compare import Compared, compare
-from .write import PageError, write_page
+from .write import PageError, Tried, write_page
 
-__all__ = ["Compared", "NoBrowser", "PageError", "chromium", "compare", "find_chromium", "page", "write_page"]
+__all__ = ["Compared", "NoBrowser", "PageError", "Tried", "chromium", "compare", "find_chromium", "page", "write_page"]

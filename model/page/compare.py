@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,6 +75,14 @@ def compare(
         NoBrowser: there is none.
         ImageError: a picture cannot be read.
     """
+    # In a thread of its own, since Playwright refuses one that runs an event loop, as notebooks do.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_compare, text, pictures, weights, exposure, denoise).result()
+
+
+def _compare(
+    text: str, pictures: Sequence[Path], weights: str | Path, exposure: float | str | None, denoise: float | None
+) -> list[Compared]:
     enhancer = Enhancer(weights, "cpu", exposure=exposure, denoise=denoise)
     strength = check_rule(exposure, denoise)
     settings = {"exposure": exposure, "strength": 1.0, "denoise": strength}
