@@ -41,9 +41,10 @@ function readForm() {
 function write() {
   const ranges = [[exposureRange, 1], [strengthRange, 2], [denoiseRange, 2]];
   for (const [range, digits] of /** @type {[HTMLInputElement, number][]} */ (ranges)) {
-    const value = range === denoiseRange && range.disabled ? text("off") : range.valueAsNumber.toFixed(digits);
-    find("output", `[for=${range.id}]`).value = value;
+    find("output", `[for=${range.id}]`).value = range.valueAsNumber.toFixed(digits);
   }
+  if (chosenSettings.exposure !== null) return;
+  for (const id of ["exposure", "denoise"]) find("output", `[for=${id}]`).value = text("off");
 }
 
 /** @param {() => void} changed called after each change */
