@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Playwright
+    from playwright.sync_api import Browser, Page, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chromium-headless-shell", "chrome")
 # WebGPU by SwiftShader is very slow: it is for tiny pictures.
@@ -38,3 +39,12 @@ def chromium(playwright: "Playwright", *flags: str) -> Iterator["Browser"]:
     browser = playwright.chromium.launch(executable_path=program, args=[*GRAPHICS, *flags])
     yield browser
     browser.close()
+
+
+def wait_for(page: "Page", condition: str, seconds: float = 20) -> None:
+    """Until an expression is true; Playwright's own way needs eval(), which a Content-Security-Policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        if time.monotonic() > end:
+            raise TimeoutError(condition)
+        page.wait_for_timeout(20)

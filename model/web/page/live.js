@@ -153,7 +153,8 @@ class Live {
     const start = performance.now(), seconds = video.srcObject ? start / 1000 : video.currentTime;
     resize(frame.canvas, width, height);
     frame.drawImage(video, 0, 0);
-    const picture = { pixels: frame.getImageData(0, 0, width, height).data, width, height };
+    const pixels = frame.getImageData(0, 0, width, height).data, picture = { pixels, width, height };
+    if (!pixels.some((value) => value)) return; // loaded, but not shown yet
     const settings = hooks.settings(), steady = this.#steady;
     let exposure = await exposureFor(picture, settings);
     if (exposure !== null) exposure = steady.exposure(exposure, pointsOf(picture), seconds, hooks.smooth());

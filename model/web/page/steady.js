@@ -18,8 +18,9 @@ class Steady {
    */
   exposure(c, picture, seconds, smooth) {
     const level = Math.log1p(c), coarse = coarseOf(picture), before = this.#before;
+    const change = before ? meanOf(coarse.map((cell, n) => Math.abs(cell - before.coarse[n]))) : 0;
     let average = level;
-    if (smooth && before && Math.abs(level - before.level) <= JUMP && difference(coarse, before.coarse) <= CUT) {
+    if (smooth && before && Math.abs(level - before.level) <= JUMP && change <= CUT) {
       const keep = Math.exp(-Math.max(seconds - before.seconds, 0) / smooth);
       average = keep * before.average + (1 - keep) * level;
       average = Math.min(Math.max(average, level - JUMP), level + JUMP);
@@ -48,11 +49,6 @@ function coarseOf({ pixels, width, height }) {
 /** Where a cell begins and ends, as of PyTorch's adaptive_avg_pool2d. @param {number} n @param {number} size */
 function bounds(n, size) {
   return [Math.floor(n * size / COARSE), Math.ceil((n + 1) * size / COARSE)];
-}
-
-/** What the cells differ by. @param {number[]} a @param {number[]} b */
-function difference(a, b) {
-  return meanOf(a.map((cell, n) => Math.abs(cell - b[n])));
 }
 
 /** @param {number[]} values */
