@@ -39,11 +39,14 @@ def page(
         ValueError: `exposure` or `denoise` is out of range.
     """
     denoise = check_rule(exposure, denoise)
-    texts = json.loads(template("page/texts.json"))
+    texts, markup, script = json.loads(template("page/texts.json")), template("page/page.html"), bundle("page/main.js")
+    # What the markup alone says is in it already.
+    said = {key: text for key, text in texts.items() if f"{{{{text {key}}}}}" not in markup or f'"{key}"' in script}
+    model = _model(Path(weights)) | {"exposure": exposure, "denoise": denoise}
     parts = {
         "style": source("shared/style.css") + source("page/page.css"),
-        "script": _closed(bundle("page/main.js")),
-        "resources": "\n".join(_resources(_model(Path(weights)) | {"exposure": exposure, "denoise": denoise}, texts)),
+        "script": _closed(script),
+        "resources": "\n".join(_resources(model, said)),
     }
 
     def filled(mark: re.Match[str]) -> str:
@@ -52,7 +55,7 @@ def page(
             return f"HASH-{name}"
         return html.escape(texts[name]) if kind == "text" else parts[kind].strip()
 
-    text = small_page(_MARK.sub(filled, template("page/page.html")))
+    text = small_page(_MARK.sub(filled, markup))
     # Only now is it known, to the byte, what may be used.
     for name, tag in (("style", "<style>"), ("script", '<script type="?module"?>')):
         found = re.search(f"{tag}(.*?)</{name}>", text, re.S)

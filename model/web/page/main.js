@@ -47,7 +47,7 @@ const work = new Work({
     engineBefore = figures.engine;
   },
   failed(item) {
-    warn(text("line", item.name, item.fault ?? ""));
+    warn(`${item.name}: ${item.fault}`);
     if (item === work.shown) showNext();
   },
 });
@@ -67,7 +67,7 @@ async function openPlayer(name, file) {
   state.textContent = "";
   const fault = await startPlayer(name, file);
   if (fault) {
-    warn(text("line", name, fault));
+    warn(`${name}: ${fault}`);
     showNext();
   }
   arrange();
@@ -88,7 +88,7 @@ async function saveItem(item) {
   try {
     await saveOne(work, item, work.items.filter(isSavable));
   } catch (error) {
-    warn(text("line", item.name, lineOf(error)));
+    warn(`${item.name}: ${lineOf(error)}`);
   }
   item.saving = false;
   work.reports.changed(item);
@@ -150,7 +150,7 @@ archive.onclick = async () => {
   packing = archive.disabled = true;
   await saveAll(work, items, (item, error) => {
     archive.textContent = text("packing", ++count, items.length);
-    if (error) warn(text("line", item.name, lineOf(error)));
+    if (error) warn(`${item.name}: ${lineOf(error)}`);
   }).catch((error) => warn(lineOf(error)));
   packing = archive.disabled = false;
   archive.textContent = text("archive");

@@ -1,5 +1,6 @@
 /** What the user has chosen, and the form for it. */
 import { find } from "./dom.js";
+import { MODEL } from "./model.js";
 import { text } from "./texts.js";
 
 /** @typedef {import("../engines/enhance.js").Settings} Settings */
@@ -55,7 +56,22 @@ function watchSettings(changed) {
   };
   form.addEventListener("input", update);
   form.addEventListener("reset", () => setTimeout(update)); // after the fields are reset
+  begin();
   readForm();
+}
+
+/** @param {HTMLInputElement} range @param {number} value */
+function startAt(range, value) {
+  range.defaultValue = String(value);
+  if (range.valueAsNumber !== value) range.step = "any"; // it lies between two steps
+}
+
+/** What the page begins with, and comes back to. */
+function begin() {
+  const { exposure, denoise } = MODEL, way = exposure === null ? "published" : exposure === "auto" ? exposure : "hand";
+  find("input", `[value=${way}]`, form).defaultChecked = true;
+  if (way === "hand") startAt(exposureRange, Number(exposure));
+  startAt(denoiseRange, exposure === null ? 1 : denoise);
 }
 
 export { settings, suggest, watchSettings };

@@ -18,8 +18,8 @@ function showLayers(before, after, name) {
   URL.revokeObjectURL(address);
   before.className = "before";
   after.className = "after";
-  before.setAttribute("aria-label", text("layer", name, text("before")));
-  after.setAttribute("aria-label", text("layer", name, text("after")));
+  before.setAttribute("aria-label", `${name}, ${text("before")}`);
+  after.setAttribute("aria-label", `${name}, ${text("after")}`);
   after.role = before.role = "img";
   old.replaceWith(after);
   box.querySelector(".before")?.replaceWith(before);

@@ -1,6 +1,7 @@
 """The page as a user has it: files in, settings, the list, results out, by mouse and by keys, with nothing sent."""
 
 import io
+import json
 import re
 import zipfile
 
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 
 from model import Enhancer
 from model.images import Picture
+from model.web import template
 from tests.browser import chromium
 
 # What the page does with files that come from elsewhere: `how` is drop or paste.
@@ -43,6 +45,7 @@ def file(name: str, pixels: np.ndarray) -> dict:
     return {"name": name, "mimeType": "image/png", "buffer": data.getvalue()}
 
 
+TEXTS = json.loads(template("page/texts.json"))
 BROKEN = {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
 
 
@@ -172,7 +175,7 @@ def test_a_broken_file_among_good_ones(page):
     choose(page, file("a.png", scene(1)), BROKEN, file("b.png", scene(2)))
     is_done(page, "b.png")
     for place in (page.get_by_role("alert"), row(page, "notes.jpg")):
-        expect(place).to_contain_text("not a picture")
+        expect(place).to_contain_text(TEXTS["notAPicture"])
     assert not row(page, "notes.jpg").get_by_role("button", name="Save").is_visible()
     row(page, "b.png").locator(".pick").click()
     expect(page.get_by_role("heading", name="b.png")).to_be_visible()
@@ -186,7 +189,7 @@ def test_a_broken_file_among_good_ones(page):
 
 def test_a_broken_file_alone(page):
     choose(page, BROKEN)
-    expect(page.get_by_role("alert")).to_contain_text("notes.jpg: This is not a picture")
+    expect(page.get_by_role("alert")).to_have_text("notes.jpg: " + TEXTS["notAPicture"])
     expect(page.locator("#view")).to_be_hidden()
 
 
@@ -219,11 +222,15 @@ def test_by_keyboard_alone(page):
                 return
         raise AssertionError(words)
 
-    page.bring_to_front()
+    choosers = []
+    page.on(
+        "filechooser", lambda chooser: choosers.append(chooser)
+    )  # early, as the browser is asked to tell of them without waiting
     walk("Choose files")
-    with page.expect_file_chooser(timeout=5000) as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files([file("a.png", scene(1)), file("b.png", scene(2))])
+    page.keyboard.press("Space")
+    while not choosers:
+        page.wait_for_timeout(20)
+    choosers[0].set_files([file("a.png", scene(1)), file("b.png", scene(2))])
     is_done(page, "b.png")
     walk("a.png: share")
     page.keyboard.press("ArrowLeft")
