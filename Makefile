@@ -8,9 +8,11 @@ DATA ?=
 ifeq ($(strip $(VENV)),)
 RUN := $(PYTHON)
 READY :=
+DENO := deno
 else
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
+DENO := $(abspath $(VENV))/bin/deno
 endif
 
 # Threads that wait without spinning: on cores shared with other programs, spinning can cost a factor of thirty.
@@ -56,10 +58,13 @@ report: $(READY) ## write docs/performance.md, its pictures and the README's cha
 gpu: $(READY) ## on a GPU: parity, speeds, tests, memory checks, ncu, in stages (under 7 minutes); OUT=DIR takes copies
 	@$(RUN) -m bench gpu $(if $(OUT),--out '$(OUT)')
 
-lint: $(READY) ## ruff, and mypy over all but the tests
+lint: $(READY) ## ruff, mypy over all but the tests, and deno over what browsers read
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	cd model/web && $(DENO) fmt --quiet --check
+	cd model/web && $(DENO) lint --quiet
+	cd model/web && $(DENO) check --quiet page/main.js engines/worker.js gallery/gallery.js
 
 wheel: $(READY) ## the pure-Python wheel, in dist/
 	rm -rf build

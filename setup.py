@@ -24,12 +24,12 @@ VIDEO = [*MODEL, "av>=18"]
 # 16-bit color of PNG and TIFF, HEIC, raw files, JPEG XL.
 FORMATS = [*MODEL, "imagecodecs>=2025.3", "pillow-heif>=1.0", "rawpy>=0.25", "pillow-jxl-plugin>=1.3"]
 ONNX = [*MODEL, "onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
-# Drives a browser, which must be there already: the page is tried in it before it is written.
-BROWSER = [*MODEL, "playwright>=1.55"]
+# Makes the page small, and drives a browser, which must be there already: the page is tried in it before it is written.
+PAGE = [*MODEL, "playwright>=1.55", "tdewolff-minify>=2.24"]
 NIQE = ["pyiqa==0.1.16"]  # large, for one optional figure: no other extra asks for it
 TESTS = ["tifffile>=2025.1", "pytest>=8", "pytest-benchmark>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 TESTS += ["axe-playwright-python>=0.1.4"]
-DEV = [*BENCH, *VIDEO, *FORMATS, *ONNX, *TESTS, "ruff>=0.12", "mypy>=1.19", "deno>=2.5", *BROWSER]
+DEV = [*BENCH, *VIDEO, *FORMATS, *ONNX, *TESTS, "ruff>=0.12", "mypy>=1.19", "deno>=2.5", *PAGE]
 
 setup(
     name="sci-kernels",
@@ -45,5 +45,5 @@ setup(
     zip_safe=False,
     install_requires=[f"torch>={OLDEST_TORCH}", "numpy>=1.26", f"triton>={OLDEST_TRITON}; {HAS_TRITON}"],
     extras_require={"model": MODEL, "train": TRAIN, "evaluate": EVALUATE, "niqe": NIQE, "bench": BENCH, "dev": DEV}
-    | {"video": VIDEO, "formats": FORMATS, "onnx": ONNX, "browser": BROWSER},
+    | {"video": VIDEO, "formats": FORMATS, "onnx": ONNX, "page": PAGE},
 )

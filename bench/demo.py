@@ -23,6 +23,7 @@ from model import EnhanceNetwork, ImageError, enhance_image, find_images, load_w
 from model.enhancement import plan_jobs
 from model.files import make_output_folder, write_atomically
 from model.gallery import Pair, write_contact_sheet, write_gallery
+from model.page import PageError, write_page
 from sci_kernels import default_impl, illumination_loss
 from train import Photos, TrainError
 
@@ -32,6 +33,8 @@ from .networks import step_times
 from .promises import compare, gradients
 
 MARKER = "demo.json"
+PAGE = "enhance.html"
+TRIED = 5  # photographs that the page is tried on, at most
 EARLIER = "earlier-"
 MIN_SIDE = 32  # of a photograph, pixels
 
@@ -57,7 +60,7 @@ class Settings:
 def run(out: Path, data: Path | None = None, settings: Settings | None = None) -> Row:
     """Make, train, enhance, show and measure; everything is written into `out`. Returns the content of demo.json.
 
-    Raises DemoError, TrainError, ImageError, OSError, each with one line for the user.
+    Raises DemoError, TrainError, ImageError, PageError, OSError, each with one line for the user.
     """
     settings = settings or Settings()
     start = time.perf_counter()
@@ -73,14 +76,17 @@ def run(out: Path, data: Path | None = None, settings: Settings | None = None) -
     title = "Low-light photographs, enhanced"
     write_gallery(pairs, out / "index.html", title)
     write_contact_sheet(pairs, out / "contact_sheet.png")
+    tried = write_page(out / PAGE, photos.files[:TRIED], weights)
     results = _compare(photos, weights, settings)
     results |= {"seconds": round(time.perf_counter() - start, 1), "settings": vars(settings)}
+    results["page"] = [one._asdict() for one in tried.compared]
     write_atomically(out / MARKER, (json.dumps(results | environment(), indent=2, default=str) + "\n").encode())
     print(f"\nphotographs    {data}")
     print(f"weights        {weights}")
     print(f"enhanced       {out / 'enhanced'}")
     print(f"contact sheet  {out / 'contact_sheet.png'}")
-    print(f"page           {out / 'index.html'}, which a browser opens")
+    print(f"before, after  {out / 'index.html'}, which a browser opens")
+    print(f"for others     {out / PAGE}, which enhances pictures in any browser; {tried.line}")
     print(f"done in {results['seconds']:.0f} s", flush=True)
     return results
 
@@ -196,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         run(args.out, args.data)
-    except (DemoError, TrainError, ImageError) as error:
+    except (DemoError, TrainError, ImageError, PageError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

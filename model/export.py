@@ -1,6 +1,7 @@
-"""The network for other runtimes: `python -m model.export --format onnx|torch|official -o FILE`.
+"""The network for other runtimes: `python -m model.export --format onnx|torch|official|html -o FILE`.
 
-The exported program is first run on a photograph and compared with the network here; one that differs is not written.
+The exported program, or the page, is first run on a photograph and compared with the network here; one that differs is
+not written. A page is written untried, and says so, where there is no browser.
 For the official code only the weights are written; they are first read back and compared bit for bit.
 Exit status: 0 if written, 1 if the comparison failed, 2 on a mistake in the arguments.
 """
@@ -26,10 +27,11 @@ from .export_graph import Exposed, Published, graph
 from .files import ImageError, write_atomically
 from .images import read_image
 from .network import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
+from .page import PageError, write_page
 from .streams import own_streams
 
 BOUND = 1e-5  # on the difference of any value between the exported program and the network here
-EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt"}
+EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2", "official": ".pt", "html": ".html"}
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "before-after.jpg"
 _METADATA_FILE = "sci-kernels.json"  # in a torch export, next to the program
 
@@ -140,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (WeightsError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except ExportError as error:
+    except (ExportError, PageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -155,6 +157,10 @@ def _write(args: argparse.Namespace) -> list[str]:
     """Write the file; returns a line for each comparison."""
     if args.format == "official":
         return [f"{export_official(args.output, args.weights)} entries, read back: the same to the bit"]
+    if args.format == "html":
+        _check_extension("html", args.output)
+        tried = write_page(args.output, [args.image], args.weights, args.exposure, args.denoise)
+        return [one.line for one in tried.compared] or [tried.line]
     differences = export(args.format, args.output, args.weights, args.image, args.exposure, args.denoise)
     return [
         f"{shape}: differs from the network by at most {difference:.1e} (allowed: {BOUND:.0e})"
@@ -245,14 +251,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m model.export",
         description="Write a program that enhances pictures of any size, exposure included, for ONNX Runtime or "
-        "torch.export, once its result for a picture is right; or the weights for the official code, once they are "
-        "found the same when read back.",
+        "torch.export, or a page that does it in a browser, once its result for a picture is right; or the weights for "
+        "the official code, once they are found the same when read back.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    formats = "onnx, torch for a torch.export program, official for the official code's weights"
+    formats = "onnx, torch for a torch.export program, official for the official code's weights, html for a page"
     add("--format", required=True, choices=tuple(EXTENSIONS), help=formats)
-    add("-o", "--output", required=True, type=Path, metavar="FILE", help=".onnx, .pt2 or .pt, in that order")
+    add("-o", "--output", required=True, type=Path, metavar="FILE", help=".onnx, .pt2, .pt or .html, in that order")
     add("-n", "--weights", default=DEFAULT_WEIGHTS, type=Path, metavar="FILE", help="as for model.enhance")
     add(
         "--image",

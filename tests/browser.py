@@ -25,7 +25,7 @@ def find_chromium() -> str | None:
 @contextmanager
 def driver() -> Iterator["Playwright"]:
     """Playwright, of which a process can have one at a time; skips the test where it is missing."""
-    reason = "needs Playwright: pip install '.[browser]'"
+    reason = "needs Playwright: pip install '.[page]'"
     with pytest.importorskip("playwright.sync_api", reason=reason).sync_playwright() as playwright:
         yield playwright
 

@@ -13,8 +13,10 @@ import sci_kernels
 from sci_kernels import constants
 from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
 
-from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, fold, load_weights, unfused_reason
+from ..enhancement import check_rule
+from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, WeightsError, fold, load_weights, unfused_reason
 from ..web import bundle, source, template
+from .minify import small_page, small_script, small_shader
 
 SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "denoise.wgsl")
 # Truncation to 8 bits, of the published division, must not lose a level where a device divides less exactly.
@@ -23,32 +25,48 @@ SLACK = 1e-4
 _MARK = re.compile(r"(?:// |/\* )?\{\{ ?(\w+) ?([\w.]*) ?\}\}(?: \*/)?")
 
 
-def page(weights: str | Path = DEFAULT_WEIGHTS) -> str:
+def page(
+    weights: str | Path = DEFAULT_WEIGHTS, exposure: float | str | None = "auto", denoise: float | None = None
+) -> str:
     """The text of the page; it is the same each time.
 
     Args:
         weights: as for `load_weights`, of the published shape.
+        exposure, denoise: as for `Enhancer`: what the page begins with.
 
     Raises:
-        WeightsError: they cannot be read.
-        ValueError: they have another shape.
+        WeightsError: the weights cannot be read, or have another shape.
+        ValueError: `exposure` or `denoise` is out of range.
     """
-    texts = json.loads(template("page/texts.json"))
+    denoise = check_rule(exposure, denoise)
+    texts, markup, script = json.loads(template("page/texts.json")), template("page/page.html"), bundle("page/main.js")
+    # What the markup alone says is in it already.
+    said = {key: text for key, text in texts.items() if f"{{{{text {key}}}}}" not in markup or f'"{key}"' in script}
+    model = _model(Path(weights)) | {"exposure": exposure, "denoise": denoise}
     parts = {
         "style": source("shared/style.css") + source("page/page.css"),
-        "script": bundle("page/main.js"),
-        "resources": "\n".join(_resources(Path(weights), texts)),
+        "script": _closed(script),
+        "resources": "\n".join(_resources(model, said)),
     }
-    parts = {name: text.strip() for name, text in parts.items()}
-    hashes = {name: _hash(f"\n{parts[name]}\n") for name in ("style", "script")}
 
     def filled(mark: re.Match[str]) -> str:
         kind, name = mark.groups()
-        if kind == "text":
-            return html.escape(texts[name])
-        return hashes[name] if kind == "hash" else parts[kind]
+        if kind == "hash":
+            return f"HASH-{name}"
+        return html.escape(texts[name]) if kind == "text" else parts[kind].strip()
 
-    return _MARK.sub(filled, template("page/page.html"))
+    text = small_page(_MARK.sub(filled, markup))
+    # Only now is it known, to the byte, what may be used.
+    for name, tag in (("style", "<style>"), ("script", '<script type="?module"?>')):
+        found = re.search(f"{tag}(.*?)</{name}>", text, re.S)
+        assert found
+        text = text.replace(f"HASH-{name}", _hash(found[1]))
+    return text
+
+
+def _closed(script: str) -> str:
+    """The script in a function, so that a minifier may shorten the names of what is in it."""
+    return f"(async () => {{\n{script}}})();"
 
 
 def _hash(text: str) -> str:
@@ -56,14 +74,17 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _resources(weights: Path, texts: dict[str, str]) -> list[str]:
+def _resources(model: dict[str, object], texts: dict[str, str]) -> list[str]:
     """Elements that scripts read: numbers, texts, the script of the workers, shaders."""
-    data = {"model": _model(weights), "texts": texts}
+    data = {"model": model, "texts": texts}
     elements = []
     for name, value in data.items():
-        text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")  # nothing may look like an end tag
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace(
+            "<", "\\u003c"
+        )  # nothing may look like an end tag
         elements.append(f'<script type="application/json" id="{name}">{text}</script>')
-    others = {"worker": bundle("engines/worker.js")} | {name: source(f"engines/{name}") for name in SHADERS}
+    others = {name: small_shader(source(f"engines/{name}")) for name in SHADERS}
+    others["worker"] = small_script(_closed(bundle("engines/worker.js")))
     return elements + [f'<script type="text/plain" id="{name}">\n{text}</script>' for name, text in others.items()]
 
 
@@ -73,7 +94,7 @@ def _model(weights: Path) -> dict[str, object]:
     load_weights(network, weights)
     reason = unfused_reason(network)
     if reason:
-        raise ValueError(f"weights: expected the published shape; {reason}")
+        raise WeightsError(f"{weights}: expected weights of the published shape for a page, but {reason}; take others")
     folded = fold(network)
     return {
         "version": sci_kernels.__version__,

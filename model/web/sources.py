@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "([^"]+)";\n', re.M)
 _EXPORT = re.compile(r"^export \{[^}]*\};\n", re.M)
 # Whole comments of the form /* ... */, and comments after // that begin a line or follow two spaces or a brace.
-_COMMENT = re.compile(r"/\*.*?\*/ ?|(?:^|(?<=[;,{} ])) *// .*?$", re.M | re.S)
+_COMMENT = re.compile(r"/\*.*?\*/ ?|(?:^|(?<=[;,{} ])) *//(?: .*?)?$", re.M | re.S)
 
 
 def template(name: str) -> str:

@@ -1,39 +1,52 @@
 #version 300 es
-// The third convolution, the illumination, and the bright pixel with its gain; or the published division.
+// The third convolution, the illumination, and four bright pixels with their gains; or the published division.
 precision highp float;
 precision highp int;
-precision highp usampler2D;
+precision highp isampler2D;
 
-uniform sampler2D image;
-uniform usampler2D before;
+uniform isampler2D image;
+uniform isampler2D reds;
+uniform isampler2D greens;
+uniform isampler2D blues;
 uniform ivec2 size;
-uniform float published;
+uniform float published; // 0 or 1
+uniform float filtered; // whether the noise filter follows, for which alpha says what is in the picture
 uniform float exposure;
-layout(location = 0) out vec4 bright;
-layout(location = 1) out uint gain;
+layout(location = 0) out ivec4 bright;
+layout(location = 1) out ivec4 gains;
 
-vec3 at(ivec2 place) {
-  bool inside = all(lessThan(uvec2(place), uvec2(size)));
-  return inside ? uintBitsToFloat(texelFetch(before, place, 0).rgb) : vec3(0.0);
+vec4 light(vec4 sum, vec4 x) {
+  return clamp(1.0 / (1.0 + exp(-sum)) + x, LEAST, MOST);
+}
+
+vec4 divided(vec4 x, vec4 light) {
+  return floor(255.0 * min(x / light, 1.0) + SLACK);
 }
 
 void main() {
-  ivec2 here = ivec2(gl_FragCoord.xy);
+  ivec2 here = ivec2(gl_FragCoord.xy), place = here - MARGIN;
   CONVOLUTION
-  vec4 original = texelFetch(image, here, 0);
-  vec3 x = original.rgb;
-  vec3 light = clamp(1.0 / (1.0 + exp(-sum)) + x, LEAST, MOST);
-  vec3 level;
-  float g = 1.0;
+  ivec4 original = texelFetch(image, here, 0);
+  vec4 x = vec4(original & 255) / 255.0;
+  vec4 y = vec4(original >> 8 & 255) / 255.0;
+  vec4 z = vec4(original >> 16 & 255) / 255.0;
+  r = light(r, x), g = light(g, y), b = light(b, z);
+  vec4 gain = vec4(1.0);
   if (published > 0.0) {
-    level = floor(255.0 * min(x / light, 1.0) + SLACK);
+    r = divided(x, r), g = divided(y, g), b = divided(z, b);
   } else {
-    float added = dot(light - x, vec3(1.0 / 3.0));
-    float s = 0.5 + 0.5 * min(added / BLACK, 1.0);
-    g = (exposure + s) / (exposure * max(x.r, max(x.g, x.b)) + s);
-    float luma = dot(x, LUMA);
-    level = roundEven(255.0 * clamp(g * (x + FADE * exposure * (luma - x)), 0.0, 1.0));
+    vec4 added = (r - x + (g - y) + (b - z)) / 3.0;
+    vec4 s = 0.5 + 0.5 * min(added / BLACK, 1.0);
+    gain = (exposure + s) / (exposure * max(x, max(y, z)) + s);
+    vec4 luma = LUMA.r * x + LUMA.g * y + LUMA.b * z;
+    float fade = FADE * exposure;
+    r = roundEven(255.0 * clamp(gain * (x + fade * (luma - x)), 0.0, 1.0));
+    g = roundEven(255.0 * clamp(gain * (y + fade * (luma - y)), 0.0, 1.0));
+    b = roundEven(255.0 * clamp(gain * (z + fade * (luma - z)), 0.0, 1.0));
   }
-  bright = vec4(level / 255.0, original.a);
-  gain = floatBitsToUint(g);
+  bool row = place.x >= 0 && place.y >= 0 && place.y < size.y;
+  ivec4 inside = row ? ivec4(lessThan(4 * place.x + ivec4(0, 1, 2, 3), ivec4(size.x))) : ivec4(0);
+  ivec4 alpha = filtered > 0.0 ? inside << 24 : original & -16777216;
+  bright = ivec4(r) | ivec4(g) << 8 | ivec4(b) << 16 | alpha;
+  gains = floatBitsToInt(gain);
 }

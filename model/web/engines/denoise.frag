@@ -1,30 +1,45 @@
 #version 300 es
-// The noise filter: the mean of 25 pixels, weighted by how near they are in place and in color.
+// The noise filter: the mean of 25 pixels, weighted by how near they are in place and in color; for four pixels.
 precision highp float;
 precision highp int;
-precision highp usampler2D;
+precision highp isampler2D;
 
-uniform sampler2D bright;
-uniform usampler2D gains;
-uniform ivec2 size;
-uniform float falloff; // of a gain of 1
-layout(location = 0) out vec4 result;
+uniform isampler2D image;
+uniform isampler2D bright; // its alpha is 1 in the picture and 0 around it
+uniform isampler2D gains;
+uniform float falloff; // of a gain of 1, for levels from 0 to 255
+layout(location = 0) out ivec4 result;
+
+vec4 red, green, blue, scale;
+vec4 reds, greens, blues, weights;
+
+void add(ivec4 there, float near) {
+  vec4 r = vec4(there & 255), g = vec4(there >> 8 & 255), b = vec4(there >> 16 & 255);
+  vec4 away = (r - red) * (r - red) + (g - green) * (g - green) + (b - blue) * (b - blue);
+  vec4 weight = vec4(there >> 24) * exp(away * scale - near);
+  reds += weight * r, greens += weight * g, blues += weight * b, weights += weight;
+}
 
 void main() {
   ivec2 here = ivec2(gl_FragCoord.xy);
-  vec4 own = texelFetch(bright, here, 0);
-  float gain = uintBitsToFloat(texelFetch(gains, here, 0).r);
-  float scale = falloff / (gain * gain);
-  vec4 total = vec4(0.0);
+  ivec4 own = texelFetch(bright, here, 0);
+  vec4 gain = intBitsToFloat(texelFetch(gains, here, 0));
+  red = vec4(own & 255), green = vec4(own >> 8 & 255), blue = vec4(own >> 16 & 255);
+  scale = falloff / (gain * gain);
+  reds = greens = blues = weights = vec4(0.0);
   for (int dy = -2; dy <= 2; dy++) {
-    for (int dx = -2; dx <= 2; dx++) {
-      ivec2 place = here + ivec2(dx, dy);
-      bool inside = all(lessThan(uvec2(place), uvec2(size)));
-      vec3 there = texelFetch(bright, inside ? place : here, 0).rgb;
-      vec3 away = there - own.rgb;
-      float weight = exp(dot(away, away) * scale - NEARNESS * float(dx * dx + dy * dy));
-      total += (inside ? weight : 0.0) * vec4(there, 1.0);
-    }
+    ivec4 left = texelFetch(bright, here + ivec2(-1, dy), 0);
+    ivec4 middle = texelFetch(bright, here + ivec2(0, dy), 0);
+    ivec4 right = texelFetch(bright, here + ivec2(1, dy), 0);
+    float near = NEARNESS * float(dy * dy);
+    add(ivec4(left.zw, middle.xy), near + 4.0 * NEARNESS);
+    add(ivec4(left.w, middle.xyz), near + NEARNESS);
+    add(middle, near);
+    add(ivec4(middle.yzw, right.x), near + NEARNESS);
+    add(ivec4(middle.zw, right.xy), near + 4.0 * NEARNESS);
   }
-  result = vec4(roundEven(255.0 * total.rgb / total.a) / 255.0, own.a);
+  ivec4 r = ivec4(roundEven(reds / weights));
+  ivec4 g = ivec4(roundEven(greens / weights));
+  ivec4 b = ivec4(roundEven(blues / weights));
+  result = r | g << 8 | b << 16 | texelFetch(image, here, 0) & -16777216;
 }

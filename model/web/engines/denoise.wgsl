@@ -21,6 +21,14 @@ fn inside(place: vec2i) -> bool {
   return all(place >= vec2i(0)) && all(place < vec2i(vec2u(job.width, job.height)));
 }
 
+var<private> own: vec3f;
+var<private> scale: f32;
+
+fn weighted(there: vec4f, near: f32) -> vec4f {
+  let away = there.rgb - own;
+  return there.a * exp(dot(away, away) * scale - near) * vec4f(there.rgb, 1.0);
+}
+
 @compute @workgroup_size(16, 16)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let corner = vec2i(group.xy * BLOCK) - 2;
@@ -39,17 +47,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     return;
   }
   let to = u32(place.y) * job.width + u32(place.x);
-  let own = colors[here.y * WIDE + here.x].rgb;
-  let scale = job.falloff / (gains[to] * gains[to]);
-  var total = vec4f(0.0);
-  for (var dy = -2; dy <= 2; dy++) {
-    for (var dx = -2; dx <= 2; dx++) {
-      let there = colors[u32(i32(here.y) + dy) * WIDE + u32(i32(here.x) + dx)];
-      let away = there.rgb - own;
-      let near = NEARNESS * f32(dx * dx + dy * dy);
-      total += there.a * exp(dot(away, away) * scale - near) * vec4f(there.rgb, 1.0);
-    }
-  }
+  let at = i32(here.y * WIDE + here.x);
+  own = colors[at].rgb;
+  scale = job.falloff / (gains[to] * gains[to]);
+  var total = vec4f(own, 1.0);
+  NEIGHBORS
   let alpha = unpack4x8unorm(bright[to]).a;
   result[to] = pack4x8unorm(vec4f(round(255.0 * total.rgb / total.a) / 255.0, alpha));
 }

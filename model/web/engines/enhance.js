@@ -14,7 +14,8 @@ import { exposureOf, workers } from "./workers.js";
  * @property {string} name
  * @property {number} atOnce how many tiles it works on at a time
  * @property {(width: number, height: number) => [number, number]} tile width and height of the tiles of a picture
- * @property {(picture: Picture, rule: Rule) => Promise<Uint8ClampedArray<ArrayBuffer>>} brighten
+ * @property {(picture: Picture, rule: Rule) => Promise<Uint8ClampedArray<ArrayBuffer>>} brighten takes the picture
+ *   for itself
  * @property {() => void} close
  */
 
@@ -45,8 +46,9 @@ function engine() {
       if (failed.has(name) || (wanted && wanted !== name && name !== "JavaScript")) continue;
       try {
         return await make();
-      } catch {
-        failed.add(name); // not on this device
+      } catch (error) {
+        console.info(name, error); // not on this device
+        failed.add(name);
       }
     }
     throw new Error("engine");

@@ -13,6 +13,8 @@
  * @property {string} name of the weight file
  * @property {number[]} weights of three convolutions: layer, output channel, then 27 weights (input channel, row,
  *   column) and the bias, with BatchNorm folded into them
+ * @property {"auto" | number | null} exposure what the page begins with, as of `Settings`
+ * @property {number} denoise
  * @property {number} black illumination of a black picture
  * @property {number[]} luma weights of red, green and blue
  * @property {number[]} light smallest and largest illumination
@@ -40,19 +42,41 @@
 
 const TAPS = 27;
 const LAYER = 3 * (TAPS + 1);
+const AT_ONCE = 4; // pixels that are computed together
+const FINE = 256; // entries of a table for one unit: between them, a straight line is right to 2e-6
 const FILTER = 2; // radius of the noise filter
-const FAR = -20000; // a color far from all others, of the pixels outside the picture
-const FINE = 256; // steps of the table of exp(-t) for one unit of t
-const MOST = 16; // exp(-16) is as good as nothing beside a weight of 1
+const FARTHEST = 16; // exp(-16) is as good as nothing beside a weight of 1
 
-/** Rows of three planes, with a margin of zeros at both ends; a ring of them. */
+/**
+ * Values of a function from 0 to `end`, and what is to be added for one step of 1 / FINE. A look-up takes a third of the
+ * time of Math.exp.
+ * @param {number} end @param {(x: number) => number} f
+ */
+function tabulate(end, f) {
+  const values = Float64Array.from({ length: end * FINE + 2 }, (_, i) => f(i / FINE));
+  const steps = values.map((value, i) => (values[i + 1] ?? 0) - value);
+  return { values, steps };
+}
+
+const SIGMOID = tabulate(32, (x) => 1 / (1 + Math.exp(16 - x)));
+const WEIGHT = tabulate(FARTHEST, (t) => t < FARTHEST ? Math.exp(-t) : 0);
+
+const SHARE = Float64Array.from({ length: 256 }, (_, byte) => byte / 255);
+
+/** @param {number} x */
+function sigmoid(x) {
+  const t = (x < -16 ? 0 : x > 16 ? 32 : x + 16) * FINE, low = t | 0;
+  return SIGMOID.values[low] + (t - low) * SIGMOID.steps[low];
+}
+
+/** A ring of rows of three planes, with zeros to the left and to the right of each. */
 class Rows {
   /** @param {number} width @param {number} count */
   constructor(width, count) {
-    this.pitch = width + 4; // pixels are computed in twos, so that one more may be read and written
+    this.pitch = pitchOf(width);
     this.row = 3 * this.pitch;
     this.count = count;
-    this.values = new Float32Array((count + 1) * this.row); // the last row stays zero
+    this.values = new Float64Array((count + 1) * this.row + AT_ONCE); // the last row stays zero
   }
 
   /** Where row `y` of a picture of `height` rows begins; outside the picture, a row of zeros.
@@ -62,92 +86,82 @@ class Rows {
   }
 }
 
+/** The length of a row in memory: its last pixels may be computed together with some that are not in the picture.
+ * @param {number} width */
+function pitchOf(width) {
+  return width + AT_ONCE + 2;
+}
+
 /**
- * One row of a 3x3 convolution from 3 to 3 channels, two pixels at a time.
- * @param {Float32Array} weights @param {number} layer
+ * One row of a 3x3 convolution from 3 to 3 channels.
+ * @param {Float64Array} weights @param {number} layer
  * @param {Rows} from @param {number[]} rows where the rows above, at and below it begin
- * @param {Float32Array} to three planes @param {number} start where its row begins @param {number} pitch
+ * @param {Float64Array} to three planes @param {number} start where its row begins
  * @param {number} width
- * @param {boolean} add the row itself to the result, after it
- * @param {boolean} relu
+ * @param {boolean} features whether it is followed by relu
+ * @param {boolean} add whether the row itself is then added
  */
-function convolve(weights, layer, from, rows, to, start, pitch, width, add, relu) {
-  const values = from.values, step = from.pitch, base = layer * LAYER;
-  for (let x = 0; x < width; x += 2) {
-    let r0 = weights[base + TAPS], g0 = weights[base + 2 * TAPS + 1], b0 = weights[base + 3 * TAPS + 2];
-    let r1 = r0, g1 = g0, b1 = b0;
-    for (let dy = 0; dy < 3; dy++) {
-      let at = rows[dy] + x - 1, tap = base + 3 * dy;
-      for (let c = 0; c < 3; c++, at += step, tap += 9) {
-        const v0 = values[at], v1 = values[at + 1], v2 = values[at + 2], v3 = values[at + 3];
-        let w0 = weights[tap], w1 = weights[tap + 1], w2 = weights[tap + 2];
-        r0 += w0 * v0 + w1 * v1 + w2 * v2;
-        r1 += w0 * v1 + w1 * v2 + w2 * v3;
-        w0 = weights[tap + 28], w1 = weights[tap + 29], w2 = weights[tap + 30];
-        g0 += w0 * v0 + w1 * v1 + w2 * v2;
-        g1 += w0 * v1 + w1 * v2 + w2 * v3;
-        w0 = weights[tap + 56], w1 = weights[tap + 57], w2 = weights[tap + 58];
-        b0 += w0 * v0 + w1 * v1 + w2 * v2;
-        b1 += w0 * v1 + w1 * v2 + w2 * v3;
+function convolve(weights, layer, from, rows, to, start, width, features, add) {
+  const values = from.values, pitch = from.pitch;
+  for (let output = 0; output < 3; output++) {
+    const base = layer * LAYER + output * (TAPS + 1), own = rows[1] + output * pitch, place = start + output * pitch;
+    for (let x = 0; x < width; x += AT_ONCE) {
+      let s0 = weights[base + TAPS], s1 = s0, s2 = s0, s3 = s0;
+      for (let input = 0, tap = base; input < 3; input++) {
+        for (let dy = 0; dy < 3; dy++, tap += 3) {
+          const at = rows[dy] + input * pitch + x - 1;
+          const w0 = weights[tap], w1 = weights[tap + 1], w2 = weights[tap + 2];
+          const v0 = values[at], v1 = values[at + 1], v2 = values[at + 2];
+          const v3 = values[at + 3], v4 = values[at + 4], v5 = values[at + 5];
+          s0 += w0 * v0 + w1 * v1 + w2 * v2;
+          s1 += w0 * v1 + w1 * v2 + w2 * v3;
+          s2 += w0 * v2 + w1 * v3 + w2 * v4;
+          s3 += w0 * v3 + w1 * v4 + w2 * v5;
+        }
       }
+      if (features) s0 = s0 > 0 ? s0 : 0, s1 = s1 > 0 ? s1 : 0, s2 = s2 > 0 ? s2 : 0, s3 = s3 > 0 ? s3 : 0;
+      if (add) s0 += values[own + x], s1 += values[own + x + 1], s2 += values[own + x + 2], s3 += values[own + x + 3];
+      to[place + x] = s0, to[place + x + 1] = s1, to[place + x + 2] = s2, to[place + x + 3] = s3;
     }
-    if (relu) {
-      r0 = r0 > 0 ? r0 : 0, g0 = g0 > 0 ? g0 : 0, b0 = b0 > 0 ? b0 : 0;
-      r1 = r1 > 0 ? r1 : 0, g1 = g1 > 0 ? g1 : 0, b1 = b1 > 0 ? b1 : 0;
-    }
-    if (add) {
-      const at = rows[1] + x;
-      r0 += values[at], r1 += values[at + 1];
-      g0 += values[at + step], g1 += values[at + step + 1];
-      b0 += values[at + 2 * step], b1 += values[at + 2 * step + 1];
-    }
-    const at = start + x;
-    to[at] = r0, to[at + 1] = r1;
-    to[at + pitch] = g0, to[at + pitch + 1] = g1;
-    to[at + 2 * pitch] = b0, to[at + 2 * pitch + 1] = b1;
+    to.fill(0, place + width, place + width + AT_ONCE); // pixels that are not in the picture
   }
-  // Where the width is odd, one pixel too many was written.
-  for (let c = 0; c < 3; c++) to[start + c * pitch + width] = 0;
 }
 
 /**
  * Calls `use` for each row, with the network's illumination.
  * @param {Model} model @param {Picture} picture
- * @param {(y: number, light: Float32Array) => void} use gets three planes, one after the other
+ * @param {(y: number, light: Float64Array) => void} use gets three planes, `pitchOf(width)` apart
  */
 function illuminate(model, { pixels, width, height }, use) {
-  const weights = Float32Array.from(model.weights);
+  const weights = Float64Array.from(model.weights), pitch = pitchOf(width);
   const image = new Rows(width, 4), first = new Rows(width, 3), second = new Rows(width, 3);
-  const pitch = width + 1; // as above
-  const light = new Float32Array(3 * pitch);
+  const light = new Float64Array(3 * pitch + AT_ONCE);
   const [least, most] = model.light;
+  /** @param {Rows} rows @param {number} y */
+  const around = (rows, y) => [-1, 0, 1].map((dy) => rows.at(y + dy, height));
   for (let y = 0; y < height + 3; y++) {
     if (y < height) {
       const start = image.at(y, height);
       for (let c = 0; c < 3; c++) {
         const to = start + c * image.pitch;
-        for (let x = 0, at = 4 * width * y + c; x < width; x++, at += 4) image.values[to + x] = pixels[at] / 255;
+        for (let x = 0, at = 4 * width * y + c; x < width; x++, at += 4) image.values[to + x] = SHARE[pixels[at]];
       }
     }
-    for (
-      const [rows, to, behind, layer] of /** @type {[Rows, Rows, number, number][]} */ ([
-        [image, first, 1, 0],
-        [first, second, 2, 1],
-      ])
-    ) {
-      const row = y - behind;
-      if (row < 0 || row >= height) continue;
-      const around = [-1, 0, 1].map((dy) => rows.at(row + dy, height));
-      convolve(weights, layer, rows, around, to.values, to.at(row, height), to.pitch, width, layer === 1, true);
-    }
+    /** @param {Rows} from @param {Rows} to @param {number} layer */
+    const feature = (from, to, layer) => {
+      const row = y - 1 - layer;
+      if (row < 0 || row >= height) return;
+      convolve(weights, layer, from, around(from, row), to.values, to.at(row, height), width, true, layer > 0);
+    };
+    feature(image, first, 0);
+    feature(first, second, 1);
     const row = y - 3;
     if (row < 0) continue;
-    const around = [-1, 0, 1].map((dy) => second.at(row + dy, height));
-    convolve(weights, 2, second, around, light, 0, pitch, width, false, false);
+    convolve(weights, 2, second, around(second, row), light, 0, width, false, false);
     const own = image.at(row, height);
     for (let c = 0; c < 3; c++) {
       for (let x = 0; x < width; x++) {
-        const value = 1 / (1 + Math.exp(-light[c * pitch + x])) + image.values[own + c * image.pitch + x];
+        const value = sigmoid(light[c * pitch + x]) + image.values[own + c * image.pitch + x];
         light[c * pitch + x] = value < least ? least : value > most ? most : value;
       }
     }
@@ -161,12 +175,12 @@ function illuminate(model, { pixels, width, height }, use) {
  * @returns {number}
  */
 function findExposure(model, points) {
-  const { pixels, width, height } = points, count = width * height, pitch = width + 1;
+  const { pixels, width, height } = points, count = width * height, pitch = pitchOf(width);
   const m = new Float64Array(count), luma = new Float64Array(count), s = new Float64Array(count);
   let mean = 0, powers = 0;
   illuminate(model, points, (y, light) => {
     for (let x = 0, i = y * width; x < width; x++, i++) {
-      const r = pixels[4 * i] / 255, g = pixels[4 * i + 1] / 255, b = pixels[4 * i + 2] / 255;
+      const r = SHARE[pixels[4 * i]], g = SHARE[pixels[4 * i + 1]], b = SHARE[pixels[4 * i + 2]];
       const added = (light[x] - r + light[x + pitch] - g + light[x + 2 * pitch] - b) / 3;
       m[i] = Math.max(r, g, b);
       luma[i] = model.luma[0] * r + model.luma[1] * g + model.luma[2] * b;
@@ -199,13 +213,13 @@ function findExposure(model, points) {
  * @returns {Uint8ClampedArray<ArrayBuffer>}
  */
 function brighten(model, picture, { exposure, denoise }) {
-  const { pixels, width, height } = picture, pitch = width + 1;
+  const { pixels, width, height } = picture, pitch = pitchOf(width);
   const result = new Uint8ClampedArray(pixels);
   if (exposure === null) {
     illuminate(model, picture, (y, light) => {
       for (let c = 0; c < 3; c++) {
         for (let x = 0, at = 4 * width * y + c; x < width; x++, at += 4) {
-          const value = Math.min(1, pixels[at] / 255 / light[c * pitch + x]);
+          const value = Math.min(1, SHARE[pixels[at]] / light[c * pitch + x]);
           result[at] = Math.floor(255 * value + model.slack); // truncated, as published
         }
       }
@@ -215,7 +229,7 @@ function brighten(model, picture, { exposure, denoise }) {
   const c = exposure, fade = model.fade * c, filter = denoise > 0 ? new Filter(model, picture, denoise, result) : null;
   illuminate(model, picture, (y, light) => {
     for (let x = 0, at = 4 * width * y; x < width; x++, at += 4) {
-      const r = pixels[at] / 255, g = pixels[at + 1] / 255, b = pixels[at + 2] / 255;
+      const r = SHARE[pixels[at]], g = SHARE[pixels[at + 1]], b = SHARE[pixels[at + 2]];
       const added = (light[x] - r + light[x + pitch] - g + light[x + 2 * pitch] - b) / 3;
       const s = 0.5 + 0.5 * Math.min(added / model.black, 1);
       const gain = (c + s) / (c * Math.max(r, g, b) + s);
@@ -232,19 +246,19 @@ function brighten(model, picture, { exposure, denoise }) {
   return result;
 }
 
-/** The noise filter: a ring of the last five bright rows, with pixels far from all colors around the picture. */
+/** The noise filter: a ring of the last five bright rows; around the picture, and in a sixth row, nothing. */
 class Filter {
   /** @param {Model} model @param {Picture} picture @param {number} strength @param {Uint8ClampedArray} result */
   constructor(model, { width, height }, strength, result) {
     this.width = width, this.height = height, this.result = result;
     this.pitch = width + 2 * FILTER;
-    this.colors = new Int16Array(3 * 6 * this.pitch).fill(FAR); // five rows, and one outside the picture
-    this.scales = new Float32Array(5 * this.pitch);
+    this.colors = new Int32Array(6 * this.pitch); // three bytes, and a fourth that is 0 outside the picture
+    this.scales = new Float64Array(5 * this.pitch);
     this.falloff = FINE * 0.5 / Math.max(255 * model.noise * strength, 1e-9) ** 2;
     const spread = FINE / (2 * model.reach ** 2);
-    this.nearness = Float64Array.from({ length: 5 }, (_, d) => spread * (d - FILTER) ** 2);
-    this.table = Float64Array.from({ length: FINE * MOST + 1 }, (_, i) => Math.exp(-i / FINE));
-    this.table[FINE * MOST] = 0;
+    this.nearness = Float64Array.from({ length: 25 }, (_, k) => {
+      return spread * ((k % 5 - FILTER) ** 2 + (Math.floor(k / 5) - FILTER) ** 2);
+    });
   }
 
   /** @param {number} y */
@@ -254,33 +268,31 @@ class Filter {
 
   /** @param {number} x @param {number} y @param {number} r @param {number} g @param {number} b @param {number} gain */
   put(x, y, r, g, b, gain) {
-    const at = this.row(y) + FILTER + x, plane = 6 * this.pitch;
-    this.colors[at] = r, this.colors[at + plane] = g, this.colors[at + 2 * plane] = b;
+    const at = this.row(y) + FILTER + x;
+    this.colors[at] = r | g << 8 | b << 16 | 1 << 24;
     this.scales[at] = this.falloff / (gain * gain);
   }
 
   /** Row `y` of the result, once two rows below it are there. @param {number} y */
   filter(y) {
     if (y < 0) return;
-    const { colors, scales, table, nearness, width, result } = this, plane = 6 * this.pitch, end = FINE * MOST;
-    const rows = nearness.map((_, dy) => this.row(y + dy - FILTER));
-    const own = rows[FILTER] + FILTER;
+    const { colors, scales, nearness, width, result } = this, { values, steps } = WEIGHT, end = FINE * FARTHEST;
+    const rows = [-2, -1, 0, 1, 2].map((dy) => this.row(y + dy)), own = rows[FILTER] + FILTER;
     for (let x = 0, to = 4 * width * y; x < width; x++, to += 4) {
-      const red = colors[own + x], green = colors[own + x + plane], blue = colors[own + x + 2 * plane];
+      const color = colors[own + x], red = color & 255, green = color >> 8 & 255, blue = color >> 16 & 255;
       const scale = scales[own + x];
       let r = 0, g = 0, b = 0, weights = 0;
-      for (let dy = 0; dy < 5; dy++) {
-        const away = nearness[dy];
-        for (let dx = 0, at = rows[dy] + x; dx < 5; dx++, at++) {
-          const r1 = colors[at], g1 = colors[at + plane], b1 = colors[at + 2 * plane];
+      for (let dy = 0, k = 0; dy < 5; dy++) {
+        for (let dx = 0, at = rows[dy] + x; dx < 5; dx++, at++, k++) {
+          const there = colors[at], r1 = there & 255, g1 = there >> 8 & 255, b1 = there >> 16 & 255;
           const r2 = r1 - red, g2 = g1 - green, b2 = b1 - blue;
-          const t = (r2 * r2 + g2 * g2 + b2 * b2) * scale + away + nearness[dx];
-          if (t >= end) continue;
-          const low = t | 0, weight = table[low] + (t - low) * (table[low + 1] - table[low]);
+          const away = (r2 * r2 + g2 * g2 + b2 * b2) * scale + nearness[k];
+          const t = away < end && there ? away : end, low = t | 0, weight = values[low] + (t - low) * steps[low];
           weights += weight, r += weight * r1, g += weight * g1, b += weight * b1;
         }
       }
-      result[to] = r / weights, result[to + 1] = g / weights, result[to + 2] = b / weights;
+      const share = 1 / weights;
+      result[to] = r * share, result[to + 1] = g * share, result[to + 2] = b * share;
     }
   }
 }

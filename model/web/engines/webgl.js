@@ -1,10 +1,12 @@
 /** The engine by fragment shaders: four passes over a tile, each into a texture. */
-import { convolution, falloff, shader } from "./shaders.js";
+import { convolutionOfFour, falloff, shader } from "./shaders.js";
 
 /** @typedef {import("./kernel.js").Picture} Picture */
 /** @typedef {import("./kernel.js").Rule} Rule */
 
-const SIDE = 1024; // of the textures
+const SIDE = 1024; // of the largest tile, with what is cut off: a multiple of 4 pixels
+const MARGIN = [1, 2]; // around what is in a texture: texels of four pixels, rows
+const CHANNELS = ["reds", "greens", "blues"];
 const CORNERS = `#version 300 es
 void main() { gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0.0, 1.0); }`;
 
@@ -13,34 +15,28 @@ function webgl() {
   const canvas = new OffscreenCanvas(1, 1);
   const gl = /** @type {WebGL2RenderingContext} */ (canvas.getContext("webgl2", { alpha: false, antialias: false }));
   if (!gl) throw new Error("WebGL2");
-  const layer = (/** @type {number} */ number) =>
-    convolution(number, "mat3", "vec3", (dx, dy) => `at(here + ivec2(${dx}, ${dy}))`);
-  const bits = "uintBitsToFloat(texelFetch(before, place, 0).rgb)";
+  const margin = `ivec2(${MARGIN})`;
+  /** @param {number} dx @param {number} dy */
+  const at = (dx, dy) => `here + ivec2(${dx}, ${dy}), 0)`;
+  /** @param {number} input @param {number} dx @param {number} dy */
+  const pixels = (input, dx, dy) => `(vec4(texelFetch(image, ${at(dx, dy)} >> ${8 * input} & 255) / 255.0)`;
+  /** @param {number} input @param {number} dx @param {number} dy */
+  const features = (input, dx, dy) => `intBitsToFloat(texelFetch(${CHANNELS[input]}, ${at(dx, dy)})`;
+  /** @param {string} name @param {Record<string, string>} [names] */
+  const pass = (name, names) => program(gl, shader(name, { MARGIN: margin, ...names }));
+  const [OWN_RED, OWN_GREEN, OWN_BLUE] = [0, 1, 2].map((input) => features(input, 0, 0));
+  const nothing = { OWN_RED: "0.0", OWN_GREEN: "0.0", OWN_BLUE: "0.0" };
   const passes = {
-    first: program(
-      gl,
-      shader("features.frag", {
-        CONVOLUTION: layer(0),
-        FETCH: "texelFetch(image, place, 0).rgb",
-        RESULT: "max(sum, 0.0)",
-      }),
-    ),
-    second: program(
-      gl,
-      shader("features.frag", {
-        CONVOLUTION: layer(1),
-        FETCH: bits,
-        RESULT: "max(sum, 0.0) + at(here)",
-      }),
-    ),
-    bright: program(gl, shader("bright.frag", { CONVOLUTION: layer(2) })),
-    denoise: program(gl, shader("denoise.frag")),
+    first: pass("features.frag", { CONVOLUTION: convolutionOfFour(0, pixels), ...nothing }),
+    second: pass("features.frag", { CONVOLUTION: convolutionOfFour(1, features), OWN_RED, OWN_GREEN, OWN_BLUE }),
+    bright: pass("bright.frag", { CONVOLUTION: convolutionOfFour(2, features) }),
+    denoise: pass("denoise.frag"),
   };
-  const image = texture(gl, gl.RGBA8), bright = texture(gl, gl.RGBA8), gains = texture(gl, gl.R32UI);
-  const first = texture(gl, gl.RGBA32UI), second = texture(gl, gl.RGBA32UI), result = texture(gl, gl.RGBA8);
+  const [image, bright, gains, result, ...planes] = Array.from({ length: 10 }, () => texture(gl));
+  const first = planes.slice(0, 3), second = planes.slice(3);
   const to = {
-    first: target(gl, first),
-    second: target(gl, second),
+    first: target(gl, ...first),
+    second: target(gl, ...second),
     bright: target(gl, bright, gains),
     denoise: target(gl, result),
   };
@@ -49,7 +45,7 @@ function webgl() {
    * @param {Record<string, number>} numbers */
   const draw = (name, { width, height }, inputs, numbers = {}) => {
     gl.bindFramebuffer(gl.FRAMEBUFFER, to[name]);
-    gl.viewport(0, 0, width, height);
+    gl.viewport(0, 0, Math.ceil(width / 4) + 2 * MARGIN[0], height + 2 * MARGIN[1]);
     gl.useProgram(passes[name]);
     const place = (/** @type {string} */ uniform) => gl.getUniformLocation(passes[name], uniform);
     Object.entries(inputs).forEach(([uniform, input], unit) => {
@@ -64,34 +60,51 @@ function webgl() {
 
   /** @param {Picture} picture @param {Rule} rule */
   const brighten = async (picture, { exposure, denoise }) => {
-    const { pixels, width, height } = picture;
-    gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, image);
-    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+    const { width, height } = picture;
+    upload(gl, image, picture);
     draw("first", picture, { image });
-    draw("second", picture, { before: first });
-    const published = exposure === null;
-    draw("bright", picture, { image, before: second }, { published: Number(published), exposure: exposure ?? 0 });
-    if (denoise > 0) draw("denoise", picture, { bright, gains }, { falloff: falloff(denoise) });
+    draw("second", picture, planesOf(first));
+    const numbers = { published: Number(exposure === null), filtered: Number(denoise > 0), exposure: exposure ?? 0 };
+    draw("bright", picture, { image, ...planesOf(second) }, numbers);
+    const filter = falloff(denoise) / 255 ** 2;
+    if (denoise > 0) draw("denoise", picture, { image, bright, gains }, { falloff: filter });
     return await read(gl, width, height);
   };
 
   return {
     name: "WebGL2",
     atOnce: 2,
-    tile: () => [SIDE - 10, SIDE - 10],
+    tile: () => [SIDE - 16, SIDE - 16],
     brighten,
     close: () => gl.getExtension("WEBGL_lose_context")?.loseContext(),
   };
 }
 
+/** @param {WebGLTexture[]} planes */
+function planesOf(planes) {
+  return Object.fromEntries(planes.map((plane, index) => [CHANNELS[index], plane]));
+}
+
+/** Rows of four pixels a texel, with zeros around them. @param {WebGL2RenderingContext} gl @param {WebGLTexture} to
+ * @param {Picture} picture */
+function upload(gl, to, { pixels, width, height }) {
+  const [column, row] = MARGIN, columns = Math.ceil(width / 4) + 2 * column, rows = height + 2 * row;
+  const padded = new Int32Array(4 * columns * rows), from = new Int32Array(pixels.buffer);
+  for (let y = 0; y < height; y++) {
+    padded.set(from.subarray(y * width, (y + 1) * width), 4 * ((y + row) * columns + column));
+  }
+  gl.activeTexture(gl.TEXTURE0);
+  gl.bindTexture(gl.TEXTURE_2D, to);
+  gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, columns, rows, gl.RGBA_INTEGER, gl.INT, padded);
+}
+
 /** The pixels of the last pass, once they are there: nothing waits for the device meanwhile.
  * @param {WebGL2RenderingContext} gl @param {number} width @param {number} height */
 async function read(gl, width, height) {
-  const buffer = gl.createBuffer(), pixels = new Uint8ClampedArray(4 * width * height);
+  const columns = Math.ceil(width / 4), buffer = gl.createBuffer(), texels = new Int32Array(4 * columns * height);
   gl.bindBuffer(gl.PIXEL_PACK_BUFFER, buffer);
-  gl.bufferData(gl.PIXEL_PACK_BUFFER, pixels.length, gl.STREAM_READ);
-  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, 0);
+  gl.bufferData(gl.PIXEL_PACK_BUFFER, texels.byteLength, gl.STREAM_READ);
+  gl.readPixels(MARGIN[0], MARGIN[1], columns, height, gl.RGBA_INTEGER, gl.INT, 0);
   gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
   const fence = /** @type {WebGLSync} */ (gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0));
   gl.flush();
@@ -101,12 +114,15 @@ async function read(gl, width, height) {
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   gl.bindBuffer(gl.PIXEL_PACK_BUFFER, buffer);
-  gl.getBufferSubData(gl.PIXEL_PACK_BUFFER, 0, pixels);
+  gl.getBufferSubData(gl.PIXEL_PACK_BUFFER, 0, texels);
   gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
   gl.deleteBuffer(buffer);
   gl.deleteSync(fence);
   if (gl.isContextLost() || gl.getError()) throw new Error("WebGL2");
-  return pixels;
+  if (width % 4 === 0) return new Uint8ClampedArray(texels.buffer);
+  const pixels = new Int32Array(width * height);
+  for (let y = 0; y < height; y++) pixels.set(texels.subarray(4 * y * columns, 4 * y * columns + width), y * width);
+  return new Uint8ClampedArray(pixels.buffer);
 }
 
 /** @param {WebGL2RenderingContext} gl @param {string} fragment */
@@ -129,11 +145,11 @@ function program(gl, fragment) {
   return made;
 }
 
-/** @param {WebGL2RenderingContext} gl @param {number} format */
-function texture(gl, format) {
+/** @param {WebGL2RenderingContext} gl */
+function texture(gl) {
   const made = gl.createTexture();
   gl.bindTexture(gl.TEXTURE_2D, made);
-  gl.texStorage2D(gl.TEXTURE_2D, 1, format, SIDE, SIDE);
+  gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32I, SIDE / 4 + 2 * MARGIN[0], SIDE + 2 * MARGIN[1]);
   for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
     gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST); // others are not allowed for numbers
   }

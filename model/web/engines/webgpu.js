@@ -1,5 +1,5 @@
 /** The engine by compute shaders: one pass for the network and the bright pixels, one for the noise filter. */
-import { convolution, falloff, shader } from "./shaders.js";
+import { convolution, falloff, neighbors, shader } from "./shaders.js";
 
 /** @typedef {import("./kernel.js").Picture} Picture */
 /** @typedef {import("./kernel.js").Rule} Rule */
@@ -21,14 +21,15 @@ async function webgpu() {
     return await device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main" } });
   };
   /** @param {string} read @param {number} layer */
-  const layer = (read, layer) =>
-    convolution(layer, "mat3x3f", "vec3f", (dx, dy) => `${read}(u32(i32(at) + ${dy} * i32(WIDE) + ${dx}))`);
+  const layer = (read, layer) => convolution(layer, (dx, dy) => `${read}(u32(i32(at) + ${dy} * i32(WIDE) + ${dx}))`);
   const network = await pass("enhance.wgsl", {
     FIRST: layer("pixel", 0),
     SECOND: layer("feature", 1),
     THIRD: layer("pixel", 2),
   });
-  const filter = await pass("denoise.wgsl");
+  const filter = await pass("denoise.wgsl", {
+    NEIGHBORS: neighbors((dx, dy) => `colors[at + ${dy} * i32(WIDE) + ${dx}]`),
+  });
 
   /** @param {Picture} picture @param {Rule} rule */
   const brighten = async ({ pixels, width, height }, { exposure, denoise }) => {

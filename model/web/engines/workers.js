@@ -16,13 +16,14 @@ class Hand {
     this.last = Promise.resolve();
   }
 
-  /** @param {"exposure" | "brighten"} task @param {Picture} picture @param {Rule} [rule] @returns {Promise<any>} */
+  /** The picture is handed over, not copied.
+   * @param {"exposure" | "brighten"} task @param {Picture} picture @param {Rule} [rule] @returns {Promise<any>} */
   ask(task, picture, rule) {
     const answer = this.last.catch(() => {}).then(() =>
       new Promise((resolve, reject) => {
         this.worker.onmessage = ({ data }) => resolve(data);
         this.worker.onerror = (event) => reject(new Error(event.message || "worker"));
-        this.worker.postMessage({ task, picture, rule });
+        this.worker.postMessage({ task, picture, rule }, [picture.pixels.buffer]);
       })
     );
     this.last = answer;

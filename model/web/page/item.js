@@ -13,7 +13,7 @@ import { Fault, text } from "./texts.js";
  * @property {Figures} [figures] of the last result
  * @property {Settings} [by] what that was made with
  * @property {string} [fault] why there is no result
- * @property {ImageBitmap} [thumbnail]
+ * @property {ImageBitmap} [thumbnail] until it is shown
  * @property {boolean} [saving]
  * @property {boolean} [saved] the last result
  */
@@ -34,7 +34,7 @@ function isSavable({ kind, figures, fault }) {
 /** One line for the user. @param {unknown} error */
 function lineOf(error) {
   if (error instanceof Fault) return error.message;
-  if (error instanceof RangeError) return text("memory"); // no room for an array
+  if (error instanceof RangeError) return text("tooLarge"); // no room for an array
   if (/** @type {Error} */ (error).message === "engine") return text("noEngine");
   return text("unknown", String(/** @type {Error} */ (error).message ?? error));
 }

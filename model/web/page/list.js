@@ -46,7 +46,9 @@ function updateRow(item, isShown) {
   if (isShown !== undefined) pick.ariaCurrent = String(isShown);
   line.classList.toggle("failed", Boolean(item.fault));
   find("small", "", line).textContent = stateOf(item);
-  if (item.thumbnail) drawThumbnail(find("canvas", "", line), item.thumbnail);
+  if (!item.thumbnail) return;
+  find("canvas", "", line).getContext("bitmaprenderer")?.transferFromImageBitmap(item.thumbnail);
+  item.thumbnail = undefined; // the canvas has it now
 }
 
 /** @param {Item} item */
@@ -59,15 +61,6 @@ function stateOf(item) {
   if (item.share !== undefined) return text("working");
   if (!item.figures || item.by !== settings()) return text("waiting");
   return describe(item.figures, item.by.exposure === "auto") + saved;
-}
-
-/** Filling the canvas, cut where the shapes differ. @param {HTMLCanvasElement} canvas @param {ImageBitmap} image */
-function drawThumbnail(canvas, image) {
-  const { width, height } = canvas, scale = Math.max(width / image.width, height / image.height);
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const wide = image.width * scale, high = image.height * scale;
-  context.clearRect(0, 0, width, height);
-  context.drawImage(image, (width - wide) / 2, (height - high) / 2, wide, high);
 }
 
 export { addRow, removeRow, updateRow };

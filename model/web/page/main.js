@@ -9,7 +9,7 @@ import { isSavable, itemOf, lineOf } from "./item.js";
 import { addRow, removeRow, updateRow } from "./list.js";
 import { Live } from "./live.js";
 import { MODEL } from "./model.js";
-import { isRecording, startPlayer, stopPlayer, watchPlayer } from "./player.js";
+import { isRecording, refreshPlayer, startPlayer, stopPlayer, watchPlayer } from "./player.js";
 import { saveAll, saveOne } from "./save.js";
 import { suggest, watchSettings } from "./settings.js";
 import { Steady } from "./steady.js";
@@ -41,13 +41,13 @@ const work = new Work({
     save.hidden = false;
     if (!figures || !by) return;
     drawHistogram(figures);
-    if (figures.exposure && by.strength) suggest(figures.exposure / by.strength);
+    if (by.strength) suggest((figures.exposure ?? 0) / by.strength);
     state.textContent = describe(figures, by.exposure === "auto");
     if (engineBefore !== figures.engine) warn(text("engineLost", engineBefore, figures.engine));
     engineBefore = figures.engine;
   },
   failed(item) {
-    warn(text("line", item.name, item.fault ?? ""));
+    warn(`${item.name}: ${item.fault}`);
     if (item === work.shown) showNext();
   },
 });
@@ -55,13 +55,23 @@ const work = new Work({
 async function pick(item) {
   warn("");
   await stopPlayer();
-  if (item.kind === "picture") return work.show(item);
   work.show(item);
+  if (item.kind !== "video") return;
+  item.fault = await openPlayer(item.name, item.file);
+  work.reports.changed(item);
+}
+
+/** @param {string} name @param {Blob} [file] none: the camera */
+async function openPlayer(name, file) {
   save.hidden = true;
   state.textContent = "";
-  if (await startPlayer(item.name, item.file)) return;
-  item.fault = text("noVideo");
-  work.reports.changed(item);
+  const fault = await startPlayer(name, file);
+  if (fault) {
+    warn(`${name}: ${fault}`);
+    showNext();
+  }
+  arrange();
+  return fault;
 }
 
 /** A picture that can be shown, when the shown one cannot any more. */
@@ -78,17 +88,20 @@ async function saveItem(item) {
   try {
     await saveOne(work, item, work.items.filter(isSavable));
   } catch (error) {
-    warn(text("line", item.name, lineOf(error)));
+    warn(`${item.name}: ${lineOf(error)}`);
   }
   item.saving = false;
   work.reports.changed(item);
 }
 
 /** @param {Item} item */
-function drop(item) {
+async function drop(item) {
   work.remove(item);
   removeRow(item);
-  if (item === work.shown) stopPlayer().then(showNext);
+  if (item === work.shown) {
+    await stopPlayer();
+    showNext();
+  }
   arrange();
 }
 
@@ -115,21 +128,19 @@ watchIntake((files) => {
   add(items);
   if (items.length) pick(items.find(({ kind }) => kind === "picture") ?? items[0]);
 });
-watchSettings(() => work.restart());
-watchPlayer((name, file) => {
-  add([{ name, file, kind: "recording" }]);
-}, () => {
-  if (!work.shown || work.shown.kind === "video") showNext();
+watchSettings(() => {
+  refreshPlayer();
+  work.restart();
+});
+watchPlayer((name, file) => add([{ name, file, kind: "recording" }]), () => {
+  showNext();
   arrange();
 });
 
-find("button", "#camera").onclick = async () => {
+find("button", "#camera").onclick = () => {
   warn("");
   work.show(undefined);
-  save.hidden = true;
-  state.textContent = "";
-  await startPlayer(text("camera"));
-  arrange();
+  openPlayer(text("cameraName"));
 };
 save.onclick = () => work.shown && saveItem(work.shown);
 format.onchange = () => find("p", "#clear").hidden = format.value === "image/png";
@@ -139,7 +150,7 @@ archive.onclick = async () => {
   packing = archive.disabled = true;
   await saveAll(work, items, (item, error) => {
     archive.textContent = text("packing", ++count, items.length);
-    if (error) warn(text("line", item.name, lineOf(error)));
+    if (error) warn(`${item.name}: ${lineOf(error)}`);
   }).catch((error) => warn(lineOf(error)));
   packing = archive.disabled = false;
   archive.textContent = text("archive");

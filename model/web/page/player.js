@@ -11,58 +11,62 @@ const record = find("button", "#record"), smooth = find("input", "#smooth"), spe
 
 /** @type {{live: Live, video: HTMLVideoElement, recording: boolean} | undefined} */
 let playing;
-/** @type {(name: string, blob: Blob) => void} */
-let keep;
+/** What takes a recording, and what stops the player for good. */
+let keep = (/** @type {string} */ _name, /** @type {Blob} */ _blob) => {}, quit = async () => {};
 
-/** @param {string} name @param {File | Blob} [file] none: the camera @returns {Promise<boolean>} whether it plays */
+/** @param {string} name @param {Blob} [file] none: the camera @returns {Promise<string>} why it does not play */
 async function startPlayer(name, file) {
   await stopPlayer();
-  const video = make("video", { muted: true, playsInline: true, loop: true }), canvas = make("canvas");
+  const video = make("video", { playsInline: true }), canvas = make("canvas");
   const live = new Live(video, canvas, {
     settings,
     smooth: () => smooth.valueAsNumber,
     report: ({ fps, engine }) => speed.textContent = text("speed", Math.round(fps), engine),
     fail: (error) => {
+      quit();
       warn(lineOf(error));
-      stopPlayer();
     },
   });
+  const now = playing = { live, video, recording: false };
   video.addEventListener("resize", () => setSize(video.videoWidth, video.videoHeight));
-  for (const name of ["play", "pause", "timeupdate", "durationchange"]) video.addEventListener(name, showState);
-  playing = { live, video, recording: false };
+  for (const event of ["play", "pause", "timeupdate", "durationchange"]) video.addEventListener(event, showState);
+  video.addEventListener("ended", endRecording);
+  showLayers(video, canvas, name);
+  setSize(16, 9);
   try {
-    showLayers(video, canvas, name);
-    setSize(16, 9);
     await (file ? live.file(/** @type {File} */ (file)) : live.camera());
   } catch (error) {
-    warn(lineOf(error));
-    if (playing?.live === live) await stopPlayer();
-    return false;
+    if (playing === now) await stopPlayer();
+    return lineOf(error);
   }
+  if (playing !== now) return ""; // stopped meanwhile
   play.hidden = seek.hidden = !file;
   panel.hidden = speed.hidden = false;
   showState();
-  return true;
+  return "";
 }
 
 async function stopPlayer() {
   if (!playing) return;
-  const { live, video } = playing;
-  if (playing.recording) await endRecording();
+  await endRecording();
+  playing?.live.stop();
   playing = undefined;
-  live.stop();
-  video.pause();
   panel.hidden = speed.hidden = true;
   speed.textContent = "";
-  panel.dispatchEvent(new Event("stopped"));
 }
 
 async function endRecording() {
   if (!playing?.recording) return;
   playing.recording = false;
   const { name, blob } = await playing.live.finishRecording();
-  keep(name, blob);
+  if (blob.size) keep(name, blob);
+  else warn(text("noRecording"));
   showState();
+}
+
+/** Show other settings, even while nothing moves. */
+function refreshPlayer() {
+  playing?.live.refresh();
 }
 
 /** The controls, as things are. */
@@ -83,8 +87,8 @@ function isRecording() {
 /** @param {(name: string, blob: Blob) => void} kept takes a recording @param {() => void} stopped */
 function watchPlayer(kept, stopped) {
   keep = kept;
-  panel.addEventListener("stopped", stopped);
-  find("button", "#stop").onclick = stopPlayer;
+  quit = () => stopPlayer().then(stopped);
+  find("button", "#stop").onclick = quit;
   play.onclick = () => playing?.video.paused ? playing.video.play() : playing?.video.pause();
   seek.oninput = () => {
     if (playing) playing.video.currentTime = seek.valueAsNumber;
@@ -101,4 +105,4 @@ function watchPlayer(kept, stopped) {
   showSmooth();
 }
 
-export { isRecording, startPlayer, stopPlayer, watchPlayer };
+export { isRecording, refreshPlayer, startPlayer, stopPlayer, watchPlayer };

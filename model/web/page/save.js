@@ -20,7 +20,7 @@ function namesOf(items) {
   const taken = new Set();
   for (const item of items) {
     const stem = item.name.replace(/(?<=.)\.[^.]*$/, "");
-    const end = item.kind === "recording" ? "webm" : kindOf(item) === "image/png" ? "png" : "jpg";
+    const end = item.kind === "recording" ? item.name.split(".").pop() : kindOf(item) === "image/png" ? "png" : "jpg";
     let name = `${stem}.${end}`;
     for (let n = 2; taken.has(name.toLowerCase()); n++) name = `${stem}-${n}.${end}`;
     taken.add(name.toLowerCase());

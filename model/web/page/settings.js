@@ -1,5 +1,6 @@
 /** What the user has chosen, and the form for it. */
 import { find } from "./dom.js";
+import { MODEL } from "./model.js";
 import { text } from "./texts.js";
 
 /** @typedef {import("../engines/enhance.js").Settings} Settings */
@@ -41,9 +42,10 @@ function readForm() {
 function write() {
   const ranges = [[exposureRange, 1], [strengthRange, 2], [denoiseRange, 2]];
   for (const [range, digits] of /** @type {[HTMLInputElement, number][]} */ (ranges)) {
-    const value = range === denoiseRange && range.disabled ? text("off") : range.valueAsNumber.toFixed(digits);
-    find("output", `[for=${range.id}]`).value = value;
+    find("output", `[for=${range.id}]`).value = range.valueAsNumber.toFixed(digits);
   }
+  if (chosenSettings.exposure !== null) return;
+  for (const id of ["exposure", "denoise"]) find("output", `[for=${id}]`).value = text("off");
 }
 
 /** @param {() => void} changed called after each change */
@@ -54,7 +56,22 @@ function watchSettings(changed) {
   };
   form.addEventListener("input", update);
   form.addEventListener("reset", () => setTimeout(update)); // after the fields are reset
+  begin();
   readForm();
+}
+
+/** @param {HTMLInputElement} range @param {number} value */
+function startAt(range, value) {
+  range.defaultValue = String(value);
+  if (range.valueAsNumber !== value) range.step = "any"; // it lies between two steps
+}
+
+/** What the page begins with, and comes back to. */
+function begin() {
+  const { exposure, denoise } = MODEL, way = exposure === null ? "published" : exposure === "auto" ? exposure : "hand";
+  find("input", `[value=${way}]`, form).defaultChecked = true;
+  if (way === "hand") startAt(exposureRange, Number(exposure));
+  startAt(denoiseRange, exposure === null ? 1 : denoise);
 }
 
 export { settings, suggest, watchSettings };

@@ -1,10 +1,11 @@
 /** The original and the result under the slider. */
 import { compare } from "../shared/slider.js";
-import { find, make } from "./dom.js";
+import { find, make, warn } from "./dom.js";
 import { text } from "./texts.js";
 
 /** @typedef {import("../engines/kernel.js").Picture} Picture */
 
+const SAFE = 2 ** 24; // pixels of a canvas
 const PAINTED = 2 ** 20; // pixels that are painted together
 const box = find("div", "#box"), frame = find("div", "#frame"), actual = find("button", "#actual");
 let address = "";
@@ -17,8 +18,8 @@ function showLayers(before, after, name) {
   URL.revokeObjectURL(address);
   before.className = "before";
   after.className = "after";
-  before.setAttribute("aria-label", text("layer", name, text("before")));
-  after.setAttribute("aria-label", text("layer", name, text("after")));
+  before.setAttribute("aria-label", `${name}, ${text("before")}`);
+  after.setAttribute("aria-label", `${name}, ${text("after")}`);
   after.role = before.role = "img";
   old.replaceWith(after);
   box.querySelector(".before")?.replaceWith(before);
@@ -52,7 +53,10 @@ function showResult({ pixels, width, height }) {
     const strip = pixels.subarray(4 * y * width, 4 * Math.min(y + rows, height) * width);
     context.putImageData(new ImageData(strip, width), 0, y);
   }
-  box.classList.remove("alone");
+  // Some browsers leave large canvases empty, without a word.
+  const isBlank = width * height > SAFE && pixels[3] && !context.getImageData(0, 0, 1, 1).data[3];
+  if (isBlank) warn(text("tooLargeToShow"));
+  else box.classList.remove("alone");
 }
 
 /** Whether each pixel is shown as one of the screen, or the whole picture. @param {boolean} on */

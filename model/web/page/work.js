@@ -24,6 +24,7 @@ import { settings } from "./settings.js";
  * @property {(item: Item) => void} failed
  */
 
+const THUMBNAIL = 144; // pixels of its longer side
 const PAUSE = 200; // ms without a change of settings before work begins again
 
 class Work {
@@ -138,7 +139,7 @@ class Work {
   async finish(item, by, original, enhanced) {
     const { picture } = enhanced;
     if (item.by !== by) {
-      const resizeHeight = Math.max(1, Math.round(Math.min(96, 96 * picture.height / picture.width)));
+      const resizeHeight = Math.ceil(Math.min(THUMBNAIL, THUMBNAIL * picture.height / picture.width));
       item.thumbnail = await createImageBitmap(new ImageData(picture.pixels, picture.width), { resizeHeight });
       Object.assign(item, { figures: figuresOf(original, enhanced), by, saved: false });
     }

@@ -1,0 +1,115 @@
+"""Try a page in a browser: each of its engines on pictures, compared with `Enhancer`."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..enhancement import Enhancer, check_rule
+from ..images import Picture, read_image
+from .browser import chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ENGINES = ("WebGL2", "JavaScript", "WebGPU")
+LEVELS = 2  # of 255: rounding may differ by one, and the noise filter may make two of it, for a few in a million
+SHARE = 1e-3  # of the values may differ at all
+# WebGPU in software takes minutes for what the others do in a second: it gets a piece with odd sides.
+_PIECE = (slice(0, 101), slice(0, 131))
+_TIMEOUT = 300_000  # milliseconds
+
+# What is read and written passes through the page's own decoder and encoder.
+_SCRIPT = """async ([data, settings]) => {
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  const picture = await sciKernels.decode(new Blob([bytes], { type: "image/png" }));
+  const done = await sciKernels.enhance(picture, settings);
+  const file = await sciKernels.encode(done.picture, "image/png");
+  const reader = new FileReader();
+  await new Promise((resolve) => { reader.onload = resolve; reader.readAsDataURL(file); });
+  return [reader.result.split(",")[1], done.engine];
+}"""
+
+
+class Compared(NamedTuple):
+    """How a picture from the page differs from that of `Enhancer`."""
+
+    picture: str
+    engine: str
+    largest: int  # difference of a value, in levels of 255
+    share: float  # of the values that differ at all
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both are the same picture but for rounding."""
+        return self.largest <= LEVELS and self.share <= SHARE
+
+    @property
+    def line(self) -> str:
+        """The figures, for the user."""
+        differ = f"{1e6 * self.share:.0f} in a million values differ, by at most {self.largest}"
+        return f"{self.picture}, {self.engine}: {differ}"
+
+
+def compare(
+    text: str,
+    pictures: Sequence[Path],
+    weights: str | Path,
+    exposure: float | str | None = "auto",
+    denoise: float | None = None,
+) -> list[Compared]:
+    """The pictures through the page by each engine that the browser has, next to `Enhancer`.
+
+    Args:
+        text: of the page.
+        pictures: files; of each, WebGPU gets a small piece, as it is slow where there is no GPU.
+        weights, exposure, denoise: as for `page`.
+
+    Raises:
+        NoBrowser: there is none.
+        ImageError: a picture cannot be read.
+    """
+    # In a thread of its own, since Playwright refuses one that runs an event loop, as notebooks do.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_compare, text, pictures, weights, exposure, denoise).result()
+
+
+def _compare(
+    text: str, pictures: Sequence[Path], weights: str | Path, exposure: float | str | None, denoise: float | None
+) -> list[Compared]:
+    enhancer = Enhancer(weights, "cpu", exposure=exposure, denoise=denoise)
+    strength = check_rule(exposure, denoise)
+    settings = {"exposure": exposure, "strength": 1.0, "denoise": strength}
+    with TemporaryDirectory(prefix="sci-") as folder, chromium() as browser:
+        path = Path(folder, "page.html")
+        path.write_text(text, "utf-8")
+        compared = []
+        for engine in ENGINES:
+            tab = browser.new_page()
+            tab.set_default_timeout(_TIMEOUT)
+            tab.goto(f"{path.as_uri()}#engine={engine}")
+            for file in pictures:
+                pixels = read_image(file).pixels
+                pixels = np.ascontiguousarray(pixels[_PIECE]) if engine == "WebGPU" else pixels
+                result, used = _through(tab, pixels, settings)
+                if used == engine:  # otherwise this browser does not have it
+                    wanted = enhancer.picture(Picture(pixels)).pixels
+                    away = np.abs(result.astype(np.int16) - wanted)
+                    compared.append(Compared(file.name, engine, int(away.max()), float(np.mean(away > 0))))
+            tab.close()
+    return compared
+
+
+def _through(tab: "Page", pixels: np.ndarray, settings: Mapping[str, object]) -> tuple[np.ndarray, str]:
+    """The pixels of the result, and the engine that made it."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG", compress_level=1)
+    result, engine = tab.evaluate(_SCRIPT, [base64.b64encode(data.getvalue()).decode(), settings])
+    with Image.open(io.BytesIO(base64.b64decode(result))) as image:
+        return np.asarray(image.convert("RGB")), engine
