@@ -1,7 +1,5 @@
-"""Chromium for tests of pages, driven by Playwright, with WebGL and WebGPU in software. It needs no network."""
+"""The browser for tests of pages; they are skipped, with the reason, where there is none."""
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,36 +7,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from model import page as pages
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chromium-headless-shell", "chrome")
-# WebGPU by SwiftShader is very slow: it is for tiny pictures.
-GRAPHICS = ("--enable-unsafe-swiftshader", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-
-
-def find_chromium() -> str | None:
-    """The program: $CHROMIUM, or what is found under its usual names."""
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
 def driver() -> Iterator["Playwright"]:
-    """Playwright, of which a process can have one at a time; skips the test where it is missing."""
-    reason = "needs Playwright: pip install '.[page]'"
-    with pytest.importorskip("playwright.sync_api", reason=reason).sync_playwright() as playwright:
-        yield playwright
+    try:
+        with pages.driver() as playwright:
+            yield playwright
+    except pages.NoBrowser as reason:
+        pytest.skip(str(reason))
 
 
 @contextmanager
 def chromium(playwright: "Playwright", *flags: str) -> Iterator["Browser"]:
-    """A browser without a window, with more flags than the usual ones; skips the test where there is no Chromium."""
-    program = find_chromium()
-    if program is None:
-        pytest.skip(f"no Chromium found (looked for {', '.join(NAMES)}); set CHROMIUM to the program")
-    browser = playwright.chromium.launch(executable_path=program, args=[*GRAPHICS, *flags])
-    yield browser
-    browser.close()
+    try:
+        with pages.chromium(playwright, *flags) as browser:
+            yield browser
+    except pages.NoBrowser as reason:
+        pytest.skip(str(reason))
 
 
 def wait_for(page: "Page", condition: str, seconds: float = 20) -> None:

@@ -1,6 +1,7 @@
 """The page that enhances pictures, in a headless Chromium: seconds for a picture by each engine, and memory.
 
     python -m bench page [--size 4000x3000] [--repeats 5] [--json FILE]
+    python -m bench page --pictures docs/pictures
 
 The page of `python -m model.export --format html` runs with the default weights and settings: plain JavaScript in
 workers, and WebGL2, which SwiftShader computes on the processor. WebGPU is left out: in software it says nothing about
@@ -10,6 +11,7 @@ all of Chromium's processes together, less what they had with the empty page, at
 megapixels is chosen, shown and saved. Exits with status 1 if a result is wrong or misses its bound.
 """
 
+import argparse
 import base64
 import contextlib
 import statistics
@@ -24,10 +26,10 @@ import numpy as np
 from PIL import Image
 
 from model.network import DEFAULT_WEIGHTS
-from model.page import NoBrowser, chromium, compare, page
+from model.page import NoBrowser, chromium, compare, driver, page
 
-from ..measure import Row, environment
-from . import one_picture
+from ..measure import Row, environment, size_of, write_json
+from .page_pictures import write_pictures
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -81,15 +83,16 @@ def measure(size: tuple[int, int], repeats: int) -> Iterator[Row]:
             photograph(height, width).save(file, quality=92)
         good = {one.engine for one in compare(text, [files["compared"]], DEFAULT_WEIGHTS) if one.agrees}
         address = (place / "page.html").as_uri()
-        with chromium() as browser:
-            for engine in BOUNDS:
-                about = {"width": size[1], "height": size[0], "engine": engine}
-                if engine in good:
-                    yield from _timed(browser, address, files["timed"], about, repeats)
-                else:
-                    yield about | {"call": "enhance", "status": "not timed: missing, or differs from Enhancer"}
-        with chromium() as browser:
-            yield _memory(browser, address, files["large"])
+        with driver() as playwright:
+            with chromium(playwright) as browser:
+                for engine in BOUNDS:
+                    about = {"width": size[1], "height": size[0], "engine": engine}
+                    if engine in good:
+                        yield from _timed(browser, address, files["timed"], about, repeats)
+                    else:
+                        yield about | {"call": "enhance", "status": "not timed: missing, or differs from Enhancer"}
+            with chromium(playwright) as browser:
+                yield _memory(browser, address, files["large"])
 
 
 def _timed(browser: "Browser", address: str, file: Path, about: Row, repeats: int) -> Iterator[Row]:
@@ -162,15 +165,37 @@ def is_kept(row: Row) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = one_picture.parse("page", __doc__.splitlines()[0], SIZE, 5, "calls", argv)
+    args = _parse(argv)
     machine, rows = environment(), []
     try:
+        if args.pictures:
+            print(*write_pictures(args.pictures), sep="\n")
+            return 0
         for row in measure(args.size, args.repeats):
             rows.append(row)
             print(text_of(row), flush=True)
+        if args.json:
+            content = {"kind": "page", "device": "cpu", "command": "python -m bench page"}
+            write_json(args.json, {"environment": machine, "rows": rows} | content)
     except NoBrowser as error:
         print(f"page: not measured: {error}", file=sys.stderr)
         return 2
-    if not one_picture.save(args, "page", SIZE, "cpu", {"environment": machine, "rows": rows}):
+    except OSError as error:
+        print(f"page: {error.filename}: cannot be written ({error.strerror}); name another", file=sys.stderr)
         return 2
     return 0 if all(map(is_kept, rows)) else 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench page", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--size", type=size_of, default=size_of(SIZE), metavar="WxH", help=f"of the picture that is timed ({SIZE})")
+    add("--repeats", type=int, default=5, metavar="N", help="calls to time of each (5)")
+    add("--json", type=Path, metavar="FILE", help="also write the rows, with machine and versions")
+    add(
+        "--pictures", type=Path, metavar="DIR", help="measure nothing; write pictures of the page for the documentation"
+    )
+    args = parser.parse_args(argv)
+    if args.repeats < 1:
+        parser.error(f"--repeats: expected 1 or more; got {args.repeats}")
+    return args

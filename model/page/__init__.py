@@ -1,8 +1,8 @@
 """The page: one HTML file that enhances pictures and videos in a browser, with the weights in it."""
 
-from .browser import NoBrowser, chromium, find_chromium
+from .browser import NoBrowser, chromium, driver
 from .build import page
 from .compare import Compared, compare
 from .write import PageError, Tried, write_page
 
-__all__ = ["Compared", "NoBrowser", "PageError", "Tried", "chromium", "compare", "find_chromium", "page", "write_page"]
+__all__ = ["Compared", "NoBrowser", "PageError", "Tried", "chromium", "compare", "driver", "page", "write_page"]

@@ -97,7 +97,7 @@ def _model(weights: Path) -> dict[str, object]:
     return {
         "version": sci_kernels.__version__,
         "name": weights.name,
-        "weights": [float(f"{value:.7g}") for value in folded.packed.flatten().tolist()],  # as exact as float32
+        "weights": [float(f"{value:.8g}") for value in folded.packed.flatten().tolist()],  # as exact as float32
         "black": folded.illumination_of_black(),
         "luma": constants.LUMA,
         "light": (constants.ILLUMINATION_MIN, constants.ILLUMINATION_MAX),

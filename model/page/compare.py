@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..enhancement import Enhancer, check_rule
 from ..images import Picture, read_image
-from .browser import chromium
+from .browser import chromium, driver
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -86,7 +86,7 @@ def _compare(
     enhancer = Enhancer(weights, "cpu", exposure=exposure, denoise=denoise)
     strength = check_rule(exposure, denoise)
     settings = {"exposure": exposure, "strength": 1.0, "denoise": strength}
-    with TemporaryDirectory(prefix="sci-") as folder, chromium() as browser:
+    with TemporaryDirectory(prefix="sci-") as folder, driver() as playwright, chromium(playwright) as browser:
         path = Path(folder, "page.html")
         path.write_text(text, "utf-8")
         compared = []
