@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "kernels": ("kernels.cli", "compile the kernels without a GPU: registers, spills, instructions"),
     "loss": ("compare.cli", "the loss by every provider: parity, time, bandwidth, memory"),
+    "page": ("networks.page_speed", "the page for browsers: seconds for a picture by each engine, and memory"),
     "profile": (
         "profile.cli",
         "where a call's time goes, fused and reference: traces, the ten most expensive kernels, ncu",

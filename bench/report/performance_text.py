@@ -73,6 +73,11 @@ One uint8 picture of a dark scene, with the default weights: the published divis
 the same again with the gain written as well, and the filter that uses this gain, next to OpenCV's bilateral filter of
 the same width. The exposure is found for a picture of 4000x3000 pixels. Each call was first compared with its
 definition in float64."""
+_PAGE = """\
+The page of `python -m model.export --format html` in a headless Chromium, from a JPEG file to results. WebGL2 is
+computed by the processor there (SwiftShader); a device with a graphics processor, and WebGPU, were not measured. Each
+engine's result was first compared with that of `model.enhance`. Memory is that of all of Chromium's processes, less
+what they had with the empty page."""
 _NOTES = """\
 `make bench` times the same operations with pytest-benchmark and saves each run, with agreement and GB/s next to the
 times; `pytest-benchmark compare` then shows what became slower between two commits. What was tried on the kernels,
@@ -92,6 +97,7 @@ def page(sources: list[Source], pictures: dict[Path, list[Path]]) -> str:
     blocks += ["## In the official code's own script", *_gains(_of("gain", sources))]
     exposing = _exposing(_of("exposing", sources))
     blocks += ["## On a CPU", _PROVIDERS, *_operations(on_cpu, pictures), *exposing, *_folders(on_cpu)]
+    blocks += ["## In a browser", *_in_a_browser(_of("page", sources))]
     gpu = [_GPU, *_bounds(on_gpu), *_operations(on_gpu, pictures), *_folders(on_gpu)] if on_gpu else [_NO_GPU]
     blocks += ["## On a GPU", *gpu]
     blocks += _kernels(_of("kernels", sources), on_gpu, pictures)
@@ -134,6 +140,14 @@ def _exposing(sources: list[Source]) -> Iterator[str]:
     for source in sources:
         yield _origin(source)
         yield tables.exposing_table(source.rows)
+
+
+def _in_a_browser(sources: list[Source]) -> Iterator[str]:
+    """The page that enhances pictures."""
+    yield _PAGE if sources else "Not measured: no file of `python -m bench page`."
+    for source in sources:
+        yield _origin(source)
+        yield tables.browser_table(source.rows)
 
 
 def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iterator[str]:

@@ -138,6 +138,15 @@ _CALL_NAMES = {
 }
 
 
+_PAGE_CALLS = {
+    "decode": "reading the JPEG",
+    "enhance": "enhancing",
+    "png": "writing PNG",
+    "jpeg": "writing JPEG",
+    "memory": "memory, from choosing to saving",
+}
+
+
 def exposing_table(rows: list[dict]) -> str:
     """The time of each call and its bound."""
     lines = []
@@ -147,6 +156,23 @@ def exposing_table(rows: list[dict]) -> str:
         time = f"{missed}{_timing(row)}" if row["status"] == "ok" else _reason(row)
         lines.append([name, time, f"<= {must:.1f} ms" if must else "no bound"])
     return markdown(["call", "time", "bound"], lines)
+
+
+def browser_table(rows: list[dict]) -> str:
+    """Seconds of each call by each engine of the page, and its memory."""
+    lines = []
+    for row in rows:
+        name, must = f"{_PAGE_CALLS[row['call']]}, {row['width']}x{row['height']}, {row['engine']}", row.get("must")
+        in_bytes = "bytes" in row
+        measured = _reason(row)
+        if row["status"] == "ok":
+            value = row["bytes"] if in_bytes else row["seconds"]["median"]
+            missed = "**missed:** " if must and value > must else ""
+            spread = "" if in_bytes else f" [{row['seconds']['p20']:.2f}, {row['seconds']['p80']:.2f}]"
+            measured = f"{missed}{value / 1e6:.0f} MB" if in_bytes else f"{missed}{value:.2f} s{spread}"
+        bound = f"<= {must / 1e6:.0f} MB" if must and in_bytes else f"<= {must:g} s" if must else "no bound"
+        lines.append([name, measured, bound])
+    return markdown(["call", "measured", "bound"], lines)
 
 
 def folder_table(rows: list[dict]) -> str:

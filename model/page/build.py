@@ -7,8 +7,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
-
 import sci_kernels
 from sci_kernels import constants
 from sci_kernels.constants import ENHANCE_RADIUS, RADIUS
@@ -18,7 +16,7 @@ from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, WeightsError, fold, load_
 from ..web import bundle, source, template
 from .minify import small_page, small_script, small_shader
 
-SHADERS = ("features.frag", "bright.frag", "denoise.frag", "enhance.wgsl", "denoise.wgsl")
+SHADERS = ("head.glsl", "features.frag", "bright.frag", "denoise.frag", "enhance.wgsl")
 # Truncation to 8 bits, of the published division, must not lose a level where a device divides less exactly.
 SLACK = 1e-4
 # {{kind name}}; in a comment where a formatter would take it for code.
@@ -99,7 +97,7 @@ def _model(weights: Path) -> dict[str, object]:
     return {
         "version": sci_kernels.__version__,
         "name": weights.name,
-        "weights": [float(str(np.float32(value))) for value in folded.packed.flatten().tolist()],
+        "weights": [float(f"{value:.7g}") for value in folded.packed.flatten().tolist()],  # as exact as float32
         "black": folded.illumination_of_black(),
         "luma": constants.LUMA,
         "light": (constants.ILLUMINATION_MIN, constants.ILLUMINATION_MAX),

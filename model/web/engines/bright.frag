@@ -1,14 +1,4 @@
-#version 300 es
 // The third convolution, the illumination, and four bright pixels with their gains; or the published division.
-precision highp float;
-precision highp int;
-precision highp isampler2D;
-
-uniform isampler2D image;
-uniform isampler2D reds;
-uniform isampler2D greens;
-uniform isampler2D blues;
-uniform ivec2 size;
 uniform float published; // 0 or 1
 uniform float filtered; // whether the noise filter follows, for which alpha says what is in the picture
 uniform float exposure;
@@ -24,7 +14,7 @@ vec4 divided(vec4 x, vec4 light) {
 }
 
 void main() {
-  ivec2 here = ivec2(gl_FragCoord.xy), place = here - MARGIN;
+  here = ivec2(gl_FragCoord.xy), place = here - MARGIN;
   CONVOLUTION
   ivec4 original = texelFetch(image, here, 0);
   vec4 x = vec4(original & 255) / 255.0;
@@ -44,9 +34,7 @@ void main() {
     g = roundEven(255.0 * clamp(gain * (y + fade * (luma - y)), 0.0, 1.0));
     b = roundEven(255.0 * clamp(gain * (z + fade * (luma - z)), 0.0, 1.0));
   }
-  bool row = place.x >= 0 && place.y >= 0 && place.y < size.y;
-  ivec4 inside = row ? ivec4(lessThan(4 * place.x + ivec4(0, 1, 2, 3), ivec4(size.x))) : ivec4(0);
-  ivec4 alpha = filtered > 0.0 ? inside << 24 : original & -16777216;
+  ivec4 alpha = filtered > 0.0 ? ivec4(inside()) << 24 : original & -16777216;
   bright = ivec4(r) | ivec4(g) << 8 | ivec4(b) << 16 | alpha;
   gains = floatBitsToInt(gain);
 }

@@ -64,7 +64,7 @@ function neighbors(at) {
 /** The text of a shader of the page, with its names replaced. @param {string} name
  * @param {Record<string, string>} [more] */
 function shader(name, more = {}) {
-  const text = /** @type {HTMLElement} */ (document.getElementById(name)).textContent.trim();
+  const text = /** @type {HTMLElement} */ (document.getElementById(name)).textContent.trimStart();
   const names = {
     LEAST: literal(MODEL.light[0]),
     MOST: literal(MODEL.light[1]),

@@ -23,7 +23,7 @@ function webgl() {
   /** @param {number} input @param {number} dx @param {number} dy */
   const features = (input, dx, dy) => `intBitsToFloat(texelFetch(${CHANNELS[input]}, ${at(dx, dy)})`;
   /** @param {string} name @param {Record<string, string>} [names] */
-  const pass = (name, names) => program(gl, shader(name, { MARGIN: margin, ...names }));
+  const pass = (name, names) => program(gl, shader("head.glsl") + shader(name, { MARGIN: margin, ...names }));
   const [OWN_RED, OWN_GREEN, OWN_BLUE] = [0, 1, 2].map((input) => features(input, 0, 0));
   const nothing = { OWN_RED: "0.0", OWN_GREEN: "0.0", OWN_BLUE: "0.0" };
   const passes = {

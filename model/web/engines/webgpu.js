@@ -15,21 +15,20 @@ async function webgpu() {
   let lost = false;
   device.lost.then(() => lost = true);
 
-  /** @param {string} name @param {Record<string, string>} more */
-  const pass = async (name, more = {}) => {
-    const module = device.createShaderModule({ code: shader(name, more) });
-    return await device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main" } });
-  };
   /** @param {string} read @param {number} layer */
-  const layer = (read, layer) => convolution(layer, (dx, dy) => `${read}(u32(i32(at) + ${dy} * i32(WIDE) + ${dx}))`);
-  const network = await pass("enhance.wgsl", {
-    FIRST: layer("pixel", 0),
-    SECOND: layer("feature", 1),
-    THIRD: layer("pixel", 2),
+  const layer = (read, layer) => convolution(layer, (dx, dy) => `${read}[i32(at) + ${dy} * i32(WIDE) + ${dx}]`);
+  const code = shader("enhance.wgsl", {
+    FIRST: layer("pixels", 0),
+    SECOND: layer("features", 1),
+    THIRD: layer("pixels", 2),
+    NEIGHBORS: neighbors((dx, dy) => `colors[at + ${dy} * i32(NEAR) + ${dx}]`),
   });
-  const filter = await pass("denoise.wgsl", {
-    NEIGHBORS: neighbors((dx, dy) => `colors[at + ${dy} * i32(WIDE) + ${dx}]`),
-  });
+  const module = device.createShaderModule({ code });
+  const [network, filter] = await Promise.all(
+    ["enhance", "denoise"].map((entryPoint) =>
+      device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint } })
+    ),
+  );
 
   /** @param {Picture} picture @param {Rule} rule */
   const brighten = async ({ pixels, width, height }, { exposure, denoise }) => {

@@ -53,12 +53,13 @@ function isOpaque(pixels) {
 function throughTexture(bitmap, rounded) {
   const gl = new OffscreenCanvas(1, 1).getContext("webgl");
   if (!gl) return rounded;
-  const texture = gl.createTexture(), pixels = new Uint8ClampedArray(rounded.length);
-  gl.bindTexture(gl.TEXTURE_2D, texture);
-  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
-  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
-  gl.readPixels(0, 0, bitmap.width, bitmap.height, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(pixels.buffer));
+  const { TEXTURE_2D, FRAMEBUFFER, RGBA, UNSIGNED_BYTE } = gl, texture = gl.createTexture();
+  const pixels = new Uint8ClampedArray(rounded.length);
+  gl.bindTexture(TEXTURE_2D, texture);
+  gl.texImage2D(TEXTURE_2D, 0, RGBA, RGBA, UNSIGNED_BYTE, bitmap);
+  gl.bindFramebuffer(FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(FRAMEBUFFER, gl.COLOR_ATTACHMENT0, TEXTURE_2D, texture, 0);
+  gl.readPixels(0, 0, bitmap.width, bitmap.height, RGBA, UNSIGNED_BYTE, new Uint8Array(pixels.buffer));
   gl.getExtension("WEBGL_lose_context")?.loseContext();
   // Browsers may multiply by alpha nevertheless: the two must agree as far as the canvas can tell.
   const agree = pixels.every((value, i) => Math.abs(value - rounded[i]) <= 1 + 255 / rounded[i | 3]);

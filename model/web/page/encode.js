@@ -36,14 +36,12 @@ function byCanvas({ pixels, width, height }, type) {
 async function png(picture) {
   const { width, height } = picture, channels = isOpaque(picture.pixels) ? 3 : 4;
   const rows = filtered(picture, channels).pipeThrough(new CompressionStream("deflate"));
-  const data = new Uint8Array(await new Response(rows).arrayBuffer());
-  const header = [...uint32(width), ...uint32(height), 8, channels === 4 ? 6 : 2, 0, 0, 0];
   const parts = [
     Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10),
-    ...chunk("IHDR", Uint8Array.from(header)),
-    ...chunk("sRGB", new Uint8Array(1)),
-    ...chunk("IDAT", data),
-    ...chunk("IEND", new Uint8Array()),
+    ...chunk("IHDR", [...uint32(width), ...uint32(height), 8, channels === 4 ? 6 : 2, 0, 0, 0]),
+    ...chunk("sRGB", [0]),
+    ...chunk("IDAT", await new Response(rows).arrayBuffer()),
+    ...chunk("IEND", []),
   ];
   return new Blob(parts, { type: "image/png" });
 }
@@ -73,9 +71,10 @@ function filtered({ pixels, width, height }, channels) {
   });
 }
 
-/** A chunk of a PNG: its length, name, data and checksum. @param {string} name @param {Uint8Array<ArrayBuffer>} data */
-function chunk(name, data) {
-  const head = new TextEncoder().encode(name);
+/** A chunk of a PNG: its length, name, data and checksum. @param {string} name
+ * @param {ArrayBuffer | number[]} bytes */
+function chunk(name, bytes) {
+  const head = new TextEncoder().encode(name), data = new Uint8Array(bytes);
   return [uint32(data.length), head, data, uint32(crc32(data, crc32(head)))];
 }
 

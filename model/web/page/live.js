@@ -16,7 +16,7 @@ import { Fault } from "./texts.js";
  */
 
 /** Formats of recordings, the best first. */
-const FORMATS = ["video/webm;codecs=vp9,opus", "video/webm", "video/mp4"];
+const FORMATS = ["video/webm", "video/mp4"];
 /** Bits a second for each pixel of a recording: enough for what is left of the noise. */
 const RATE = 5;
 /** Why there is no camera, by the name of the browser's error. @type {Record<string, string>} */
@@ -72,7 +72,7 @@ class Live {
     const { video } = this, stream = /** @type {MediaStream | null} */ (video.srcObject);
     this.#run++;
     this.#wake();
-    if (this.#recorder?.state === "recording") this.#recorder.stop();
+    this.#recorder?.stop();
     stream?.getTracks().forEach((track) => track.stop());
     URL.revokeObjectURL(video.src);
     video.srcObject = null;
@@ -90,14 +90,14 @@ class Live {
   record() {
     const { canvas } = this, /** @type {any} */ video = this.video;
     const type = globalThis.MediaRecorder && FORMATS.find((name) => MediaRecorder.isTypeSupported(name));
-    if (!type || !canvas.captureStream) return false;
+    if (!type) return false;
     const stream = canvas.captureStream(), sound = video.srcObject ? null : video.captureStream?.();
     sound?.getAudioTracks().forEach((/** @type {MediaStreamTrack} */ track) => stream.addTrack(track));
     const bits = RATE * canvas.width * canvas.height, /** @type {Blob[]} */ parts = [];
     const recorder = new MediaRecorder(stream, { mimeType: type, videoBitsPerSecond: bits });
     recorder.ondataavailable = ({ data }) => parts.push(data);
     this.#recorded = new Promise((resolve) => {
-      recorder.onstop = () => resolve(new Blob(parts, { type: type.split(";")[0] }));
+      recorder.onstop = () => resolve(new Blob(parts, { type }));
     });
     recorder.start(1000); // a part each second, which the browser may put on disk
     this.#recorder = recorder;
@@ -106,7 +106,7 @@ class Live {
 
   /** End the recording. @returns {Promise<{name: string, blob: Blob}>} */
   async finishRecording() {
-    if (this.#recorder?.state === "recording") this.#recorder.stop();
+    this.#recorder?.stop();
     const blob = await /** @type {Promise<Blob>} */ (this.#recorded);
     return { name: `${this.#name}.${blob.type.slice(6)}`, blob };
   }
@@ -116,7 +116,7 @@ class Live {
     const { video } = this, run = this.#run;
     this.#name = name;
     this.#times = [];
-    while (run === this.#run && !video.error && video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) {
+    while (run === this.#run && !video.error && video.readyState < video.HAVE_CURRENT_DATA) {
       await new Promise((resolve) => this.#wake = () => resolve(null));
     }
     if (run !== this.#run) return;
