@@ -1,5 +1,6 @@
 /** How bright a picture is, before and after: mean luma, and its distribution. */
 import { pointsOf } from "../engines/points.js";
+import { find } from "./dom.js";
 import { MODEL } from "./model.js";
 import { text } from "./texts.js";
 
@@ -67,6 +68,7 @@ function drawHistogram({ before, after }) {
     drawing.children[i].setAttribute("d", outline(brightness.bins, most));
     captions[i].textContent = text(i ? "meanAfter" : "meanBefore", percent(brightness));
   });
+  find("figure").hidden = false;
   drawing.setAttribute("aria-label", text("histogram", percent(before), percent(after)));
 }
 

@@ -47,7 +47,8 @@ function updateRow(item, isShown) {
   line.classList.toggle("failed", Boolean(item.fault));
   find("small", "", line).textContent = stateOf(item);
   if (!item.thumbnail) return;
-  find("canvas", "", line).getContext("bitmaprenderer")?.transferFromImageBitmap(item.thumbnail);
+  const canvas = find("canvas", "", line), { width, height } = item.thumbnail;
+  Object.assign(canvas, { width, height }).getContext("bitmaprenderer")?.transferFromImageBitmap(item.thumbnail);
   item.thumbnail = undefined; // the canvas has it now
 }
 
@@ -56,7 +57,7 @@ function stateOf(item) {
   if (item.fault) return item.fault;
   if (item.kind === "video") return text("video");
   const saved = item.saved ? text("saved") : "";
-  if (item.kind === "recording") return text("recording", (item.file.size / 1e6).toFixed(1)) + saved;
+  if (item.kind === "recording") return text("recording", (item.file.size / 1e6).toFixed(2)) + saved;
   if (item.saving) return text("saving");
   if (item.share !== undefined) return text("working");
   if (!item.figures || item.by !== settings()) return text("waiting");

@@ -34,6 +34,7 @@ const work = new Work({
   opened({ file, name }, original) {
     showOriginal(file, name, original);
     save.hidden = true;
+    arrange();
   },
   finished(item, result) {
     const { figures, by } = item;
@@ -63,14 +64,13 @@ async function pick(item) {
 
 /** @param {string} name @param {Blob} [file] none: the camera */
 async function openPlayer(name, file) {
-  save.hidden = true;
+  save.hidden = find("figure").hidden = true;
   state.textContent = "";
   const fault = await startPlayer(name, file);
   if (fault) {
     warn(`${name}: ${fault}`);
     showNext();
-  }
-  arrange();
+  } else arrange();
   return fault;
 }
 
@@ -79,6 +79,7 @@ function showNext() {
   const item = work.items.find(({ kind, fault }) => kind === "picture" && !fault);
   view.hidden = !item;
   work.show(item);
+  arrange();
 }
 
 /** @param {Item} item */
@@ -98,11 +99,9 @@ async function saveItem(item) {
 async function drop(item) {
   work.remove(item);
   removeRow(item);
-  if (item === work.shown) {
-    await stopPlayer();
-    showNext();
-  }
-  arrange();
+  if (item !== work.shown) return arrange();
+  await stopPlayer();
+  showNext();
 }
 
 /** What there is to see, with files and without. */
@@ -110,7 +109,7 @@ function arrange() {
   const empty = !work.items.length;
   find("main").classList.toggle("empty", empty && Boolean(view.hidden));
   find("section", "#list").hidden = empty;
-  find("form", "#settings").hidden = empty && view.hidden;
+  find("form", "#settings").hidden = view.hidden;
 }
 
 /** @param {Item[]} items */
@@ -132,10 +131,7 @@ watchSettings(() => {
   refreshPlayer();
   work.restart();
 });
-watchPlayer((name, file) => add([{ name, file, kind: "recording" }]), () => {
-  showNext();
-  arrange();
-});
+watchPlayer((name, file) => add([{ name, file, kind: "recording" }]), showNext);
 
 find("button", "#camera").onclick = () => {
   warn("");

@@ -2,7 +2,7 @@
 import { find, make, warn } from "./dom.js";
 import { lineOf } from "./item.js";
 import { Live } from "./live.js";
-import { settings } from "./settings.js";
+import { settings, suggest } from "./settings.js";
 import { text } from "./texts.js";
 import { setSize, showLayers } from "./view.js";
 
@@ -21,7 +21,10 @@ async function startPlayer(name, file) {
   const live = new Live(video, canvas, {
     settings,
     smooth: () => smooth.valueAsNumber,
-    report: ({ fps, engine }) => speed.textContent = text("speed", Math.round(fps), engine),
+    report: ({ fps, engine, exposure }) => {
+      speed.textContent = text("speed", Math.round(fps), engine);
+      if (exposure) suggest(exposure / settings().strength);
+    },
     fail: (error) => {
       quit();
       warn(lineOf(error));
@@ -96,8 +99,10 @@ function watchPlayer(kept, stopped) {
   record.onclick = () => {
     if (!playing) return;
     if (playing.recording) endRecording();
-    else if (playing.live.record()) playing.recording = true;
-    else warn(text("cannotRecord"));
+    else if (playing.live.record()) {
+      playing.recording = true;
+      if (playing.video.ended) playing.video.play();
+    } else warn(text("cannotRecord"));
     showState();
   };
   const showSmooth = () => find("output", "[for=smooth]").value = text("seconds", smooth.value);
