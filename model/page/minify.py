@@ -2,8 +2,9 @@
 
 import re
 
-# Around these, neither shading language needs a space. A line that begins with # ends where it does.
-_SPACES = re.compile(r" ?([-+*/=<>(),;{}&|?:]) ?")
+# Around these, neither shading language needs a space or a new line. A line that begins with # ends where it does.
+_SPACES = re.compile(r"\s*([-+*/=<>(),;{}&|?:])\s*")
+_DIRECTIVE = re.compile(r"(#.*\n)")
 
 
 def is_installed() -> bool:
@@ -26,8 +27,9 @@ def small_script(text: str) -> str:
 
 
 def small_shader(text: str) -> str:
-    lines = text.splitlines()
-    return "\n".join(line if line.startswith("#") else _SPACES.sub(r"\1", line) for line in lines) + "\n"
+    """A shader without comments."""
+    parts = _DIRECTIVE.split(text)
+    return "".join(part if part.startswith("#") else _SPACES.sub(r"\1", part) for part in parts)
 
 
 def _minified(kind: str, text: str) -> str:

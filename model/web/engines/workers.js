@@ -31,14 +31,14 @@ class Hand {
   }
 }
 
+const MOST = Math.max(1, Math.min(navigator.hardwareConcurrency || 2, 8));
 /** @type {Hand[]} */
 const hands = [];
 let next = 0;
 
 /** The worker whose turn it is. */
 function hand() {
-  const most = Math.max(1, Math.min(navigator.hardwareConcurrency || 2, 8));
-  if (hands.length < most) hands.push(new Hand());
+  if (hands.length < MOST) hands.push(new Hand());
   return hands[next++ % hands.length];
 }
 
@@ -51,7 +51,7 @@ function exposureOf(points) {
 function workers() {
   return {
     name: "JavaScript",
-    atOnce: Math.max(1, Math.min(navigator.hardwareConcurrency || 2, 8)),
+    atOnce: MOST,
     tile: (width) => [width, Math.max(16, Math.round(2 ** 20 / width))],
     brighten: (picture, rule) => hand().ask("brighten", picture, rule),
     close() {},

@@ -159,7 +159,4 @@ find("p", "#version").textContent = text("version", MODEL.version, MODEL.name);
 find("p", "#old").remove();
 engine().then(({ name }) => engineBefore = name).catch((error) => warn(lineOf(error)));
 
-Object.assign(globalThis, {
-  sci: { engine, enhance, exposureFor },
-  sciKernels: { decode, encode, engine, enhance, exposureFor, Live, Steady, zip },
-});
+Object.assign(globalThis, { sciKernels: { decode, encode, engine, enhance, exposureFor, Live, Steady, zip } });

@@ -52,7 +52,8 @@ def test_a_page_without_minifier_has_the_same_scripts(monkeypatch):
 
 
 def test_shaders_lose_only_spaces():
-    assert small_shader("#version 300 es\nfloat a = b * ( c - 1.0 );\n") == "#version 300 es\nfloat a=b*(c-1.0);\n"
+    text = "#version 300 es\nfloat a = b * ( c - 1.0 );\nNAME\nreturn - a;\n"
+    assert small_shader(text) == "#version 300 es\nfloat a=b*(c-1.0);NAME\nreturn-a;"
 
 
 def model_of(text: str) -> dict:
