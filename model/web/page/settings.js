@@ -63,7 +63,9 @@ function watchSettings(changed) {
 /** @param {HTMLInputElement} range @param {number} value */
 function startAt(range, value) {
   range.defaultValue = String(value);
-  if (range.valueAsNumber !== value) range.step = "any"; // it lies between two steps
+  if (range.valueAsNumber === value) return;
+  range.step = "any"; // it lies between two steps
+  range.defaultValue = String(value);
 }
 
 /** What the page begins with, and comes back to. */

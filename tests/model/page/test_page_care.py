@@ -17,8 +17,7 @@ from tests.model.page.test_page_ui import (
     same_as_command,
     scene,
 )
-from tests.videos import scene as scene_of_video
-from tests.videos import write
+
 
 def test_by_keyboard_alone(page):
     def walk(*words: str) -> None:
@@ -179,6 +178,9 @@ def test_camera_recorded(open_page, camera):
 
 def test_a_video_by_keys(open_page, tmp_path):
     pytest.importorskip("av")
+    from tests.videos import scene as scene_of_video
+    from tests.videos import write
+
     path = tmp_path / "walk.webm"
     options = {"deadline": "realtime", "b": "1M"}
     write(str(path), scene_of_video(50, (64, 48)), codec="libvpx", pix_fmt="yuv420p", options=options)
