@@ -22,7 +22,6 @@ function addRow(item, actions) {
   find("progress", "", line).ariaLabel = text("progress", item.name);
   lines.set(item, line);
   rows.append(line);
-  updateRow(item);
 }
 
 /** @param {Item} item */
@@ -31,7 +30,7 @@ function removeRow(item) {
   lines.delete(item);
 }
 
-/** @param {Item} item @param {boolean} [isShown] */
+/** @param {Item} item @param {boolean} isShown */
 function updateRow(item, isShown) {
   const line = lines.get(item);
   if (!line) return;
@@ -43,7 +42,7 @@ function updateRow(item, isShown) {
   save.hidden = !isSavable(item);
   save.disabled = Boolean(item.saving);
   pick.disabled = Boolean(item.fault) || item.kind === "recording";
-  if (isShown !== undefined) pick.ariaCurrent = String(isShown);
+  pick.ariaCurrent = String(isShown);
   line.classList.toggle("failed", Boolean(item.fault));
   find("small", "", line).textContent = stateOf(item);
   if (!item.thumbnail) return;

@@ -99,6 +99,7 @@ async function saveItem(item) {
 async function drop(item) {
   work.remove(item);
   removeRow(item);
+  work.reports.changed(item);
   if (item !== work.shown) return arrange();
   await stopPlayer();
   showNext();
@@ -117,6 +118,7 @@ function add(items) {
   for (const item of items) {
     work.items.push(item);
     addRow(item, { pick, save: saveItem, remove: drop });
+    work.reports.changed(item);
   }
   arrange();
 }

@@ -20,7 +20,7 @@ function showLayers(before, after, name) {
   after.className = "after";
   before.setAttribute("aria-label", `${name}, ${text("before")}`);
   after.setAttribute("aria-label", `${name}, ${text("after")}`);
-  after.role = before.role = "img";
+  after.role = "img";
   old.replaceWith(after);
   box.querySelector(".before")?.replaceWith(before);
   find("input", "", box).ariaLabel = text("share", name);

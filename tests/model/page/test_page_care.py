@@ -168,8 +168,12 @@ def test_camera_recorded(open_page, camera):
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Stop recording").click()
     expect(row(page, "camera.webm")).to_contain_text(re.compile(r"Recording, \d"))
+    archive = page.locator("#archive")
+    expect(archive).to_be_enabled()
     name, data = download(page, row(page, "camera.webm").get_by_role("button", name="Save"))
     assert name == "camera.webm" and data[:4] == b"\x1aE\xdf\xa3"
+    row(page, "camera.webm").get_by_role("button", name="Remove").click()
+    expect(archive).to_be_disabled()
     choose(page, file("a.png", scene()))  # a picture takes the camera's place
     is_done(page, "a.png")
     expect(page.locator("#player")).to_be_hidden()
@@ -188,6 +192,8 @@ def test_a_video_by_keys(open_page, tmp_path):
     page.set_input_files("#files", path)
     expect(page.locator("#speed")).to_contain_text("frames a second")
     expect(row(page, "walk.webm")).to_contain_text("Video")
+    results = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(page)
+    assert not results.violations_count, results.generate_report()
     play, seek = page.locator("#play"), page.get_by_label("Position")
     if play.inner_text() == "Play":  # browsers may ask for a click first
         play.press("Enter")
