@@ -53,6 +53,7 @@ PARSED: dict[str, str] = {
     "torchrun --standalone --nproc_per_node=2 -m train --data night_photos/ --out runs/mine": _SEVERAL,
     "python -m model.export --format onnx -o sci.onnx": _EXPORT,
     "python -m model.export --format torch -o sci.pt2": _EXPORT,
+    "python -m model.export --format html -o enhance.html": "tests/model/page/test_page_export.py runs it",
     "python -m model.export --format onnx -n SCI/weights/medium.pt -o medium.onnx": _EXPORT,
     "python -m bench loss --size 600x400,1080p --plot pictures/": _LONG,
     "python -m bench enhance --folder 12": _LONG,

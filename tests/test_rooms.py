@@ -138,6 +138,8 @@ LIGHT = {
     "model.images": "av imagecodecs pillow_heif rawpy onnx",
     "model.video": "av",
     "model.gallery": "av",
+    "model.page": "av playwright minify",
+    "model.web": "torch PIL",
     "model.command_line": "PIL av",
     "model.enhance": "av matplotlib onnx skimage tensorboard",
     "model.export": "av matplotlib onnx onnxruntime tensorboard",

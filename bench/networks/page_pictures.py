@@ -8,7 +8,7 @@ from model.page import chromium, driver, page
 from ..low_light_photos import write_photographs
 
 # Name, window, whether it is dark.
-WINDOWS = (("page", (1200, 800), False), ("page-phone", (390, 844), True))
+WINDOWS = (("page", (1200, 960), False), ("page-phone", (390, 844), True))
 _TIMEOUT = 120_000  # milliseconds
 
 
@@ -30,7 +30,7 @@ def write_pictures(folder: Path) -> list[Path]:
                     device_scale_factor=2 if dark else 1,
                 )
                 tab.set_default_timeout(_TIMEOUT)
-                tab.goto(Path(place, "page.html").as_uri())
+                tab.goto(Path(place, "page.html").as_uri() + "#engine=WebGL2")  # WebGPU is slow in software
                 files = sorted(photographs.iterdir())
                 tab.set_input_files("#files", files)
                 tab.locator("#list .save:visible").nth(len(files) - 1).wait_for()

@@ -8,7 +8,7 @@ from ..files import write_atomically
 from ..network import DEFAULT_WEIGHTS
 from .browser import NoBrowser
 from .build import page
-from .compare import LEVELS, SHARE, Compared, compare
+from .comparison import LEVELS, SHARE, Compared, compare
 
 
 class PageError(Exception):
