@@ -93,7 +93,7 @@ def test_metadata(wheel):
     assert 'platform_system == "Linux"' in always[2]
     assert f"torch>={versions.TORCH.oldest}" in always and always[2].startswith(f"triton>={versions.TRITON.oldest};")
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if line.startswith("Provides-Extra: ")}
-    assert extras == {"model", "train", "evaluate", "niqe", "bench", "video", "formats", "onnx", "dev"}
+    assert extras == {"model", "train", "evaluate", "niqe", "bench", "video", "formats", "onnx", "page", "dev"}
 
 
 def test_installed_library_works_from_another_folder(python, tmp_path):

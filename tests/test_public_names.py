@@ -43,6 +43,7 @@ FLAGS = {
     "bench loss": (
         "--check --color --device --dtype --json --keep-cache --parts --plot --providers --repeats --seconds --size"
     ),
+    "bench page": "--json --pictures --repeats --size",
     "bench profile": "--color --device --dtype --out --size",
     "bench quality": "--out",
     "bench report": "--check --results",

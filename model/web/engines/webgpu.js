@@ -9,7 +9,7 @@ const BLOCK = 16; // side of a workgroup
 
 /** @returns {Promise<import("./enhance.js").Engine>} */
 async function webgpu() {
-  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  const adapter = await navigator.gpu?.requestAdapter();
   const device = await adapter?.requestDevice();
   if (!device) throw new Error("WebGPU");
   let lost = false;

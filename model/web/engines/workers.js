@@ -31,7 +31,7 @@ class Hand {
   }
 }
 
-const MOST = Math.max(1, Math.min(navigator.hardwareConcurrency || 2, 8));
+const MOST = Math.min(navigator.hardwareConcurrency || 2, 8);
 /** @type {Hand[]} */
 const hands = [];
 let next = 0;

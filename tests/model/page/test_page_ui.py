@@ -13,7 +13,7 @@ from model import Enhancer
 from model.images import Picture
 from model.web import template
 
-expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install '.[browser]'").expect
+expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install '.[page]'").expect
 
 # What the page does with files that come from elsewhere: `how` is drop or paste.
 BRING = """([how, files]) => {
