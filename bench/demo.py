@@ -85,8 +85,8 @@ def run(out: Path, data: Path | None = None, settings: Settings | None = None) -
     print(f"weights        {weights}")
     print(f"enhanced       {out / 'enhanced'}")
     print(f"contact sheet  {out / 'contact_sheet.png'}")
-    print(f"before, after  {out / 'index.html'}, which a browser opens")
-    print(f"for others     {out / PAGE}, which enhances pictures in any browser; {tried.line}")
+    print(f"page           {out / 'index.html'}, before and after")
+    print(f"browser        {out / PAGE}, a page that enhances pictures; {tried.line}")
     print(f"done in {results['seconds']:.0f} s", flush=True)
     return results
 

@@ -65,7 +65,7 @@ PARSED: dict[str, str] = {
     "python -m bench kernels --target sm_90": _LONG,
     "python -m bench all": _LONG,
     "python -m bench page": _LONG,
-    "python -m bench page --pictures docs/pictures": "writes into the repository",
+    "python -m bench page --pictures docs/pictures/page": "writes into the repository",
     "python -m bench quality": _LONG,
     "python -m bench gpu --rehearse": _LONG,
     "python -m bench report": "writes into the repository; tests/bench/test_report.py runs it elsewhere",

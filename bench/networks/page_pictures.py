@@ -8,12 +8,12 @@ from model.page import chromium, driver, page
 from ..low_light_photos import write_photographs
 
 # Name, window, whether it is dark.
-WINDOWS = (("page", (1200, 960), False), ("page-phone", (390, 844), True))
+WINDOWS = (("desktop", (1200, 960), False), ("phone", (390, 844), True))
 _TIMEOUT = 120_000  # milliseconds
 
 
 def write_pictures(folder: Path) -> list[Path]:
-    """Writes page.jpg and page-phone.jpg into `folder`; returns their paths.
+    """Writes desktop.jpg and phone.jpg into `folder`; returns their paths.
 
     Raises NoBrowser: there is no Chromium, or no Playwright.
     """

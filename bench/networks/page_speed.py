@@ -1,7 +1,7 @@
 """The page that enhances pictures, in a headless Chromium: seconds for a picture by each engine, and memory.
 
     python -m bench page [--size 4000x3000] [--repeats 5] [--json FILE]
-    python -m bench page --pictures docs/pictures
+    python -m bench page --pictures docs/pictures/page
 
 The page of `python -m model.export --format html` runs with the default weights and settings: plain JavaScript in
 workers, and WebGL2, which SwiftShader computes on the processor. WebGPU is left out: in software it says nothing about

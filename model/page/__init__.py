@@ -2,7 +2,7 @@
 
 from .browser import NoBrowser, chromium, driver
 from .build import page
-from .comparison import Compared, compare
-from .write import PageError, Tried, write_page
+from .comparison import Compared, PageError, compare
+from .write import Tried, write_page
 
 __all__ = ["Compared", "NoBrowser", "PageError", "Tried", "chromium", "compare", "driver", "page", "write_page"]

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chromium-headless-shell", "chrome")
 # WebGPU in software is very slow: it is for tiny pictures.
-GRAPHICS = ("--enable-unsafe-swiftshader", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+GRAPHICS = (
+    "--disable-gpu-watchdog",
+    "--enable-unsafe-swiftshader",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+)
 
 
 class NoBrowser(Exception):
@@ -49,5 +54,7 @@ def chromium(playwright: "Playwright", *flags: str) -> Iterator["Browser"]:
         browser = playwright.chromium.launch(executable_path=program, args=[*GRAPHICS, *flags])
     except Error as error:
         raise NoBrowser(f"{program} does not start ({str(error).splitlines()[0]})") from None
-    yield browser
-    browser.close()
+    try:
+        yield browser
+    finally:
+        browser.close()

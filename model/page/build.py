@@ -106,7 +106,6 @@ def _model(weights: Path) -> dict[str, object]:
         "mostExposure": constants.MAX_EXPOSURE,
         "fade": constants.FADE,
         "noise": constants.NOISE,
-        "mostDenoising": constants.MAX_DENOISING,
         "reach": constants.REACH,
         "samples": constants.SAMPLES,
         "slack": SLACK,

@@ -37,6 +37,10 @@ _SCRIPT = """async ([data, settings]) => {
 }"""
 
 
+class PageError(Exception):
+    """Why the page was not written, in one line."""
+
+
 class Compared(NamedTuple):
     """How a picture from the page differs from that of `Enhancer`."""
 
@@ -73,11 +77,18 @@ def compare(
 
     Raises:
         NoBrowser: there is none.
+        PageError: it failed.
         ImageError: a picture cannot be read.
     """
     # In a thread of its own, since Playwright refuses one that runs an event loop, as notebooks do.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_compare, text, pictures, weights, exposure, denoise).result()
+        try:
+            return thread.submit(_compare, text, pictures, weights, exposure, denoise).result()
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "playwright":  # which may be missing
+                raise
+            reason = str(error).splitlines()[0]
+            raise PageError(f"the browser failed ({reason}); try again, or set CHROMIUM to another") from error
 
 
 def _compare(

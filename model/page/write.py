@@ -8,11 +8,7 @@ from ..files import write_atomically
 from ..network import DEFAULT_WEIGHTS
 from .browser import NoBrowser
 from .build import page
-from .comparison import LEVELS, SHARE, Compared, compare
-
-
-class PageError(Exception):
-    """Why the page was not written, in one line."""
+from .comparison import LEVELS, SHARE, Compared, PageError, compare
 
 
 class Tried(NamedTuple):
@@ -53,7 +49,7 @@ def write_page(
         How far the results of the page differed, or why it was not tried.
 
     Raises:
-        PageError: results differ by more than rounding.
+        PageError: results differ by more than rounding, or the browser failed.
         WeightsError: the weights cannot be read, or have another shape.
         ImageError: a picture cannot be read.
         ValueError: `exposure` or `denoise` is out of range.
@@ -64,6 +60,8 @@ def write_page(
         tried = Tried(compare(text, pictures, weights, exposure, denoise), None)
     except NoBrowser as error:
         tried = Tried([], str(error))
+    except PageError as error:
+        raise PageError(f"{path}: not written; {error}") from error
     for one in tried.compared:
         if not one.agrees:
             allowed = f"allowed are {LEVELS} levels, and {1e6 * SHARE:.0f} in a million"

@@ -30,6 +30,7 @@ def test_everything_is_there(finished):
         assert sorted(path.name for path in (out / folder).iterdir()) == names
     page = (out / "index.html").read_text("utf-8")
     assert page.count("<figure>") == 2 and all(name in page for name in names)
+    assert "<canvas" in (out / "enhance.html").read_text("utf-8")
     with Image.open(out / "contact_sheet.png") as sheet:
         sheet.load()
     load_weights(Network(stage=3), out / "run" / "weights.safetensors")
@@ -55,10 +56,11 @@ def test_last_lines_say_where_everything_lies(tmp_path, capsys):
     demo.run(out, data, SMALL)
     text = capsys.readouterr().out
     assert "relative error" in text and "times faster" in text
-    places = dict(line.split(None, 1) for line in text.strip().splitlines()[-6:-1] if "contact" not in line)
+    places = dict(line.split(None, 1) for line in text.strip().splitlines()[-7:-1] if "contact" not in line)
     assert Path(places["photographs"]) == data
     assert Path(places["weights"]).is_file() and Path(places["enhanced"]).is_dir()
     assert places["page"].startswith(str(out / "index.html"))
+    assert places["browser"].startswith(f"{out / 'enhance.html'}, a page that enhances pictures; ")
     assert not (out / "photographs").exists()
 
 

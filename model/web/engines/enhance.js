@@ -31,7 +31,7 @@ import { exposureOf, workers } from "./workers.js";
  */
 
 /** Makers of engines, the fastest first; a device may lack some. @type {[string, () => Promise<Engine> | Engine][]} */
-const MAKERS = [["WebGPU", webgpu], ["WebGL2", webgl], ["JavaScript", workers]];
+const MAKERS = [["WebGPU", webgpu], ["WebGL2", webgl]];
 
 /** @type {Promise<Engine> | undefined} */
 let chosen;
@@ -40,10 +40,10 @@ const failed = new Set();
 
 /** The fastest engine of this device, or the one named in the address: enhance.html#engine=WebGL2. */
 function engine() {
-  chosen ??= (async () => {
+  return chosen ??= (async () => {
     const wanted = /[#&]engine=(\w+)/.exec(location.hash)?.[1];
     for (const [name, make] of MAKERS) {
-      if (failed.has(name) || (wanted && wanted !== name && name !== "JavaScript")) continue;
+      if (failed.has(name) || (wanted && wanted !== name)) continue;
       try {
         return await make();
       } catch (error) {
@@ -51,14 +51,14 @@ function engine() {
         failed.add(name);
       }
     }
-    throw new Error("engine");
+    return workers();
   })();
-  return chosen;
 }
 
 /** Forget an engine that has failed, so that the next call takes another. @param {Engine} lost */
 function giveUp(lost) {
   if (lost.name === "JavaScript") return false;
+  if (failed.has(lost.name)) return true; // by another call
   lost.close();
   failed.add(lost.name);
   chosen = undefined;

@@ -23,7 +23,6 @@
  * @property {number} mostExposure
  * @property {number} fade how much of a color turns gray per unit of exposure
  * @property {number} noise assumed standard deviation of the noise before it is brightened
- * @property {number} mostDenoising
  * @property {number} reach standard deviation of the filter's spatial weight, in pixels
  * @property {number} samples points along the longer side, at least, that the exposure is found from
  * @property {number} slack what is added before a result of the published division is truncated to 8 bits

@@ -108,7 +108,7 @@ async function read(gl, width, height) {
   gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
   const fence = /** @type {WebGLSync} */ (gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0));
   gl.flush();
-  while (!gl.isContextLost()) {
+  while (!gl.isContextLost() && !document.hidden) {
     const state = gl.clientWaitSync(fence, 0, 0);
     if (state === gl.ALREADY_SIGNALED || state === gl.CONDITION_SATISFIED) break;
     await new Promise((resolve) => setTimeout(resolve, 1));

@@ -14,6 +14,7 @@ async function webgpu() {
   if (!device) throw new Error("WebGPU");
   let lost = false;
   device.lost.then(() => lost = true);
+  device.onuncapturederror = () => lost = true; // such as no memory: results would be black
 
   /** @param {string} read @param {number} layer */
   const layer = (read, layer) => convolution(layer, (dx, dy) => `${read}[i32(at) + ${dy} * i32(WIDE) + ${dx}]`);

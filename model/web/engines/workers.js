@@ -4,31 +4,40 @@ import { MODEL } from "../page/model.js";
 /** @typedef {import("./kernel.js").Picture} Picture */
 /** @typedef {import("./kernel.js").Rule} Rule */
 
-/** A worker that is asked one thing at a time. */
+/** A worker that is asked one thing at a time, and begun anew after an error: one that did not start never answers. */
 class Hand {
-  constructor() {
-    const source = /** @type {HTMLElement} */ (document.getElementById("worker")).textContent;
-    const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-    this.worker = new Worker(address);
-    URL.revokeObjectURL(address);
-    this.worker.postMessage({ task: "model", model: MODEL });
-    /** @type {Promise<unknown>} */
-    this.last = Promise.resolve();
-  }
+  /** @type {Worker | undefined} */
+  worker;
+  /** @type {Promise<unknown>} */
+  last = Promise.resolve();
 
   /** The picture is handed over, not copied.
    * @param {"exposure" | "brighten"} task @param {Picture} picture @param {Rule} [rule] @returns {Promise<any>} */
   ask(task, picture, rule) {
     const answer = this.last.catch(() => {}).then(() =>
       new Promise((resolve, reject) => {
-        this.worker.onmessage = ({ data }) => resolve(data);
-        this.worker.onerror = (event) => reject(new Error(event.message || "worker"));
-        this.worker.postMessage({ task, picture, rule }, [picture.pixels.buffer]);
+        const worker = this.worker ??= startWorker();
+        worker.onmessage = ({ data }) => resolve(data);
+        worker.onerror = (event) => {
+          worker.terminate();
+          this.worker = undefined;
+          reject(new Error(event.message || "worker"));
+        };
+        worker.postMessage({ task, picture, rule }, [picture.pixels.buffer]);
       })
     );
     this.last = answer;
     return answer;
   }
+}
+
+function startWorker() {
+  const source = /** @type {HTMLElement} */ (document.getElementById("worker")).textContent;
+  const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const worker = new Worker(address);
+  URL.revokeObjectURL(address);
+  worker.postMessage({ task: "model", model: MODEL });
+  return worker;
 }
 
 const MOST = Math.min(navigator.hardwareConcurrency || 2, 8);

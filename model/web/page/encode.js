@@ -54,7 +54,7 @@ function filtered({ pixels, width, height }, channels) {
   let y = 0;
   return new ReadableStream({
     async pull(stream) {
-      await new Promise((resolve) => setTimeout(resolve)); // the page stays alive
+      if (!document.hidden) await new Promise((resolve) => setTimeout(resolve)); // the page stays alive
       const rows = Math.min(height - y, Math.ceil(STRIP / (width * channels)));
       const strip = new Uint8Array(rows * (width * channels + 1));
       for (let to = 0; to < strip.length; y++) {

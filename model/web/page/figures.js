@@ -45,10 +45,10 @@ function percent({ mean }) {
   return Math.round(100 * mean);
 }
 
-/** In one line. @param {Figures} figures @param {boolean} isAuto */
-function describe({ before, after, exposure, engine, seconds }, isAuto) {
+/** In one line. @param {Figures} figures */
+function describe({ before, after, exposure, engine, seconds }) {
   const time = text("time", seconds.toFixed(seconds < 10 ? 1 : 0), engine);
-  if (exposure === 0) return text(isAuto ? "bright" : "same", percent(before)) + time;
+  if (exposure === 0) return text(before.mean < MODEL.target ? "same" : "bright", percent(before)) + time;
   const how = exposure === null ? text("asPublished") : text("withExposure", exposure.toFixed(1));
   return text("change", percent(before), percent(after)) + how + time;
 }

@@ -35,7 +35,6 @@ function isSavable({ kind, figures, fault }) {
 function lineOf(error) {
   if (error instanceof Fault) return error.message;
   if (error instanceof RangeError) return text("tooLarge"); // no room for an array
-  if (/** @type {Error} */ (error).message === "engine") return text("noEngine");
   return text("unknown", String(/** @type {Error} */ (error).message ?? error));
 }
 

@@ -60,7 +60,7 @@ function stateOf(item) {
   if (item.saving) return text("saving");
   if (item.share !== undefined) return text("working");
   if (!item.figures || item.by !== settings()) return text("waiting");
-  return describe(item.figures, item.by.exposure === "auto") + saved;
+  return describe(item.figures) + saved;
 }
 
 export { addRow, removeRow, updateRow };

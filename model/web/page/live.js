@@ -42,7 +42,9 @@ class Live {
     this.canvas = canvas;
     this.hooks = hooks;
     this.frame = context2d(new OffscreenCanvas(1, 1));
-    for (const event of ["loadeddata", "error", "seeked"]) video.addEventListener(event, () => this.refresh());
+    for (const event of ["loadedmetadata", "loadeddata", "error", "seeked"]) {
+      video.addEventListener(event, () => this.refresh());
+    }
   }
 
   /** Show the camera; on a phone the one at its back. */
@@ -116,7 +118,7 @@ class Live {
     const { video } = this, run = this.#run;
     this.#name = name;
     this.#times = [];
-    while (run === this.#run && !video.error && video.readyState < video.HAVE_CURRENT_DATA) {
+    while (run === this.#run && !video.error && video.readyState < video.HAVE_METADATA) {
       await new Promise((resolve) => this.#wake = () => resolve(null));
     }
     if (run !== this.#run) return;

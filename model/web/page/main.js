@@ -27,7 +27,7 @@ let engineBefore = "", packing = false;
 const work = new Work({
   changed(item) {
     updateRow(item, item === work.shown);
-    save.disabled = Boolean(work.shown?.saving);
+    save.disabled = !work.kept.item || Boolean(work.shown?.saving);
     archive.disabled = packing || !work.items.some(isSavable);
     if (item === work.shown && item.share === 0) state.textContent = text("working");
   },
@@ -43,7 +43,7 @@ const work = new Work({
     if (!figures || !by) return;
     drawHistogram(figures);
     if (by.strength) suggest((figures.exposure ?? 0) / by.strength);
-    state.textContent = describe(figures, by.exposure === "auto");
+    state.textContent = describe(figures);
     if (engineBefore !== figures.engine) warn(text("engineLost", engineBefore, figures.engine));
     engineBefore = figures.engine;
   },

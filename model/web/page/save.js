@@ -7,9 +7,9 @@ import { zip } from "./zip.js";
 /** @typedef {import("./item.js").Item} Item */
 /** @typedef {import("./work.js").Work} Work */
 
-/** PNG where there is transparency, which JPEG has not. @param {Item} item @returns {"image/png" | "image/jpeg"} */
-function kindOf({ figures }) {
-  return figures?.transparent || find("select", "#format").value === "image/png" ? "image/png" : "image/jpeg";
+/** PNG where there is transparency, which JPEG has not. @param {Item} item */
+function endOf({ figures }) {
+  return figures?.transparent || find("select", "#format").value === "image/png" ? "png" : "jpg";
 }
 
 /** Names of the results: those of the files with the new ending; the second of the same name gets -2.
@@ -20,7 +20,7 @@ function namesOf(items) {
   const taken = new Set();
   for (const item of items) {
     const stem = item.name.replace(/(?<=.)\.[^.]*$/, "");
-    const end = item.kind === "recording" ? item.name.split(".").pop() : kindOf(item) === "image/png" ? "png" : "jpg";
+    const end = item.kind === "recording" ? item.name.split(".").pop() : endOf(item);
     let name = `${stem}.${end}`;
     for (let n = 2; taken.has(name.toLowerCase()); n++) name = `${stem}-${n}.${end}`;
     taken.add(name.toLowerCase());
@@ -29,11 +29,17 @@ function namesOf(items) {
   return names;
 }
 
-/** The file of a result. @param {Work} work @param {Item} item @param {import("./settings.js").Settings} by */
-async function fileOf(work, item, by) {
+/** The file of a result. @param {Work} work @param {Item} item @param {import("./settings.js").Settings} by
+ * @param {string} name */
+async function fileOf(work, item, by, name) {
   if (item.kind === "recording") return item.file;
   const picture = await work.result(item, by);
-  return await encode(picture, kindOf(item));
+  return await encode(picture, name.endsWith("png") ? "image/png" : "image/jpeg");
+}
+
+/** Whether what was saved is still the last result. @param {Item} item @param {import("./settings.js").Settings} by */
+function isSaved(item, by) {
+  return item.kind === "recording" || item.by === by;
 }
 
 /** @param {string} name @param {Blob} blob */
@@ -46,8 +52,9 @@ function download(name, blob) {
 /** @param {Work} work @param {Item} item @param {Item[]} all those that share their names with it */
 async function saveOne(work, item, all) {
   const name = /** @type {string} */ (namesOf(all).get(item));
-  download(name, await fileOf(work, item, settings()));
-  item.saved = true;
+  const by = settings();
+  download(name, await fileOf(work, item, by, name));
+  item.saved = isSaved(item, by);
 }
 
 /** @param {Work} work @param {Item[]} items @param {(item: Item, error?: unknown) => void} done called after each one */
@@ -55,7 +62,8 @@ async function saveAll(work, items, done) {
   const by = settings(), names = namesOf(items), files = [], packed = [];
   for (const item of items) {
     try {
-      files.push({ name: /** @type {string} */ (names.get(item)), blob: await fileOf(work, item, by) });
+      const name = /** @type {string} */ (names.get(item));
+      files.push({ name, blob: await fileOf(work, item, by, name) });
       packed.push(item);
       done(item);
     } catch (error) {
@@ -63,7 +71,7 @@ async function saveAll(work, items, done) {
     }
   }
   download("enhanced.zip", await zip(files));
-  for (const item of packed) item.saved = item.kind === "recording" || item.by === by;
+  for (const item of packed) item.saved = isSaved(item, by);
 }
 
 export { namesOf, saveAll, saveOne };

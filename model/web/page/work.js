@@ -68,7 +68,7 @@ class Work {
   /** @param {Item} item */
   remove(item) {
     this.items = this.items.filter((one) => one !== item);
-    if (this.running?.item === item) this.running.stop.abort();
+    if (this.running?.item === item && !this.running.resolve) this.running.stop.abort();
   }
 
   /** The pixels of a result, by the settings of now. @param {Item} item @param {Settings} by @returns {Promise<Picture>} */
@@ -142,7 +142,7 @@ class Work {
       const resizeHeight = Math.ceil(Math.min(THUMBNAIL, THUMBNAIL * picture.height / picture.width));
       item.thumbnail = await createImageBitmap(new ImageData(picture.pixels, picture.width), { resizeHeight });
       Object.assign(item, { figures: figuresOf(original, enhanced), by, saved: false });
-    }
+    } else if (item.figures) item.figures.engine = enhanced.engine;
     if (this.shown !== item) return;
     this.kept = { item, original, result: picture, by };
     this.reports.finished(item, picture);

@@ -114,7 +114,7 @@ def test_a_page_that_differs_is_not_written(tmp_path, photograph, browser, monke
     wrong = text.replace('"target":0.4', '"target":0.45')
     assert wrong != text
     monkeypatch.setattr(write, "page", lambda *_: wrong)
-    with pytest.raises(PageError, match="not written; night.png, WebGL2: .* values differ"):
+    with pytest.raises(PageError, match=r"not written; night.png, \w+: .* values differ"):
         write_page(tmp_path / "enhance.html", [photograph])
     assert not list(tmp_path.iterdir())
 
@@ -144,6 +144,14 @@ def test_a_browser_that_does_not_start(tmp_path, photograph, monkeypatch):
     monkeypatch.setenv("CHROMIUM", "/bin/false")
     with pytest.raises(NoBrowser, match="/bin/false does not start"):
         compare(page(), [photograph], build.DEFAULT_WEIGHTS)
+
+
+def test_a_browser_that_fails_leaves_no_page(tmp_path, photograph, browser, capsys, monkeypatch):
+    monkeypatch.setattr(write, "page", lambda *_: "<p>a page without scripts")
+    assert main(["--format", "html", "-o", str(tmp_path / "a.html"), "--image", str(photograph)]) == 1
+    errors = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {tmp_path}/a.html: not written; the browser failed \(.*\); try again.*\n", errors)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_shapes_and_names_are_refused_in_one_line(tmp_path, capsys):

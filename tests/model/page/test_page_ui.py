@@ -14,6 +14,7 @@ from model.images import Picture
 from model.web import template
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install '.[page]'").expect
+expect.set_options(timeout=30_000)  # milliseconds: processors are shared with other tests
 
 # What the page does with files that come from elsewhere: `how` is drop or paste.
 BRING = """([how, files]) => {
