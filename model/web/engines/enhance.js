@@ -35,33 +35,36 @@ const MAKERS = [["WebGPU", webgpu], ["WebGL2", webgl]];
 
 /** @type {Promise<Engine> | undefined} */
 let chosen;
-/** Engines that have failed, and are not tried again. @type {Set<string>} */
-const failed = new Set();
+/** @type {Engine | undefined} */
+let current;
+/** How often each engine was lost. After the second time it is not tried again: a reset of the graphics processor may
+ * well be the only one. @type {Record<string, number>} */
+const losses = {};
 
 /** The fastest engine of this device, or the one named in the address: enhance.html#engine=WebGL2. */
 function engine() {
   return chosen ??= (async () => {
     const wanted = /[#&]engine=(\w+)/.exec(location.hash)?.[1];
     for (const [name, make] of MAKERS) {
-      if (failed.has(name) || (wanted && wanted !== name)) continue;
+      if (losses[name] > 1 || (wanted && wanted !== name)) continue;
       try {
-        return await make();
+        return current = await make();
       } catch (error) {
         console.info(name, error); // not on this device
-        failed.add(name);
+        losses[name] = 2;
       }
     }
     return workers();
   })();
 }
 
-/** Forget an engine that has failed, so that the next call takes another. @param {Engine} lost */
+/** Forget an engine that was lost, so that the next call makes another. @param {Engine} lost */
 function giveUp(lost) {
   if (lost.name === "JavaScript") return false;
-  if (failed.has(lost.name)) return true; // by another call
+  if (lost !== current) return true; // another call has done it
   lost.close();
-  failed.add(lost.name);
-  chosen = undefined;
+  losses[lost.name] = (losses[lost.name] ?? 0) + 1;
+  current = chosen = undefined;
   return true;
 }
 

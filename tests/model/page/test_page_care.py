@@ -115,12 +115,15 @@ def test_leaving_is_warned_of_while_results_are_unsaved(page, saved):
     assert questions == ([] if saved else ["beforeunload"])
 
 
-def test_a_lost_engine_is_replaced_and_named(open_page):
+def test_a_lost_engine_is_made_again_then_replaced_and_named(open_page):
     page = open_page("WebGL2")
-    choose(page, file("a.png", scene(1)))
-    expect(page.locator("#status")).to_contain_text("with WebGL2")
-    page.evaluate("sciKernels.engine().then((engine) => engine.close())")
-    choose(page, file("b.png", scene(2)))
+    for name in ("a.png", "b.png"):
+        choose(page, file(name, scene(1)))
+        expect(page.locator("#shown")).to_have_text(name)
+        expect(page.locator("#status")).to_contain_text("with WebGL2")
+        expect(page.locator("#alert")).to_be_hidden()
+        page.evaluate("sciKernels.engine().then((engine) => engine.close())")
+    choose(page, file("c.png", scene(2)))
     expect(page.locator("#status")).to_contain_text("with JavaScript")
     expect(page.get_by_role("alert")).to_have_text(
         "WebGL2 stopped working on this device. JavaScript goes on in its place."
