@@ -4,9 +4,12 @@ import base64
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from model import Enhancer
+from model import DEFAULT_WEIGHTS, Enhancer
 from model.images import Picture
+from model.page import compare
+from model.page import page as page_text
 
 ENGINES = ("JavaScript", "WebGL2", "WebGPU")
 
@@ -136,3 +139,14 @@ def test_what_is_transparent_does_not_count(tabs, engine, kind):
         alpha[1, 0] = 1
     pixels[alpha == 0] //= 3
     check(tabs[engine], engine, np.dstack([pixels, alpha]), exposure="auto")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_24_megapixels(browser, tmp_path):
+    """From a file to a file: all pieces of each engine together give the picture."""
+    path = tmp_path / "large.png"
+    Image.fromarray(np.tile(scene(500, 500, seed=2), (8, 12, 1))).save(path, compress_level=1)
+    compared = compare(page_text(), [path], DEFAULT_WEIGHTS)
+    assert [one.engine for one in compared] == ["WebGL2", "JavaScript", "WebGPU"]
+    assert all(one.agrees for one in compared)
