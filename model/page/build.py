@@ -77,9 +77,8 @@ def _resources(model: dict[str, object], texts: dict[str, str]) -> list[str]:
     data = {"model": model, "texts": texts}
     elements = []
     for name, value in data.items():
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace(
-            "<", "\\u003c"
-        )  # nothing may look like an end tag
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = text.replace("<", "\\u003c")  # nothing may look like an end tag
         elements.append(f'<script type="application/json" id="{name}">{text}</script>')
     others = {name: small_shader(source(f"engines/{name}")) for name in SHADERS}
     others["worker"] = small_script(_closed(bundle("engines/worker.js")))
@@ -96,7 +95,7 @@ def _model(weights: Path) -> dict[str, object]:
     folded = fold(network)
     return {
         "version": sci_kernels.__version__,
-        "name": weights.name,
+        "name": weights.name.encode("utf-8", "replace").decode(),  # which may be no valid text
         "weights": [float(f"{value:.8g}") for value in folded.packed.flatten().tolist()],  # as exact as float32
         "black": folded.illumination_of_black(),
         "luma": constants.LUMA,
