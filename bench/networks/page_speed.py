@@ -29,6 +29,7 @@ from model.network import DEFAULT_WEIGHTS
 from model.page import NoBrowser, chromium, compare, driver, page
 
 from ..measure import Row, environment, size_of, write_json
+from .exposure_cost import picture
 from .page_pictures import write_pictures
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ _TIMED = """async ([data, repeats]) => {
 
 def photograph(height: int, width: int) -> Image.Image:
     """A dark scene with noise, made of a piece that is repeated."""
-    random, (y, x) = np.random.default_rng(0), np.mgrid[:500, :500].astype(np.float32)
-    planes = [25 + 20 * np.sin(x / (31 + 5 * c)) * np.cos(y / (23 + 3 * c)) for c in range(3)]
-    piece = np.clip(np.stack(planes, -1) + random.normal(0, 3, (500, 500, 3)), 0, 255).astype(np.uint8)
+    piece = picture(500, 500, "cpu")[0].permute(1, 2, 0).numpy()
     return Image.fromarray(np.tile(piece, (-(-height // 500), -(-width // 500), 1))[:height, :width])
 
 

@@ -1,5 +1,6 @@
 /** How bright a picture is, before and after: mean luma, and its distribution. */
 import { pointsOf } from "../engines/points.js";
+import { isOpaque } from "./decode.js";
 import { find } from "./dom.js";
 import { MODEL } from "./model.js";
 import { text } from "./texts.js";
@@ -35,8 +36,7 @@ function brightnessOf(picture) {
 
 /** @param {Picture} original @param {Enhanced} enhanced @returns {Figures} */
 function figuresOf(original, { picture, exposure, engine, seconds }) {
-  let transparent = false;
-  for (let i = 3; i < picture.pixels.length && !transparent; i += 4) transparent = picture.pixels[i] < 255;
+  const transparent = !isOpaque(picture.pixels);
   return { before: brightnessOf(original), after: brightnessOf(picture), exposure, engine, seconds, transparent };
 }
 

@@ -157,9 +157,9 @@ class Live {
     frame.drawImage(video, 0, 0);
     const pixels = frame.getImageData(0, 0, width, height).data, picture = { pixels, width, height };
     if (!pixels.some((value) => value)) return; // loaded, but not shown yet
-    const settings = hooks.settings(), steady = this.#steady;
-    let exposure = await exposureFor(picture, settings);
-    if (exposure !== null) exposure = steady.exposure(exposure, pointsOf(picture), seconds, hooks.smooth());
+    const settings = hooks.settings(), steady = this.#steady, points = pointsOf(picture);
+    let exposure = await exposureFor(points, settings); // the points of these are all of them
+    if (exposure !== null) exposure = steady.exposure(exposure, points, seconds, hooks.smooth());
     const result = await enhance(picture, settings, { exposure });
     if (run !== this.#run) return;
     resize(canvas, width, height);
