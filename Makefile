@@ -55,7 +55,7 @@ bench: $(READY) ## pytest-benchmark of loss, Retinex and enhancing, saved in .be
 report: $(READY) ## write docs/performance.md, its pictures and the README's chart from bench/results
 	@$(RUN) -m bench report
 
-gpu: $(READY) ## on a GPU: parity, speeds, tests, memory checks, ncu, in stages (under 7 minutes); OUT=DIR takes copies
+gpu: $(READY) ## on a GPU: parity, speeds, tests, memory checks, ncu, in stages (under 9 minutes); OUT=DIR takes copies
 	@$(RUN) -m bench gpu $(if $(OUT),--out '$(OUT)')
 
 lint: $(READY) ## ruff, mypy over all but the tests, and deno over what browsers read

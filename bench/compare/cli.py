@@ -170,7 +170,7 @@ def _measure_instead(args: argparse.Namespace, device: str, content: Row, save: 
     else:
         from .recorded_step import graph_rows
 
-        name, text = "--graph", row_text
+        name, text = "--graph", lambda row: f"{row['width']}x{row['height']} {row_text(row)}"
         sizes = args.size or [(256, 256)]
         measure = functools.partial(graph_rows, sizes, args.batch or 1, device, args.repeats or 21)
 

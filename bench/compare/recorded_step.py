@@ -42,7 +42,7 @@ def graph_rows(
     for height, width in sizes:
         case = Case("step", height, width)
         row: Row = {"op": "step", "width": width, "height": height, "dtype": "float32", "color": None, "batch": batch}
-        row |= {"part": f"step of {batch} {width}x{height}"}
+        row |= {"part": f"step of {batch}"}
         if time.perf_counter() > deadline:
             add(row | {"provider": None, "status": "not measured: the time given by --seconds is up"})
             continue

@@ -7,6 +7,7 @@ included. Without a GPU the same launches are compiled for sm_90 from their reco
 """
 
 import argparse
+import functools
 import importlib.util
 import itertools
 import os
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+
+from sci_kernels import EnhanceWeights
 
 from ..measure import Row, environment, write_json
 
@@ -42,21 +45,39 @@ def cases_to_compile() -> dict[str, "LaunchCase"]:
         loss_case(dtype, "reference", channels, both, width, fidelity) for dtype, channels, width, fidelity in variants
     ]
     forms = itertools.product((torch.uint8, torch.float32), (WIDTH, WIDTH - 1), (False, True))
-    found += [LaunchCase(f"enhance, default weights {form}", _default_enhance(*form)) for form in forms]
+    enhance = functools.partial(_enhance_call, _default_weights())
+    found += [LaunchCase(f"enhance, default weights {form}", enhance(*form)) for form in forms]
+    found += [
+        LaunchCase(f"enhance, default weights, exposed, gain {gain}", enhance(torch.uint8, WIDTH, gain=gain))
+        for gain in (False, True)
+    ]
     return {case.name: case for case in found}
 
 
-def _default_enhance(dtype: torch.dtype, width: int, illumination: bool) -> Callable[[], None]:
-    """A call of the enhance kernel with the default weights, which are part of its code."""
+def _default_weights() -> EnhanceWeights:
+    from model import EnhanceNetwork, fold, load_weights
+
+    network = EnhanceNetwork()
+    load_weights(network)
+    return fold(network)
+
+
+def _enhance_call(
+    weights: EnhanceWeights, dtype: torch.dtype, width: int, illumination: bool = False, gain: bool | None = None
+) -> Callable[[], None]:
+    """A call of the enhance kernel, of whose code the weights are a part.
+
+    Args:
+        gain: whether the gain is written; None: without an exposure.
+    """
+    numbers, black = tuple(weights.packed.flatten().tolist()), weights.illumination_of_black()
 
     def call() -> None:
-        from model import EnhanceNetwork, fold, load_weights
         from sci_kernels import triton as launchers
 
-        network = EnhanceNetwork()
-        load_weights(network)
-        weights = tuple(fold(network).packed.flatten().tolist())
-        launchers.launch_enhance(torch.empty(1, 3, 64, width, dtype=dtype, device="cuda"), weights, illumination)
+        exposure = None if gain is None else torch.empty(1, dtype=torch.float32, device="cuda")
+        image = torch.empty(1, 3, 64, width, dtype=dtype, device="cuda")
+        launchers.launch_enhance(image, numbers, illumination, exposure, black, bool(gain))
 
     return call
 

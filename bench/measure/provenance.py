@@ -31,6 +31,7 @@ def environment() -> Row:
         "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # that PyTorch uses, such as AVX2 or AVX512
         "cpus": cpus,
         "threads": torch.get_num_threads(),
         **_gpu_description(),

@@ -6,10 +6,12 @@ The picture is uint8, channels last, like those from files. `division` is the pu
 pass with an exposure; `with gain` also writes the gain; `denoise` is the filter, which needs the gain;
 `bilateralFilter` is OpenCV's of the same width, 5 pixels (pip install opencv-python-headless; where it is missing, its
 row has no numbers). `finding` is `sci_kernels.exposure` of 12 megapixels, on one thread. Before that, each result is
-compared with its definition in float64; a call that differs by more than one gray level is not timed. Exits with
-status 1 if a result is wrong or misses its bound.
+compared with its definition in float64; a call that differs by more than one gray level is not timed. On a GPU there
+are no bounds, and the time on the device is measured as well. Exits with status 1 if a result is wrong or misses its
+bound.
 """
 
+import argparse
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch import Tensor
 import sci_kernels
 from model import EnhanceNetwork, fold, load_weights
 
-from ..measure import Row, Timing, choose_device, environment, interleave, milliseconds
+from ..measure import Repeated, Row, Timing, choose_device, environment, milliseconds, take_turns
 from . import one_picture
 
 SIZE, LARGE = "1080p", (3000, 4000)
@@ -56,17 +58,31 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[Row]
     reason = "not measured: opencv-python-headless is not installed"
     if (filter := _opencv(bright)) is not None:
         calls["bilateralFilter"] = filter
-    times = interleave({name: call for name, call in calls.items() if name not in wrong}, repeats, device=device)
+    times = _timed({name: call for name, call in calls.items() if name not in wrong}, repeats, device)
     for name in (*errors, "bilateralFilter"):
         row = {"call": name, "width": width, "height": height, "status": "ok", "error": errors.get(name)}
         if name in times:
-            row["ms"] = milliseconds(times[name])
+            row |= _milliseconds(*times[name])
         elif name in wrong:
             row["status"] = f"not measured: differs by {errors[name]:.1f} gray levels"
         else:
             row["status"] = reason
-        yield row | {"must": _must(name, times)}
+        yield row | {"must": _must(name, times) if device == "cpu" else None}
     yield _finding(weights, device, repeats)
+
+
+_Times = dict[str, tuple[Timing, Timing | None]]  # of each call: as called, and on the device of a GPU
+
+
+def _timed(calls: dict[str, Callable[[], object]], repeats: int, device: str) -> _Times:
+    def repeated(call: Callable[[], object]) -> Repeated:
+        return Repeated(lambda _: call(), 1, device)
+
+    return take_turns({name: repeated(call) for name, call in calls.items()}, repeats, device)
+
+
+def _milliseconds(called: Timing, on_device: Timing | None) -> Row:
+    return {"ms": milliseconds(called), "device_ms": on_device and milliseconds(on_device)}
 
 
 def _errors(image: Tensor, weights: sci_kernels.EnhanceWeights) -> dict[str, float]:
@@ -108,22 +124,22 @@ def _opencv(bright: Tensor) -> Callable[[], object] | None:
     return lambda: cv2.bilateralFilter(pixels, 5, 30, 2)
 
 
-def _must(name: str, times: dict[str, Timing]) -> float | None:
+def _must(name: str, times: _Times) -> float | None:
     """The milliseconds that a call may take, derived from another call of the same run; None: it has no bound."""
     bounds = {"exposure": ("division", SLOWER), "with gain": ("division", SLOWER), "denoise": ("bilateralFilter", 1.0)}
     other, factor = bounds.get(name, (None, 0.0))
-    return 1e3 * factor * times[other].median if other in times else None
+    return 1e3 * factor * times[other][0].median if other in times else None
 
 
 def _finding(weights: sci_kernels.EnhanceWeights, device: str, repeats: int) -> Row:
     image, threads = picture(*LARGE, device), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = interleave({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, device=device)
+        times = _timed({"finding": lambda: sci_kernels.exposure(image, weights)}, repeats, device)
     finally:
         torch.set_num_threads(threads)
     row = {"call": "finding", "width": LARGE[1], "height": LARGE[0], "status": "ok", "error": None}
-    return row | {"ms": milliseconds(times["finding"]), "must": FINDING_MS if device == "cpu" else None}
+    return row | _milliseconds(*times["finding"]) | {"must": FINDING_MS if device == "cpu" else None}
 
 
 def kept(row: Row) -> bool:
@@ -139,11 +155,17 @@ def text_of(row: Row) -> str:
     if row["status"] != "ok":
         return start + row["status"]
     must = "" if row["must"] is None else f" (must: <= {row['must']:.1f} ms{'' if kept(row) else ', MISSED'})"
-    return f"{start}{row['ms']['median']:.1f} ms [{row['ms']['p20']:.1f}, {row['ms']['p80']:.1f}]{must}"
+    on_device = f", {row['device_ms']['median']:.3f} ms on the device" if row.get("device_ms") else ""
+    return f"{start}{row['ms']['median']:.2f} ms [{row['ms']['p20']:.2f}, {row['ms']['p80']:.2f}]{on_device}{must}"
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command."""
+    return one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = one_picture.parse("exposing", __doc__.splitlines()[0], SIZE, 15, "calls", argv)
+    args = parse(argv)
     device, machine, rows = choose_device(args.device), environment(), []
     height, width = args.size
     for row in measure(height, width, device, args.repeats):

@@ -112,14 +112,19 @@ def measure(
     return row | {"ms": 1e3 * time.median, "gb_per_s": least / time.median / 1e9, "kernels": kernels}
 
 
-def main(argv: list[str]) -> int:
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(prog="python -m bench convolutions", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: on a GPU if there is one"
     )
     parser.add_argument("--size", type=size_of, help=f"{', '.join(SIZES)} or WIDTHxHEIGHT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    args = parse(argv)
     device = choose_device(args.device)
     size = args.size or SIZES["1080p" if device == "cuda" else "600x400"]
     precisions = ("float32", "TF32", "bfloat16") if device == "cuda" else ("float32", "bfloat16")
@@ -135,6 +140,8 @@ def main(argv: list[str]) -> int:
         for kernel in row["kernels"]:
             print(f"    {kernel['ms']:8.3f} ms {kernel['calls']:3}x  {kernel['name'][:100]}")
     if args.json:
-        content = {"kind": "convolutions", "environment": environment(), "device": device, "rows": rows}
-        write_json(args.json, content)
+        command = f"python -m bench convolutions --device {device}"
+        command += f" --size {size[1]}x{size[0]}" if args.size else ""
+        content: Row = {"kind": "convolutions", "environment": environment(), "device": device}
+        write_json(args.json, content | {"command": command, "rows": rows})
     return 0

@@ -2,17 +2,23 @@
 
     python -m bench.profile.ncu [--json FILE]
 
-Every kernel runs once, on an image of 3840x2160, at whatever clock the GPU has (`--clock-control none`).
+Every kernel runs once, at whatever clock the GPU has (`--clock-control none`): on an image of 3840x2160, or on 16
+channels of 1920x1080.
 """
 
 import argparse
 import csv
+import functools
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+import sci_kernels
+from sci_kernels import EnhanceWeights, batch_norm, convolution
 
 from ..compare import DTYPES, Case, function_of, part_call
 from ..measure import ROOT, SIZES, Row, environment, find_tool, write_json
@@ -21,7 +27,7 @@ SECTIONS = (
     "SpeedOfLight", "LaunchStats", "Occupancy", "SchedulerStats", "WarpStateStats", "ComputeWorkloadAnalysis",
     "MemoryWorkloadAnalysis",
 )  # fmt: skip
-_KERNELS = "^_(loss|color|retinex|enhance)"
+KERNELS = "^_(loss|color|retinex|enhance|exposure|denoise|batch_norm|conv)"
 # What is read from ncu's raw page, by ncu's names.
 METRICS = {
     "time_us": r"gpu__time_duration\.sum",
@@ -98,7 +104,7 @@ def describe(row: Row) -> str:
     return f"  {row['kernel']:12} {', '.join(numbers)}; waits for {', '.join(stalls) or 'nothing that it names'}"
 
 
-def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[list[Row], str]:
+def run(program: list[str], seconds: float, kernels: str = KERNELS) -> tuple[list[Row], str]:
     """The rows of the kernels whose names match `kernels`; where there are none, the reason."""
     ncu = find_tool("ncu")
     if ncu is None:
@@ -111,20 +117,50 @@ def run(program: list[str], seconds: float, kernels: str = _KERNELS) -> tuple[li
     return rows, "" if rows else "ncu reported no numbers:\n" + (done.stdout + done.stderr)[-2000:]
 
 
+def picture_calls(size: tuple[int, int], device: str) -> list[Callable[[], object]]:
+    """Exposing a picture in bytes, and the filter against noise."""
+    image = torch.randint(0, 80, (1, 3, *size), dtype=torch.uint8, device=device)
+    gain = 1 + 7 * torch.rand(1, 1, *size, device=device)
+    weights = EnhanceWeights.pack(*((0.3 * torch.rand(3, 3, 3, 3) - 0.15, torch.rand(3)) for _ in range(3)))
+    return [
+        lambda: sci_kernels.exposure(image, weights, impl="triton"),
+        lambda: sci_kernels.enhance(image, weights, exposure=8.0, return_gain=True, impl="triton"),
+        lambda: sci_kernels.denoise(image, gain, impl="triton"),
+    ]
+
+
+def layer_calls(size: tuple[int, int], device: str) -> list[Callable[[], object]]:
+    """Convolution, BatchNorm and ReLU of 16 channels, and their gradients."""
+    z, grad, residual = (torch.rand(1, 16, *size, device=device) for _ in range(3))
+    weight, ones = torch.rand(16, 16, 3, 3, device=device), torch.ones(16, device=device)
+    table = batch_norm.statistics(z, ones, ones, 1e-5, "triton")
+    sums = torch.zeros_like(table)
+    return [
+        lambda: convolution.forward(z, weight),
+        lambda: convolution.input_gradient(grad, weight),
+        lambda: convolution.weight_gradient(grad, z),
+        lambda: batch_norm.statistics(z, ones, ones, 1e-5, "triton"),
+        lambda: batch_norm.forward([z], [table], "triton", residual),
+        lambda: batch_norm.gradient(grad, z, table, sums, "triton"),
+    ]
+
+
 def _launch_all() -> int:
     """Calls every case twice, the second time under the profiler; this is the program that ncu runs."""
     height, width = SIZES["4k"]
-    calls = []
+    calls: list[Callable[[], object]] = []
     for op, color, part, dtype in _CASES:
         case = Case(op, height, width, DTYPES[dtype], color)
         provider = "ours" if op == "enhance" else "triton"
-        call = part_call(function_of(op, provider, color), part, [case.inputs("cuda")], case.cotangents("cuda"))
-        call(0)
-        calls.append(call)
+        timed = part_call(function_of(op, provider, color), part, [case.inputs("cuda")], case.cotangents("cuda"))
+        calls.append(functools.partial(timed, 0))
+    calls += picture_calls(SIZES["4k"], "cuda") + layer_calls(SIZES["1080p"], "cuda")
+    for call in calls:
+        call()
     torch.cuda.synchronize()
     torch.cuda.profiler.start()
     for call in calls:
-        call(0)
+        call()
     torch.cuda.synchronize()
     torch.cuda.profiler.stop()
     return 0

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..measure import ROOT, SIZES, Gpu
+from ..measure import ROOT, Gpu, size_of
 
 _COUNTS = ROOT / "bench" / "results" / "static" / "kernels.json"
 # For (op, color, part, dtype): the kernel that takes most of the part's time, and the case in which it was counted.
@@ -25,7 +25,7 @@ _KERNELS = {
 
 
 class Bound(NamedTuple):
-    """What a row must reach."""
+    """What a row must reach: by default that of what this library does by default."""
 
     op: str
     color: str | None
@@ -35,6 +35,7 @@ class Bound(NamedTuple):
     at_most: bool = False  # the limit is the largest value allowed; else the smallest
     dtype: str = "float32"
     size: str = "4k"
+    provider: str | None = None  # another one
 
 
 def _bounds() -> Iterator[Bound]:
@@ -51,6 +52,8 @@ def _bounds() -> Iterator[Bound]:
     yield Bound("enhance", None, "reflectance", "latency_ms", 0.1, at_most=True, dtype="uint8", size="600x400")
     yield Bound("step", None, "step", "reference", 2.5, size="1080p")
     yield Bound("step", None, "step", "memory", 5, size="1080p")
+    yield Bound("step", None, "step", "reference", 3, size="1080p", provider="ours-convolutions")
+    yield Bound("step", None, "step of 8", "ours", 2, size="256x256", provider="ours --graph")
 
 
 BOUNDS = tuple(_bounds())
@@ -78,7 +81,8 @@ def _instructions() -> dict[tuple[str, str], float]:
 
 def find(bound: Bound, rows: list[dict], providers: tuple[str, ...]) -> dict | None:
     """The row that a bound is about; None where it was not measured."""
-    height, width = SIZES[bound.size]
+    height, width = size_of(bound.size)
+    providers = (bound.provider,) if bound.provider else providers
     for row in rows:
         same = (row["op"], row["color"], row["part"]) == bound[:3] and row["provider"] in providers
         same = same and (row["height"], row["width"], row["dtype"]) == (height, width, bound.dtype)
@@ -145,8 +149,10 @@ def _detail(bound: Bound, row: dict, rows: list[dict], environment: dict) -> str
 
 def _texts(bound: Bound) -> tuple[str, str]:
     """The name of what is bounded, and the format of its number."""
-    words = (bound.op, bound.color, bound.part, bound.dtype if bound.op == "enhance" else None, bound.size)
-    name = " ".join(filter(None, words))
+    op = None if bound.part.startswith(bound.op) else bound.op
+    dtype = bound.dtype if bound.op == "enhance" else None
+    by = bound.provider and f"by `{bound.provider}`"
+    name = " ".join(filter(None, (op, bound.color, bound.part, dtype, bound.size, by)))
     if bound.quantity == "share":
         return f"{name}, share of its larger floor", "{:.0%}"
     if bound.quantity == "copy_share":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..measure import GPUS, ROOT
-from . import tables
+from . import call_tables, tables
 from .results import Source, commit, date, device
 from .roofline import shown
 
@@ -52,7 +52,7 @@ from Python, which include the processor's work for the launches. A *floor* is t
 issue a kernel's counted instructions at its highest clock, or move the kernel's bytes at the bandwidth of a copy in
 the same run; a bound on a share refers to the larger of the two (`bench/report/gpu_bounds.py`). What misses its bound
 is marked, and [bench/NOTES.md](../bench/NOTES.md) says why. `make gpu` measures all of it again, with the Python and
-torch that are there (`make gpu VENV=`), in under seven minutes."""
+torch that are there (`make gpu VENV=`), in under nine minutes."""
 _COUNTED = """\
 Counted, not measured: `python -m bench kernels` compiles every kernel as it is launched, for sm_80 to sm_120, gfx90a
 and gfx942, with no GPU present, and counts the machine code. *issue* and *memory* are the least times that issuing
@@ -73,6 +73,11 @@ One uint8 picture of a dark scene, with the default weights: the published divis
 the same again with the gain written as well, and the filter that uses this gain, next to OpenCV's bilateral filter of
 the same width. The exposure is found for a picture of 4000x3000 pixels. Each call was first compared with its
 definition in float64."""
+_CONVOLUTIONS = """\
+One 3x3 convolution from 16 to 16 channels, as most of a training step consists of, by the kernels that cuDNN chooses
+and by those of `python -m train --convolutions triton`: times on the device, for 1920x1080 pixels. With TF32, which is
+PyTorch's default for convolutions, factors are rounded to 10 bits. The names of cuDNN's kernels are in the file, and
+in [bench/NOTES.md](../bench/NOTES.md)."""
 _PAGE = """\
 The page of `python -m model.export --format html` in a headless Chromium, from a JPEG file to results. WebGL2 is
 computed by the processor there (SwiftShader); a device with a graphics processor, and WebGPU, were not measured. Each
@@ -95,10 +100,15 @@ def page(sources: list[Source], pictures: dict[Path, list[Path]]) -> str:
     on_cpu, on_gpu = ([source for source in rows if source.on_gpu is gpu] for gpu in (False, True))
     blocks = [_INTRODUCTION, _FIGURES, *_figures(_of("figures", sources))]
     blocks += ["## In the official code's own script", *_gains(_of("gain", sources))]
-    exposing = _exposing(_of("exposing", sources))
-    blocks += ["## On a CPU", _PROVIDERS, *_operations(on_cpu, pictures), *exposing, *_folders(on_cpu)]
+    exposing = _of("exposing", sources)
+    blocks += ["## On a CPU", _PROVIDERS, *_operations(on_cpu, pictures)]
+    blocks += [*_exposing([source for source in exposing if not source.on_gpu]), *_folders(on_cpu)]
     blocks += ["## In a browser", *_in_a_browser(_of("page", sources))]
-    gpu = [_GPU, *_bounds(on_gpu), *_operations(on_gpu, pictures), *_folders(on_gpu)] if on_gpu else [_NO_GPU]
+    gpu = [_NO_GPU]
+    if on_gpu:
+        gpu = [_GPU, *_bounds(on_gpu), *_operations(on_gpu, pictures)]
+        gpu += _convolutions([source for source in _of("convolutions", sources) if source.on_gpu])
+        gpu += [*_exposing([source for source in exposing if source.on_gpu]), *_folders(on_gpu)]
     blocks += ["## On a GPU", *gpu]
     blocks += _kernels(_of("kernels", sources), on_gpu, pictures)
     return "\n\n".join([*blocks, _NOTES]) + "\n"
@@ -125,7 +135,7 @@ def _gains(sources: list[Source]) -> Iterator[str]:
     yield _GAIN if sources else "Not measured: no file of `python -m bench gain`."
     for source in sources:
         yield _origin(source)
-        yield tables.gain_table(source.rows)
+        yield call_tables.gain_table(source.rows)
         seconds = ", ".join(
             f"{float(value):.2f} s where {losses} of them {'is a loss' if losses == '1' else 'are losses'}"
             for losses, value in source.content["accelerate_seconds"].items()
@@ -139,7 +149,16 @@ def _exposing(sources: list[Source]) -> Iterator[str]:
     yield _EXPOSING if sources else "Not measured: no file of `python -m bench exposing`."
     for source in sources:
         yield _origin(source)
-        yield tables.exposing_table(source.rows)
+        yield call_tables.exposing_table(source.rows)
+
+
+def _convolutions(sources: list[Source]) -> Iterator[str]:
+    """The convolutions that most of a training step consists of."""
+    yield "### The convolutions of training"
+    yield _CONVOLUTIONS if sources else "Not measured: no file of `python -m bench convolutions`."
+    for source in sources:
+        yield _origin(source)
+        yield call_tables.convolutions_table(source.rows)
 
 
 def _in_a_browser(sources: list[Source]) -> Iterator[str]:
@@ -147,7 +166,7 @@ def _in_a_browser(sources: list[Source]) -> Iterator[str]:
     yield _PAGE if sources else "Not measured: no file of `python -m bench page`."
     for source in sources:
         yield _origin(source)
-        yield tables.browser_table(source.rows)
+        yield call_tables.browser_table(source.rows)
 
 
 def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iterator[str]:
@@ -181,7 +200,7 @@ def _folders(sources: list[Source]) -> Iterator[str]:
     yield _FOLDER if found else "Not measured here: `python -m bench enhance --folder 12` measures it."
     for source in found:
         yield _origin(source)
-        yield tables.folder_table([row for row in source.rows if row["op"] == "folder"])
+        yield call_tables.folder_table([row for row in source.rows if row["op"] == "folder"])
 
 
 def _groups(rows: list[dict], pictures: list[Path]) -> Iterator[str]:
@@ -204,7 +223,7 @@ def _tables(group: list[dict]) -> Iterator[str]:
         return
     width, height = size = tables.fullest_size(group)
     yield tables.sizes_table(group)
-    if group[0]["op"] == "step":
+    if any(row.get("breakdown_ms") for row in group):
         yield tables.breakdown_table(group, size)
     yield f"<details><summary>everything measured at {width}x{height}</summary>"
     yield tables.details_table(group, size)

@@ -37,8 +37,8 @@ class Source:
         """The command that measures these results again: as recorded, or derived from the rows."""
         if recorded := self.content.get("command"):
             return recorded if isinstance(recorded, str) else " ".join(recorded)
-        if self.kind == "figures":
-            return "python -m bench figures"
+        if self.kind in ("figures", "convolutions"):
+            return f"python -m bench {self.kind}"
         if self.kind == "kernels":
             only = "" if {row["case"].split()[0] for row in self.rows} - {"fp32"} else " --only '^fp32'"
             return f"python -m bench kernels --target {' '.join(_once(row['target'] for row in self.rows))}{only}"
@@ -48,7 +48,8 @@ class Source:
 def device(environment: dict) -> str:
     """What was measured: the GPU's name, or the processor's."""
     processor = environment.get("cpu") or "a processor, its name not recorded"
-    name = environment.get("gpu") or f"{processor}, {environment.get('threads', '?')} threads"
+    vectors = f" ({environment['vectors']})" if environment.get("vectors") else ""
+    name = environment.get("gpu") or f"{processor}{vectors}, {environment.get('threads', '?')} threads"
     return name.replace("(R)", "").replace("(TM)", "")
 
 
@@ -111,11 +112,13 @@ def read_source(path: Path) -> Source:
 
 def _rows_command(rows: list[dict], device: str) -> str:
     """The command that gives these rows, with the options that are not the defaults."""
+    sizes = ",".join(_once(size_name(row["width"], row["height"]) for row in rows))
     if rows and rows[0]["op"] == "folder":
         return f"python -m bench enhance --device {device} --folder {rows[0]['pictures'] if rows[0]['made'] else 'DIR'}"
+    if rows and "batch" in rows[0]:
+        return f"python -m bench step --graph --batch {rows[0]['batch']} --device {device} --size {sizes}"
     words = ["python -m bench", *_once(row["op"] for row in rows)[:1], f"--device {device}"]
-    if sizes := _once(size_name(row["width"], row["height"]) for row in rows):
-        words.append(f"--size {','.join(sizes)}")
+    words += [f"--size {sizes}"] if sizes else []
     dtypes, colors = _once(row["dtype"] for row in rows), _once(row["color"] for row in rows if row.get("color"))
     words += [f"--dtype {','.join(dtypes)}"] if dtypes and dtypes != ["float32"] else []
     words += [f"--color {','.join(colors)}"] if colors and tuple(colors) != _FIRST_COLORS else []

@@ -63,10 +63,10 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
 
     def column(title: str, key: str, text: Callable[[dict], str]) -> None:
         # Where the part is missing or failed, the column of its time says why.
-        columns.append((title, lambda parts: text(parts[part]) if _has(parts.get(part), key) else NOT_MEASURED))
+        columns.append((title, lambda parts: text(parts[part]) if has(parts.get(part), key) else NOT_MEASURED))
 
     def optional(title: str, key: str, text: Callable[[dict], str]) -> None:
-        if any(_has(row, key) for row in rows):
+        if any(has(row, key) for row in rows):
             column(title, key, text)
 
     optional("on the device", "device_ms", lambda row: milliseconds_text(_middle(row["device_ms"])))
@@ -86,7 +86,7 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
 
 def _part_timing(name: str, parts: dict[str | None, Row]) -> str:
     """The time of one part; of a provider that failed as a whole, why there is none."""
-    return _timing(parts.get(name, parts.get(None)))
+    return timing(parts.get(name, parts.get(None)))
 
 
 def breakdown_table(rows: list[dict], size: tuple[int, int]) -> str:
@@ -104,92 +104,6 @@ def bounds_table(rows: list[dict], environment: dict) -> str:
     """What a GPU must reach, and what was measured."""
     lines = [verdict(bound, rows, environment, ("triton", "ours")) for bound in BOUNDS]
     return markdown(["what", "bound", "measured", "details"], [list(map(str, line)) for line in lines])
-
-
-_STEP_NAMES = {
-    "official": "the official code",
-    "accelerate": "`sci_kernels.accelerate(network)`, nothing else",
-    "network": "this project's `Network` and `LossFunction` in the same loop",
-    "trainer": "`python -m train`",
-}
-
-
-def gain_table(rows: list[dict]) -> str:
-    """A training step in each of the ways from the official script to the trainer."""
-    lines = []
-    for row in rows:
-        name = _STEP_NAMES[row["way"]] + (f", {row['width']}x{row['height']}" if row["way"] == "official" else "")
-        cells = [_reason(row), NOT_MEASURED, NOT_MEASURED]
-        if row["status"] == "ok":
-            missed = "**missed:** " if row["bound"] and row["faster"] < row["bound"] else ""
-            peak = NOT_MEASURED if row["extra_bytes"] is None else memory_text(row["extra_bytes"])
-            cells = [_timing(row), f"{missed}{row['faster']:.1f}x", peak]
-        lines.append([name, *cells, f">= {row['bound']:g}x" if row.get("bound") else "no bound"])
-    return markdown(["a training step by", "time", "faster", "memory", "bound"], lines)
-
-
-_CALL_NAMES = {
-    "division": "the published division",
-    "exposure": "with an exposure",
-    "with gain": "with an exposure, and the gain written",
-    "denoise": "`denoise`",
-    "bilateralFilter": "OpenCV's `bilateralFilter(5, ...)`",
-    "finding": "finding the exposure, one thread",
-}
-
-
-_PAGE_CALLS = {
-    "decode": "reading the JPEG",
-    "enhance": "enhancing",
-    "png": "writing PNG",
-    "jpeg": "writing JPEG",
-    "memory": "memory, from choosing to saving",
-}
-
-
-def exposing_table(rows: list[dict]) -> str:
-    """The time of each call and its bound."""
-    lines = []
-    for row in rows:
-        name, must = f"{_CALL_NAMES[row['call']]}, {row['width']}x{row['height']}", row["must"]
-        missed = "**missed:** " if must and row["status"] == "ok" and row["ms"]["median"] > must else ""
-        time = f"{missed}{_timing(row)}" if row["status"] == "ok" else _reason(row)
-        lines.append([name, time, f"<= {must:.1f} ms" if must else "no bound"])
-    return markdown(["call", "time", "bound"], lines)
-
-
-def browser_table(rows: list[dict]) -> str:
-    """Seconds of each call by each engine of the page, and its memory."""
-    lines = []
-    for row in rows:
-        name, must = f"{_PAGE_CALLS[row['call']]}, {row['width']}x{row['height']}, {row['engine']}", row.get("must")
-        in_bytes = "bytes" in row
-        measured = _reason(row)
-        if row["status"] == "ok":
-            value = row["bytes"] if in_bytes else row["seconds"]["median"]
-            missed = "**missed:** " if must and value > must else ""
-            spread = "" if in_bytes else f" [{row['seconds']['p20']:.2f}, {row['seconds']['p80']:.2f}]"
-            measured = f"{missed}{value / 1e6:.0f} MB" if in_bytes else f"{missed}{value:.2f} s{spread}"
-        bound = f"<= {must / 1e6:.0f} MB" if must and in_bytes else f"<= {must:g} s" if must else "no bound"
-        lines.append([name, measured, bound])
-    return markdown(["call", "measured", "bound"], lines)
-
-
-def folder_table(rows: list[dict]) -> str:
-    """Pictures per second of the command, and of decoding and encoding alone."""
-    lines = []
-    for row in rows:
-        name = f"{row['pictures']} JPEGs of {row['width']}x{row['height']} to {row['part'].upper()}"
-        cells = [_reason(row)] * 2 + [NOT_MEASURED]
-        if row["status"] == "ok":
-            missed = "**missed:** " if row["must"] and row["share"] < row["must"] else ""
-            cells = [_rate(row["pictures_per_s"]), _rate(row["coding_per_s"]), f"{missed}{row['share']:.0%}"]
-        lines.append([name, *cells, f">= {row['must']:.0%}" if row.get("must") else "no bound"])
-    return markdown(["folder", "the command", "coding alone", "share of coding", "bound"], lines)
-
-
-def _rate(value: dict) -> str:
-    return f"{value['median']:.3g}/s [{value['p20']:.3g}, {value['p80']:.3g}]"
 
 
 def kernels_table(rows: list[dict], target: str) -> str:
@@ -247,25 +161,25 @@ def _size_cell(rows: list[dict], provider: str, part: str | None, size: tuple[in
         if is_measured(row):
             ratio = (row.get("times_faster_than") or {}).get("reference")
             return milliseconds_text(_middle(row["ms"])) + (f" ({_ratio(ratio)})" if ratio else "")
-    return _reason(here[0]) if here else NOT_MEASURED
+    return reason(here[0]) if here else NOT_MEASURED
 
 
-def _timing(row: dict | None) -> str:
+def timing(row: dict | None) -> str:
     if row is None:
         return NOT_MEASURED
     if not is_measured(row):
-        return _reason(row)
+        return reason(row)
     ms = row["ms"]
     return f"{milliseconds_text(ms['median'])} [{', '.join(milliseconds_text(ms[key]) for key in ('p20', 'p80'))}]"
 
 
-def _reason(row: dict) -> str:
+def reason(row: dict) -> str:
     """Why there is no number."""
     return NOT_MEASURED if row["status"].startswith(("ok", NOT_MEASURED)) else row["status"]
 
 
 def _bandwidth(row: dict) -> str:
-    percent = 100 * row["copy_share"] if _has(row, "copy_share") else None
+    percent = 100 * row["copy_share"] if has(row, "copy_share") else None
     share = "" if percent is None else f" ({percent:.0f}%)" if percent >= 10 else f" ({percent:.2g}%)"
     rate = row["gb_per_s"]
     return (f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}") + share
@@ -280,7 +194,7 @@ def _ratio(value: float) -> str:
     return f"{value:.1f}x" if value >= 0.95 else f"{value:.1g}x"
 
 
-def _has(row: dict | None, key: str) -> bool:
+def has(row: dict | None, key: str) -> bool:
     return row is not None and row.get(key) is not None
 
 

@@ -21,7 +21,7 @@ import torch
 
 from sci_kernels import default_impl
 
-from ..compare import NETWORK_OPS, missing_package
+from ..compare import NETWORK_OPS, PROVIDERS, missing_package
 from ..measure import ROOT, Command, CommandResult, Row, choose_device, run_command, status_text
 from ..report import BOUNDS, describe
 
@@ -48,7 +48,12 @@ def speeds(device: str) -> list[BenchCommand]:
             BenchCommand(
                 "enhance", 45, "enhance --size 4k,1080p,600x400 --dtype float32,uint8 --providers reference,ours"
             ),
-            BenchCommand("step", 75, "step --size 1080p,600x400 --providers reference,ours --repeats 11"),
+            BenchCommand(
+                "step", 90, "step --size 1080p,600x400 --providers reference,ours,ours-convolutions --repeats 11"
+            ),
+            BenchCommand("graph", 45, "step --graph --batch 8 --size 256x256"),
+            BenchCommand("convolutions", 45, "convolutions"),
+            BenchCommand("exposing", 45, "exposing --size 4k"),
         ]
     return [
         BenchCommand("loss", 95, "loss --providers reference,pairs,blocked,native --seconds 75"),
@@ -86,15 +91,20 @@ def planned_commands(device: str, out: Path) -> list[Command]:
 
 
 def as_commands(planned: list[BenchCommand], device: str, out: Path, *options: str) -> list[Command]:
-    """Commands that write into `out`. Those that lack a package here are skipped, which is printed."""
-    for name, reason in {"kernels": _kernels_missing(), **{op: _package_missing(op) for op in NETWORK_OPS}}.items():
+    """Commands that write into `out`, with `options` for those that compare providers.
+
+    Those that lack a package here are skipped, which is printed.
+    """
+    needs_networks = {op: _package_missing(op) for op in (*NETWORK_OPS, "exposing")}
+    for name, reason in {"kernels": _kernels_missing(), **needs_networks}.items():
         if reason:
             print(f"{name}: skipped, cannot be imported: {reason}")
             planned = [command for command in planned if command.text.split()[0] != name]
     result = []
     for name, seconds, text in planned:
         arguments = [*text.split(), "--json", str(out / f"{name}.json")]
-        arguments += [] if name == "kernels" else ["--device", device, *options]
+        arguments += [] if name == "kernels" else ["--device", device]
+        arguments += options if text.split()[0] in PROVIDERS else []
         result.append(Command(name, [sys.executable, "-m", "bench", *arguments], seconds))
     return result
 
@@ -136,9 +146,10 @@ def table(contents: list[Row], device: str, name: str) -> list[str]:
 
 
 def read_contents(out: Path, names: list[str]) -> list[Row]:
-    """The contents of the files that comparisons of these names have written, if they have."""
+    """The contents of the files of these names that comparisons of providers have written."""
     paths = [out / f"{name}.json" for name in names if name != "kernels"]
-    return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
+    contents = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
+    return [content for content in contents if "kind" not in content]
 
 
 def main(argv: list[str]) -> int:

@@ -7,7 +7,7 @@ import torch
 
 import sci_kernels
 from bench.networks import exposure_cost
-from bench.report import tables
+from bench.report import call_tables
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_rows_and_lines(tmp_path, capsys):
     assert rows["exposure"]["must"] == pytest.approx(1.25 * rows["division"]["ms"]["median"])
     assert all(rows[name]["error"] <= 1.0 for name in ("division", "exposure", "with gain", "denoise"))
     assert len(capsys.readouterr().out.splitlines()) == 6
-    assert tables.exposing_table(content["rows"]).count("\n") == 7
+    assert call_tables.exposing_table(content["rows"]).count("\n") == 7
 
 
 def test_what_differs_is_not_timed(monkeypatch):
@@ -43,4 +43,4 @@ def test_a_missed_bound_is_told():
     row = {"call": "exposure", "width": 8, "height": 8, "status": "ok", "must": 1.0}
     row["ms"] = {"median": 2.0, "p20": 2.0, "p80": 2.0}
     assert not exposure_cost.kept(row) and "MISSED" in exposure_cost.text_of(row)
-    assert "**missed:** " in tables.exposing_table([row])
+    assert "**missed:** " in call_tables.exposing_table([row])

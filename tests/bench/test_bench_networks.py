@@ -171,7 +171,7 @@ def test_the_step_as_a_graph_beside_the_ordinary_one():
     for ours, replayed in (rows[:2], rows[2:]):
         ratio = ours["ms"]["median"] / replayed["ms"]["median"]
         assert replayed["times_faster_than"] == {"ours": pytest.approx(ratio)}
-        assert "step of 2 24x16" in row_text(rows[0])
+        assert "step of 2" in row_text(rows[0])
 
 
 def test_a_graph_that_cannot_be_recorded_or_is_wrong_is_not_timed(monkeypatch):

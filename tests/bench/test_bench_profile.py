@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ from bench.compare import cli as compare
 from bench.measure import profiler
 from bench.profile import cli as profile
 from bench.profile import ncu
+from bench.versions.tritons import NVIDIA_ALONE
 from sci_kernels import default_impl, smooth_loss
+from tests.conftest import interpreter_fault
+from tests.library.test_kernels import KERNELS
 
 
 @pytest.fixture(autouse=True)
@@ -220,3 +224,23 @@ def test_every_rank_is_a_line_even_where_one_has_fewer():
     lines = profile.side_by_side({"blocked": costs[:1], "reference": costs})
     assert len(lines) == 4 and all("..." in line for line in lines[1:])
     assert [line.count(" ms ") for line in lines[1:]] == [2, 1, 1]
+
+
+def test_ncu_is_shown_every_kernel(monkeypatch):
+    """What the operations do not launch, the other calls do."""
+    if reason := interpreter_fault():
+        pytest.skip(reason)
+    from sci_kernels.triton import launcher
+
+    launch, launched = launcher.Launcher.__call__, set()
+
+    def noted(self, *arguments):
+        launched.add(self._kernel.__name__)
+        launch(self, *arguments)
+
+    monkeypatch.setattr(launcher.Launcher, "__call__", noted)
+    for call in ncu.picture_calls((6, 12), "cpu") + ncu.layer_calls((6, 12), "cpu"):
+        call()
+    assert all(re.search(ncu.KERNELS, name) for name in launched)
+    others = {name for name in KERNELS | NVIDIA_ALONE if not name.startswith(("loss", "color", "retinex"))}
+    assert {name.strip("_").removesuffix("_kernel") for name in launched} == others

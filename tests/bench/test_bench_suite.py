@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.__main__ import COMMANDS
-from bench.compare import cases, cli
+from bench.compare import cases, cli, recorded_step
 from bench.measure import SIZES, subprocesses
 from bench.measure.subprocesses import Command, CommandResult
+from bench.networks import exposure_cost
+from bench.profile import convolutions
 from bench.report import gpu_bounds
 from bench.suite import run_all, run_gpu, smoke
+from model import EnhanceNetwork, fold, load_weights
+from sci_kernels import ops
 
 
 def fused_row(**other):
@@ -70,10 +75,28 @@ def test_a_share_is_of_the_larger_floor():
 
 
 def test_every_bound_speaks_of_something_that_is_measured():
+    texts = [step.text for step in run_all.speeds("cuda") + run_all.compilations("cuda")]
     for bound in gpu_bounds.BOUNDS:
-        assert bound.part in cases.VALUES[bound.op] and bound.dtype in cases.OP_DTYPES[bound.op]
         known = ("share", "copy_share", "device_ms", "latency_ms", "memory", "new_size_ratio")
-        assert bound.quantity in (*known, *cases.PROVIDERS[bound.op])
+        assert bound.quantity in (*known, *cases.PROVIDERS[bound.op]) and bound.dtype in cases.OP_DTYPES[bound.op]
+        assert any(text.startswith(bound.op) and bound.size in text for text in texts)
+        if bound.provider == "ours --graph":
+            assert bound.provider in recorded_step.KINDS and bound.part == "step of 8" and bound.quantity == "ours"
+            assert f"step --graph --batch 8 --size {bound.size}" in texts
+        else:
+            assert bound.part in cases.VALUES[bound.op]
+            assert any((bound.provider or "") in text and bound.size in text for text in texts)
+
+
+def test_a_bound_of_another_provider_is_compared_with_its_row():
+    step = {"op": "step", "color": None, "width": 256, "height": 256, "part": "step of 8"}
+    rows = [fused_row(**step, provider=name, times_faster_than={}) for name in recorded_step.KINDS]
+    rows[0]["times_faster_than"]["ours --graph"], rows[1]["times_faster_than"]["ours"] = 0.4, 2.5
+    lines = run_all.table(card(rows), "cuda", "nvidia-h100")
+    (line,) = (line for line in lines if "step of 8 256x256 by `ours --graph`, faster than ours" in line)
+    assert "2.5x" in line and "pass" in line
+    (line,) = (line for line in lines if "by `ours-convolutions`" in line)
+    assert line.startswith("  step 1080p by") and "not measured" in line
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -82,12 +105,14 @@ def test_every_step_is_a_command_that_parses(monkeypatch, tmp_path, device):
     monkeypatch.setattr(run_all, "_kernels_missing", lambda: None)
     planned = run_all.planned_commands(device, tmp_path)
     names = {"loss", "retinex", "enhance", "step", "kernels", "loss-compiled", "step-compiled"}
+    names |= {"graph", "convolutions", "exposing"} if device == "cuda" else {"folder"}
     assert {step.name for step in planned} >= names
     for step in planned:
         python, m, bench, command, *rest = step.command
         assert (m, bench) == ("-m", "bench") and command in COMMANDS and 0 < step.seconds < math.inf
         if command != "kernels":
-            args = cli._parse([command, *rest])
+            parsers = {"convolutions": convolutions.parse, "exposing": exposure_cost.parse}
+            args = parsers[command](rest) if command in parsers else cli._parse([command, *rest])
             assert args.device == device and args.json == tmp_path / f"{step.name}.json"
 
 
@@ -234,6 +259,13 @@ def test_a_stage_leaves_its_results_and_what_it_said_at_once(tmp_path, capsys, s
     assert "7 passed" in out and ("error one" in out) == bool(status)
 
 
+def test_files_that_compare_no_providers_are_not_judged(tmp_path):
+    rows = {"convolutions": {"kind": "convolutions", "rows": [{"part": "forward"}]}, "loss": {"rows": []}}
+    for name, content in rows.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert run_all.read_contents(tmp_path, ["convolutions", "exposing", "loss"]) == [{"rows": []}]
+
+
 def test_the_compiled_baselines_become_one_file(tmp_path):
     for name, op in (("loss-compiled", "loss"), ("step-compiled", "step")):
         content = {"environment": {}, "device": "cuda", "complete": op == "loss", "rows": [{"op": op}]}
@@ -241,6 +273,31 @@ def test_the_compiled_baselines_become_one_file(tmp_path):
     run_gpu.merge_compiled(tmp_path, tmp_path / "compiled.json")
     content = json.loads((tmp_path / "compiled.json").read_text())
     assert [row["op"] for row in content["rows"]] == ["loss", "step"] and not content["complete"]
+
+
+def test_what_exposing_times_was_compiled_ahead(monkeypatch):
+    """Weights, and what is computed from them, are part of a kernel's code: with others it would compile again."""
+    pytest.importorskip("triton")
+    import sci_kernels.triton
+    from bench.kernels import compile_ahead
+
+    network, passed = EnhanceNetwork(), []
+    load_weights(network)
+    image = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+
+    def launch(given, numbers, illumination, exposure, black, gain):
+        passed.append((given.dtype, numbers, illumination, exposure.dtype, black, gain))
+        return given.clone(), None, torch.zeros(1, 1, 4, 4) if gain else None
+
+    monkeypatch.setattr(sci_kernels.triton, "launch_enhance", launch)
+    monkeypatch.setattr(ops.enhancing_ops, "triton_launchers", lambda device: sci_kernels.triton)
+    cases = compile_ahead.cases_to_compile()
+    for gain in (False, True):
+        sci_kernels.enhance(image, fold(network), exposure=8.0, return_gain=gain, impl="triton")
+        with FakeTensorMode():
+            cases[f"enhance, default weights, exposed, gain {gain}"].call()
+        called, ahead = passed[-2:]
+        assert called == ahead and ahead[-1] == gain
 
 
 @pytest.mark.slow

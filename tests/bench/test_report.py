@@ -202,6 +202,32 @@ def test_with_a_gpu_it_is_no_longer_unmeasured(place):
     assert "Filled: measured" in drawing
 
 
+def test_a_processor_has_its_vectors_beside_its_name(place):
+    _, text = run(place, loss=results(LOSS, environment=ENVIRONMENT | {"vectors": "AVX2"}))
+    assert "On Some Processor (AVX2), 2 threads, " in text
+
+
+def test_a_gpu_has_its_convolutions_exposing_and_graphs(place):
+    gpu = {"device": "cuda", "environment": ENVIRONMENT | {"gpu": "NVIDIA H200"}}
+    graph = [
+        row(name, "step of 8", op="step", color=None, batch=8, times_faster_than={other: ratio})
+        for name, other, ratio in (("ours", "ours --graph", 0.4), ("ours --graph", "ours", 2.5))
+    ]
+    layer = {"part": "forward", "precision": "TF32", "ms": 0.42, "gb_per_s": 1.0, "kernels": []}
+    layers = [layer | {"layout": "NCHW"}, layer | {"provider": "triton", "layout": "NCHW", "ms": 0.2}]
+    call = {"call": "denoise", "width": 60, "height": 40, "status": "ok", "error": 0.0, "must": None}
+    call |= {"ms": {"median": 0.3, "p20": 0.3, "p80": 0.3}, "device_ms": {"median": 0.2, "p20": 0.2, "p80": 0.2}}
+    convolutions = results(layers, kind="convolutions", **gpu)
+    exposing = results([call], kind="exposing", command="python -m bench exposing --device cuda", **gpu)
+    _, text = run(place, graph=results(graph, **gpu), convolutions=convolutions, exposing=exposing)
+    on_cpu, on_gpu = text.split("## On a GPU")
+    assert "`python -m bench step --graph --batch 8 --device cuda --size 60x40`" in on_gpu
+    assert "part of a step" not in text  # which nobody measured
+    assert "| TF32, forward | 420 µs | not measured | 200 µs |" in on_gpu
+    assert "| `denoise`, 60x40 | 300 µs [300 µs, 300 µs] | 200 µs | no bound |" in on_gpu
+    assert "no file of `python -m bench exposing`" in on_cpu
+
+
 def test_a_cpu_beside_a_gpu_is_not_called_one(place):
     _, text = run(place, loss=results(LOSS, environment=ENVIRONMENT | {"gpu": "NVIDIA H200"}))
     (picture,) = performance_page.PICTURES.rglob("*.svg")
