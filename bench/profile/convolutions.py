@@ -5,7 +5,7 @@
 Times forward, the gradient of the input and the gradient of the weights, in NCHW and channels last, in float32 with and
 without TF32 and in bfloat16. Kernels that convert one layout into another are listed by themselves. The kernels of
 `sci_kernels.convolution` are timed where they can run, in NCHW, and only if their errors against float64 are at most
-twice those of PyTorch's, plus a few roundings of the terms.
+twice those of PyTorch's, plus a few roundings of the terms. Exits with status 1 if a row could not be measured.
 """
 
 import argparse
@@ -75,41 +75,36 @@ def _tensor(result: Tensor | Gradients) -> Tensor:
 def measure(
     part: str, layout: str, precision: str, size: tuple[int, int], device: str, provider: str = "library"
 ) -> Row | None:
-    """A row with milliseconds, GB/s and the kernels of one call; None where the provider cannot run.
-
-    Raises RuntimeError where the error of ours is too large.
-    """
+    """A row with milliseconds, GB/s and the kernels of one call, or why there are none; None where ours cannot run."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     form = torch.channels_last if layout == "channels last" else torch.contiguous_format
     x, grad = (torch.rand(1, CHANNELS, *size, device=device).to(dtype, memory_format=form) for _ in range(2))
     weight = (torch.rand(CHANNELS, CHANNELS, 3, 3, device=device) - 0.5).to(dtype, memory_format=form)
+    if provider == "triton" and not convolution.takes(x, weight):
+        return None
+    row: Row = {"provider": provider, "part": part, "layout": layout, "precision": precision}
+    row |= {"width": size[1], "height": size[0], "status": "ok"}
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = precision == "TF32"
     try:
         with torch.no_grad():
-            call: Callable[[], object] = call_of(part, x, weight, grad)
             if provider == "triton":
-                if not convolution.takes(x, weight):
-                    return None
                 mine, theirs = errors(part, x, weight, grad)
                 if not mine <= 2 * theirs + 4 * torch.finfo(torch.float32).eps:
-                    raise RuntimeError(f"{precision} {part}: error {mine:.1e}, where PyTorch's is {theirs:.1e}")
-                call = ours(part, x, weight, grad)
-            repeated = Repeated(lambda _: call(), 1, device)
-            time = summary([repeated.seconds(queued=True) for _ in range(_REPEATS)])
-            kernels = [cost._asdict() for cost in most_expensive(profiled(call, device), device)]
+                    return row | {"status": f"not timed: error {mine:.1e}, where PyTorch's is {theirs:.1e}"}
+            return row | _timed((ours if provider == "triton" else call_of)(part, x, weight, grad), x, device)
+    except Exception as error:  # what it ran into is the result; the other rows are still to be measured
+        return row | {"status": f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}"}
     finally:
         torch.backends.cudnn.allow_tf32 = before
-    row = {
-        "provider": provider,
-        "part": part,
-        "layout": layout,
-        "precision": precision,
-        "width": size[1],
-        "height": size[0],
-    }
+
+
+def _timed(call: Callable[[], object], x: Tensor, device: str) -> Row:
+    repeated = Repeated(lambda _: call(), 1, device)
+    time = summary([repeated.seconds(queued=True) for _ in range(_REPEATS)])
+    kernels = [cost._asdict() for cost in most_expensive(profiled(call, device), device)]
     least = 2 * x.numel() * x.element_size()  # one tensor is read once, another read or written once
-    return row | {"ms": 1e3 * time.median, "gb_per_s": least / time.median / 1e9, "kernels": kernels}
+    return {"ms": 1e3 * time.median, "gb_per_s": least / time.median / 1e9, "kernels": kernels}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -128,20 +123,25 @@ def main(argv: list[str]) -> int:
     device = choose_device(args.device)
     size = args.size or SIZES["1080p" if device == "cuda" else "600x400"]
     precisions = ("float32", "TF32", "bfloat16") if device == "cuda" else ("float32", "bfloat16")
-    rows = []
+    content: Row = {"kind": "convolutions", "environment": environment(), "device": device, "rows": []}
+    content["command"] = f"python -m bench convolutions --device {device}"
+    content["command"] += f" --size {size[1]}x{size[0]}" if args.size else ""
     layouts = (("library", "NCHW"), ("library", "channels last"), ("triton", "NCHW"))
     for precision, (provider, layout), part in itertools.product(precisions, layouts, PARTS):
         row = measure(part, layout, precision, size, device, provider)
         if row is None:
             continue
-        rows.append(row)
-        name = f"{precision:9} {provider:8} {layout:14} {part:16}"
-        print(f"{name} {row['ms']:8.3f} ms {row['gb_per_s']:6.0f} GB/s", flush=True)
-        for kernel in row["kernels"]:
-            print(f"    {kernel['ms']:8.3f} ms {kernel['calls']:3}x  {kernel['name'][:100]}")
-    if args.json:
-        command = f"python -m bench convolutions --device {device}"
-        command += f" --size {size[1]}x{size[0]}" if args.size else ""
-        content: Row = {"kind": "convolutions", "environment": environment(), "device": device}
-        write_json(args.json, content | {"command": command, "rows": rows})
-    return 0
+        content["rows"].append(row)
+        print("\n".join(texts(row)), flush=True)
+        if args.json:
+            write_json(args.json, content)
+    return 1 if any(row["status"] != "ok" for row in content["rows"]) else 0
+
+
+def texts(row: Row) -> list[str]:
+    """A row as lines: its time, or why there is none, and its kernels."""
+    name = f"{row['precision']:9} {row['provider']:8} {row['layout']:14} {row['part']:16}"
+    if row["status"] != "ok":
+        return [f"{name} {row['status']}"]
+    kernels = [f"    {kernel['ms']:8.3f} ms {kernel['calls']:3}x  {kernel['name'][:100]}" for kernel in row["kernels"]]
+    return [f"{name} {row['ms']:8.3f} ms {row['gb_per_s']:6.0f} GB/s", *kernels]

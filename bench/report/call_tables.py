@@ -103,7 +103,8 @@ def convolutions_table(rows: list[dict]) -> str:
     times: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     for row in rows:
         way = row.get("provider", "library"), row["layout"]
-        times.setdefault((row["precision"], row["part"]), {})[way] = milliseconds_text(row["ms"])
+        text = milliseconds_text(row["ms"]) if row.get("status", "ok") == "ok" else row["status"]
+        times.setdefault((row["precision"], row["part"]), {})[way] = text
     lines = [
         [f"{precision}, {part}", *(found.get(way, NOT_MEASURED) for way in _CONVOLUTIONS)]
         for (precision, part), found in times.items()

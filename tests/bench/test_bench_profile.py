@@ -13,7 +13,8 @@ from bench.compare import cases, mixed_sizes, printed_row, runner
 from bench.compare import cli as compare
 from bench.measure import profiler
 from bench.profile import cli as profile
-from bench.profile import ncu
+from bench.profile import convolutions, ncu
+from bench.report import call_tables
 from bench.versions.tritons import NVIDIA_ALONE
 from sci_kernels import default_impl, smooth_loss
 from tests.conftest import interpreter_fault
@@ -244,3 +245,25 @@ def test_ncu_is_shown_every_kernel(monkeypatch):
     assert all(re.search(ncu.KERNELS, name) for name in launched)
     others = {name for name in KERNELS | NVIDIA_ALONE if not name.startswith(("loss", "color", "retinex"))}
     assert {name.strip("_").removesuffix("_kernel") for name in launched} == others
+
+
+def test_convolutions_go_on_after_one_that_fails_or_is_wrong(monkeypatch, tmp_path, capsys):
+    exact = convolutions.call_of
+
+    def ours(part, x, weight, grad):
+        if part == "input gradient":
+            raise RuntimeError("no such instruction\nand more")
+        call = exact(part, x, weight, grad)
+        return (lambda: 1.01 * convolutions._tensor(call())) if part == "weight gradient" else call
+
+    monkeypatch.setattr(convolutions.convolution, "takes", lambda x, weight: x.dtype == torch.float32)
+    monkeypatch.setattr(convolutions, "ours", ours)
+    file = tmp_path / "convolutions.json"
+    assert convolutions.main(["--device", "cpu", "--size", "12x9", "--json", str(file)]) == 1
+    rows = json.loads(file.read_text())["rows"]
+    status = {row["part"]: row["status"] for row in rows if row["provider"] == "triton"}
+    assert status.pop("forward") == "ok" and status.pop("input gradient") == "failed: RuntimeError: no such instruction"
+    assert status.pop("weight gradient").startswith("not timed: error ") and not status
+    assert len(rows) == 2 * 2 * 3 + 3 and sum(row["status"] == "ok" for row in rows) == len(rows) - 2
+    table, lines = call_tables.convolutions_table(rows), capsys.readouterr().out
+    assert "failed: RuntimeError: no such instruction" in table and "no such instruction" in lines
