@@ -7,8 +7,8 @@ pass with an exposure; `with gain` also writes the gain; `denoise` is the filter
 `bilateralFilter` is OpenCV's of the same width, 5 pixels (pip install opencv-python-headless; where it is missing, its
 row has no numbers). `finding` is `sci_kernels.exposure` of 12 megapixels, on one thread. Before that, each result is
 compared with its definition in float64; a call that differs by more than one gray level is not timed. On a GPU there
-are no bounds, and the time on the device is measured as well. Exits with status 1 if a result is wrong or misses its
-bound.
+are neither OpenCV's filter nor bounds, and the time on the device is measured as well. Exits with status 1 if a result
+is wrong or misses its bound.
 """
 
 import argparse
@@ -56,10 +56,10 @@ def measure(height: int, width: int, device: str, repeats: int) -> Iterator[Row]
     errors = _errors(image[:, :, :_CROP], weights)
     wrong = {name for name, error in errors.items() if not error <= 1.0}
     reason = "not measured: opencv-python-headless is not installed"
-    if (filter := _opencv(bright)) is not None:
+    if device == "cpu" and (filter := _opencv(bright)) is not None:
         calls["bilateralFilter"] = filter
     times = _timed({name: call for name, call in calls.items() if name not in wrong}, repeats, device)
-    for name in (*errors, "bilateralFilter"):
+    for name in (*errors, "bilateralFilter") if device == "cpu" else errors:
         row = {"call": name, "width": width, "height": height, "status": "ok", "error": errors.get(name)}
         if name in times:
             row |= _milliseconds(*times[name])
@@ -112,12 +112,10 @@ def _enhanced(
 
 
 def _opencv(bright: Tensor) -> Callable[[], object] | None:
-    """A call of OpenCV's filter on the same picture; None where it is not installed or the picture is on a GPU."""
+    """A call of OpenCV's filter on the same picture; None where it is not installed."""
     try:
         import cv2
     except ImportError:
-        return None
-    if bright.device.type != "cpu":
         return None
     cv2.setNumThreads(torch.get_num_threads())
     pixels = np.ascontiguousarray(bright[0].permute(1, 2, 0).numpy())
