@@ -146,7 +146,7 @@ def _add_saving(parser: Parser) -> None:
         "--save_every",
         type=int,
         metavar="N",
-        help="steps between checkpoints; every epoch saves one, too",
+        help="steps between checkpoints (0: none but that at the end of each epoch)",
     )
     add("--sample-every", "--sample_every", type=int, metavar="N", help="epochs between sample pictures (20; 0: none)")
     existing = parser.add_mutually_exclusive_group()

@@ -83,13 +83,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     text = f"{', '.join(known)}, comma separated (float32)"
     parser.add_argument("--dtype", type=_listed(one_of(known)), default=["float32"], help=text)
     if op == "loss":
-        parser.add_argument("--color", type=_listed(one_of(list(COLORS))), default=["ycbcr", "reference"])
+        text = f"{', '.join(COLORS)}, comma separated (ycbcr,reference)"
+        parser.add_argument("--color", type=_listed(one_of(list(COLORS))), default=["ycbcr", "reference"], help=text)
     known = list(PROVIDERS[op])
-    parser.add_argument(
-        "--providers",
-        type=_listed(one_of(known)),
-        help=f"{', '.join(known)}, comma separated (all that can run except {', '.join(ON_REQUEST)})",
-    )
+    omitted = "".join(f" except {name}" for name in ON_REQUEST if name in known)
+    text = f"{', '.join(known)}, comma separated (all that can run{omitted})"
+    parser.add_argument("--providers", type=_listed(one_of(known)), help=text)
     known = list(VALUES[op])
     parser.add_argument("--parts", type=_listed(one_of(known)), default=known, help=f"{', '.join(known)} (all)")
     if op == "enhance":

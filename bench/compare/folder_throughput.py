@@ -125,7 +125,7 @@ class _Case:
         return plan_jobs(find_images(self.photos), self.folders[name], ext=self.extension)
 
     def _write(self, job: Job, picture: Picture) -> None:
-        write_image(job.result, self.bright[job.source], picture.alpha, picture.grey, picture.metadata)
+        write_image(job.result, self.bright[job.source], picture.alpha, picture.gray, picture.metadata)
 
 
 def _rates(case: _Case, repeats: int) -> Row:

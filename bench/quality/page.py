@@ -125,7 +125,7 @@ def _network(results: Results) -> Iterator[str]:
     yield text.NETWORK
     yield _filled(
         "Without any network (s = 1 in the formula of `sci_kernels.enhance`) the same rule reaches "
-        f"{mean[BARE].psnr:.2f} dB on the pairs above, {abs(less):.2f} dB {'less' if less >= 0 else 'more'} than "
+        f"{mean[BARE].psnr:.2f} dB on the pairs above, {abs(less):.1f} dB {'less' if less >= 0 else 'more'} than "
         f"with it, and SSIM {mean[BARE].ssim:.3f} against {mean[DEFAULT].ssim:.3f}."
     )
     yield text.LOL

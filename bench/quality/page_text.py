@@ -2,7 +2,8 @@
 
 TITLE = "# What it does to pictures"
 COMPARED = """\
-- *default*: as bright as a well exposed photograph, then a filter against the noise: `python -m model.enhance`
+- *default*: as bright as a well exposed photograph, by [a rule](enhancing.md#exposure), then a filter against the
+  noise: `python -m model.enhance`
 - *default, no filter*: `--denoise 0`
 - *default, no network*: the same formula, rule and filter, with nothing learned in it
 - *published division*: the picture divided by the network's illumination, as SCI does it: `--published`

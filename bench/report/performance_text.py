@@ -14,8 +14,9 @@ _INTRODUCTION = """\
 
 `python -m bench report` writes this page from the JSON files in [bench/results](../bench/results), and `--check`
 tells whether the page still says what they say. A number that no file contains is printed as "not measured". No
-provider is timed before its results have agreed with the reference in the same process. How to measure:
-[measuring.md](measuring.md). How the kernels reach these times: [kernels.md](kernels.md)."""
+provider is timed before its results have agreed with the reference in the same process. The files are of several
+days, and not all of one machine even where the processor has the same name: compare numbers of one table only. How to
+measure: [measuring.md](measuring.md). How the kernels reach these times: [kernels.md](kernels.md)."""
 _FIGURES = """\
 ## Promised and measured
 
@@ -29,7 +30,9 @@ gains a lot in plain PyTorch: that rewrite, `pairs`, is the fair baseline, and i
 _PROVIDERS = """\
 Times are those of a call from Python: the median, in brackets the 20th and 80th percentile, in parentheses how many
 times faster than the eager reference. GB/s count each value once, and are compared with a copy measured in the same
-run; memory is the peak beyond the inputs. The providers are:
+run; memory is the peak beyond the inputs. *A new size* is the first call for an image of another size, compared with
+the next such calls; *20 sizes* is the time for 20 images of 20 sizes. What `ycbcr` and `reference` colors are:
+[library.md](library.md#colors). The providers are:
 
 - `reference`: what the official code computes, in eager PyTorch;
 - `pairs`: a careful eager rewrite with 12 pairs instead of 24 directions;
@@ -204,7 +207,7 @@ def _folders(sources: list[Source]) -> Iterator[str]:
 
 
 def _groups(rows: list[dict], pictures: list[Path]) -> Iterator[str]:
-    """Pictures and tables of each dtype and colour, all but the first folded away."""
+    """Pictures and tables of each dtype and color, all but the first folded away."""
     keys = dict.fromkeys((row["dtype"], row.get("color")) for row in rows)
     for index, (dtype, color) in enumerate(keys):
         group = [row for row in rows if (row["dtype"], row.get("color")) == (dtype, color)]

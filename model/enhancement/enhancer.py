@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ..images import Picture, from_pil, grey_of, quantize, read_image, to_pil
+from ..images import Picture, from_pil, gray_of, quantize, read_image, to_pil
 from ..machine import device_named
 from ..network import DEFAULT_WEIGHTS, EnhanceNetwork, load_weights
 from .brighten import Brightener
@@ -217,11 +217,11 @@ class Enhancer:
             write(slice(tile.top, tile.bottom), bright, lit)
 
     def _picture_to_pil(self, picture: Picture) -> Image.Image:
-        return to_pil(self.picture(picture).pixels, picture.alpha, picture.grey, picture.metadata)
+        return to_pil(self.picture(picture).pixels, picture.alpha, picture.gray, picture.metadata)
 
     def _array(self, array: np.ndarray) -> np.ndarray:
         if array.ndim == 2:
-            return grey_of(self._array(np.repeat(array[..., None], 3, axis=2)))
+            return gray_of(self._array(np.repeat(array[..., None], 3, axis=2)))
         if array.ndim not in (3, 4) or array.shape[-1] != 3 or array.size == 0:
             raise ValueError(
                 f"image: expected an array (H, W), (H, W, 3) or (N, H, W, 3), none of them 0; got shape {array.shape}"

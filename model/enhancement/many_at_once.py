@@ -120,7 +120,7 @@ def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> 
     with contextlib.nullcontext() if enhancer.device.type == "cpu" else _one_on_the_gpu:
         enhanced = enhancer.picture(picture, job.illumination is not None, bits)
     metadata, notes = (NO_METADATA, _stripped(picture)) if options.strip else (picture.metadata, picture.notes)
-    alpha, gray, exclusive = picture.alpha, picture.grey, not options.overwrite
+    alpha, gray, exclusive = picture.alpha, picture.gray, not options.overwrite
     del picture  # its pixels are no longer needed, and take as much memory as the result
     job.result.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -7,7 +7,7 @@ A new format to read is a file in `readers`, chosen in `readers/choose_reader.py
 from .picture import NO_METADATA, Metadata, Picture
 from .readers import allow_pixels, from_pil, pixel_count, read_image
 from .samples import to_bits
-from .writers import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS, grey_of, quantize, to_pil, write_image
+from .writers import DEEP_EXTENSIONS, OUTPUT_EXTENSIONS, gray_of, quantize, to_pil, write_image
 
 __all__ = [
     "DEEP_EXTENSIONS",
@@ -17,7 +17,7 @@ __all__ = [
     "Picture",
     "allow_pixels",
     "from_pil",
-    "grey_of",
+    "gray_of",
     "pixel_count",
     "quantize",
     "read_image",

@@ -26,7 +26,7 @@ class Picture:
 
     pixels: np.ndarray  # (H, W, 3), uint8, or uint16 if the file has more than 8 bits and they could be read
     alpha: np.ndarray | None = None  # (H, W), the same dtype
-    grey: bool = False  # the file held one channel, repeated in `pixels`
+    gray: bool = False  # the file held one channel, repeated in `pixels`
     metadata: Metadata = NO_METADATA
     notes: tuple[str, ...] = ()  # what could not be kept, for the user
 

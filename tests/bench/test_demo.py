@@ -120,13 +120,13 @@ def test_illumination_is_smooth_and_spans_its_range():
 
 
 def test_darkening_follows_the_formula():
-    grey = np.full((200, 200, 3), 128, np.uint8)
+    gray = np.full((200, 200, 3), 128, np.uint8)
     light = (128 / 255) ** low_light_photos.GAMMA * low_light_photos.illumination_map(
         200, 200, np.random.default_rng(2)
     )
-    linear = (low_light_photos.darken(grey, np.random.default_rng(2)) / 255.0) ** low_light_photos.GAMMA
+    linear = (low_light_photos.darken(gray, np.random.default_rng(2)) / 255.0) ** low_light_photos.GAMMA
     assert linear.mean() == pytest.approx(light.mean(), rel=0.02)
-    # Channels of grey differ by noise alone: photons, and the sensor.
+    # Channels of gray differ by noise alone: photons, and the sensor.
     variance = light.mean() / low_light_photos.FULL_WELL + low_light_photos.READ_NOISE**2
     assert (linear[..., 0] - linear[..., 1]).var() == pytest.approx(2 * variance, rel=0.2)
-    assert low_light_photos.darken(0 * grey, np.random.default_rng(2)).std() > 1
+    assert low_light_photos.darken(0 * gray, np.random.default_rng(2)).std() > 1

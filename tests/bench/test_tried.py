@@ -29,6 +29,11 @@ def test_the_bounds_are_tried():
     assert tried.PINNED_TRITON in tried.TRITONS
 
 
+def test_the_page_names_the_margin_of_instructions():
+    page = " ".join((ROOT / "docs/measuring.md").read_text("utf-8").split())
+    assert f"over {tritons.CORE_MARGIN:.0%}".replace("%", " % more instructions") in page
+
+
 def rows(**changes):
     row = {"case": "fp32", "stack": 0, "instructions": 100.0}
     *others, last = sorted(KERNELS | tritons.NVIDIA_ALONE)

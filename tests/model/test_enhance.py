@@ -73,7 +73,7 @@ def test_the_published_result_is_the_truncated_reflectance(capsys):
 def test_modes_are_kept(capsys):
     exif = Image.Exif()
     exif[0x0112] = 6
-    make_picture("grey.png", mode="L")
+    make_picture("gray.png", mode="L")
     make_picture("alpha.png", mode="RGBA")
     make_picture("cmyk.jpg", mode="CMYK")
     make_picture("palette.png", mode="P", transparency=3)
@@ -81,7 +81,7 @@ def test_modes_are_kept(capsys):
     make_picture("profile.png", icc_profile=b"profile")
     Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 99).save("deep.png")
     assert run(capsys, "-i", ".", "-o", "out")[0] == 0
-    assert read_image("out/grey.png").grey and read_image("out/deep.png").grey
+    assert read_image("out/gray.png").gray and read_image("out/deep.png").gray
     for name in ("alpha.png", "palette.png"):
         assert np.array_equal(read_image(f"out/{name}").alpha, read_image(name).alpha)
     assert read_image("out/turned.png").pixels.shape == (8, 6, 3)

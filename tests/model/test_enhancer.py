@@ -202,7 +202,7 @@ def test_tiles_give_the_bits_of_the_whole(pixels, rows):
     assert np.array_equal(whole(pixels), tiled(pixels))
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
     assert torch.equal(whole(image), tiled(image))
-    deep = Picture(np.repeat(pixels[..., :1].astype(np.uint16) * 257, 3, axis=2), grey=True)
+    deep = Picture(np.repeat(pixels[..., :1].astype(np.uint16) * 257, 3, axis=2), gray=True)
     for actual, wanted in zip(tiled.picture(deep, True)[:2], whole.picture(deep, True)[:2], strict=True):
         assert np.array_equal(actual, wanted)
 
@@ -231,7 +231,7 @@ def test_tiles_cover_the_image():
 
 def test_sixteen_bits_and_illumination(network):
     deep = np.random.default_rng(2).integers(0, 20000, (9, 8), dtype=np.uint16)
-    picture = Picture(np.repeat(deep[..., None], 3, axis=2), grey=True)
+    picture = Picture(np.repeat(deep[..., None], 3, axis=2), gray=True)
     illumination, reflectance = enhance_image(network, picture.tensor()[None], impl="plain")
     result = Enhancer(device="cpu", exposure=None).picture(picture, illumination=True)
     assert same(result.pixels, quantize(reflectance[0])) and same(result.illumination, quantize(illumination[0]))

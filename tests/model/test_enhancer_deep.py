@@ -6,7 +6,7 @@ import torch
 
 import sci_kernels
 from model import EnhanceNetwork, Enhancer, Picture, enhance_image, fold, load_weights
-from model.images.writers.choose_writer import grey_of
+from model.images.writers.choose_writer import gray_of
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def network():
 
 
 def gray(plane: np.ndarray) -> Picture:
-    return Picture(np.repeat(plane.astype(np.uint16)[..., None], 3, axis=2), grey=True)
+    return Picture(np.repeat(plane.astype(np.uint16)[..., None], 3, axis=2), gray=True)
 
 
 def definition(network, pixels: np.ndarray, exposure: float, denoise: float) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_a_dark_gradient_has_no_bands(network, exposure, denoise):
     """The darkest 16,384 grays in a row: as many come out, each at least as bright as the one before."""
     picture = gray(np.arange(16384).reshape(1, -1))
     result = Enhancer(device="cpu", exposure=exposure, denoise=denoise).picture(picture, bits=16)
-    assert result.pixels.dtype == np.uint16 and np.array_equal(grey_of(result.pixels), result.pixels[..., 2])
+    assert result.pixels.dtype == np.uint16 and np.array_equal(gray_of(result.pixels), result.pixels[..., 2])
     values = result.pixels[0, :, 0].astype(int)
     steps = np.diff(values)
     # The steepest step is that of the gain of black, 1 + 2 c at most, and what is rounded.

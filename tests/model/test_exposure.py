@@ -101,9 +101,9 @@ def test_one_factor_for_all_channels(weights, c):
     # As shipped: colors move toward their own luma, which does not change; taken back, the hue is that of the image.
     result, own = sci_kernels.enhance(image, weights, exposure=c, return_gain=True)
     assert torch.equal(own, gain) or (own - gain).abs().max() < 1e-9
-    grey, faded = luma(result)[:, None], 0.02 * c
-    assert (grey - luma(bare)[:, None]).abs().max() < 1e-12
-    assert ((result - faded * grey) / (1 - faded) - bare).abs().max() < 1e-12
+    gray, faded = luma(result)[:, None], 0.02 * c
+    assert (gray - luma(bare)[:, None]).abs().max() < 1e-12
+    assert ((result - faded * gray) / (1 - faded) - bare).abs().max() < 1e-12
     assert result.min() >= 0 and result.max() <= 1 and (result[..., :9, :9] == 1).all()
 
 
@@ -222,5 +222,5 @@ def test_highlights_stay_below_white(weights, lamp):
     c = sci_kernels.exposure(image, weights)
     highlights = float((image.amax(1) ** 8).mean() ** 0.125)
     assert c == pytest.approx(min(20, 3 / highlights), rel=1e-12)
-    grey = torch.full((1, 3, 9, 9), highlights, dtype=torch.float64)
-    assert sci_kernels.enhance(grey, weights, exposure=c).max() <= (6 + highlights) / 7 + 1e-9
+    gray = torch.full((1, 3, 9, 9), highlights, dtype=torch.float64)
+    assert sci_kernels.enhance(gray, weights, exposure=c).max() <= (6 + highlights) / 7 + 1e-9

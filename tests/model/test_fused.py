@@ -227,7 +227,7 @@ def test_a_second_backward_finds_the_same(kind):
         assert all(torch.equal(a, b) for a, b in zip(found[0], again, strict=True))
 
 
-def test_frozen_and_synchronised_batch_norms_go_through_the_modules():
+def test_frozen_and_synchronized_batch_norms_go_through_the_modules():
     x = picture(1, 8, 8)
     module = network("enhance")
     module.conv[1].eval()

@@ -102,14 +102,14 @@ def test_large_pictures_are_reduced_on_the_page_only(tmp_path):
 
 def test_transparent_gray_and_rotated_pictures(tmp_path):
     clear = picture(tmp_path / "clear.png", (10, 20, 30, 0), mode="RGBA")
-    grey = picture(tmp_path / "grey.png", 200, mode="L")
+    gray = picture(tmp_path / "gray.png", 200, mode="L")
     deep = tmp_path / "deep.png"
     Image.fromarray(np.full((40, 60), 51 * 257, np.uint16)).save(deep)
     turned = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40), (9, 9, 9)).save(turned, exif=exif)
-    write_gallery([Pair("x", clear, grey), Pair("y", deep, turned)], tmp_path / "index.html")
+    write_gallery([Pair("x", clear, gray), Pair("y", deep, turned)], tmp_path / "index.html")
     after_x, before_x, after_y, before_y = (image["src"] for image in read(tmp_path / "index.html").find("img"))
     assert before_x.startswith("data:image/png") and decode(after_x).getpixel((0, 0)) == (200, 200, 200)
     assert abs(np.asarray(decode(before_y)).mean() - 51) < 2
@@ -121,7 +121,7 @@ def test_sheet_holds_before_left_of_after(tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet.convert("L"))
     dark, light = (np.argwhere(pixels == value) for value in (51, 153))
-    # Anti-aliased letters hold single pixels of any grey: compare whole areas.
+    # Anti-aliased letters hold single pixels of any gray: compare whole areas.
     assert abs(len(dark) - 400 * 300) < 500 and abs(len(light) - 400 * 300) < 500
     assert np.median(dark[:, 1]) < np.median(light[:, 1])
     assert abs(np.median(dark[:, 0]) - np.median(light[:, 0])) < 5

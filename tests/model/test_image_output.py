@@ -44,10 +44,10 @@ WANTED = ("Camera", "2024:05:06 07:08:09", 0.01, -0.5, "2024:05:06 07:08:09", "N
 
 
 @pytest.mark.parametrize("extension, bits", [("jpg", 8), ("png", 8), ("webp", 8), ("tif", 8), ("png", 16), ("tif", 16)])
-@pytest.mark.parametrize("grey", [False, True])
-def test_metadata_are_kept(tmp_path, rgb, extension, bits, grey):
-    metadata = Metadata(GRAY if grey else COLOR, ALL.exif, ALL.xmp, ALL.dpi)
-    notes = write_image(tmp_path / f"a.{extension}", to_bits(rgb, bits), None, grey, metadata)
+@pytest.mark.parametrize("gray", [False, True])
+def test_metadata_are_kept(tmp_path, rgb, extension, bits, gray):
+    metadata = Metadata(GRAY if gray else COLOR, ALL.exif, ALL.xmp, ALL.dpi)
+    notes = write_image(tmp_path / f"a.{extension}", to_bits(rgb, bits), None, gray, metadata)
     assert notes == (("WebP holds no resolution, which is left out",) if extension == "webp" else ())
     with Image.open(tmp_path / f"a.{extension}") as image:
         image.load()
@@ -123,13 +123,13 @@ def test_exif_without_its_header(tmp_path, rgb):
         assert directories(Image.open(tmp_path / f"a.{extension}")) == WANTED
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("transparent", [False, True])
-def test_a_plain_tiff_is_that_of_pillow(tmp_path, rgb, grey, transparent):
+def test_a_plain_tiff_is_that_of_pillow(tmp_path, rgb, gray, transparent):
     alpha = rgb[..., 1] if transparent else None
-    write_image(tmp_path / "a.tif", rgb, alpha, grey)
+    write_image(tmp_path / "a.tif", rgb, alpha, gray)
     expected = io.BytesIO()
-    to_pil(rgb, alpha, grey).save(expected, "TIFF")
+    to_pil(rgb, alpha, gray).save(expected, "TIFF")
     assert (tmp_path / "a.tif").read_bytes() == expected.getvalue()
 
 

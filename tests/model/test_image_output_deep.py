@@ -9,7 +9,7 @@ from PIL import Image
 
 from model import ImageError, Metadata, quantize, write_image
 from model.images.samples import to_bits
-from model.images.writers.choose_writer import grey_of
+from model.images.writers.choose_writer import gray_of
 
 imagecodecs = pytest.importorskip("imagecodecs")
 tifffile = pytest.importorskip("tifffile")
@@ -29,7 +29,7 @@ def gradient() -> np.ndarray:
 @pytest.mark.parametrize("extension", ["png", "tif"])
 def test_every_gray(tmp_path, gradient, extension):
     file = tmp_path / f"a.{extension}"
-    write_image(file, gradient, grey=True)
+    write_image(file, gradient, gray=True)
     assert read(file).dtype == np.uint16 and np.array_equal(read(file), gradient[..., 0])
     with Image.open(file) as image:
         assert np.array_equal(np.asarray(image), gradient[..., 0])
@@ -40,17 +40,17 @@ def test_every_gray(tmp_path, gradient, extension):
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (13, 10), (300, 1001)])
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("transparent", [False, True])
-def test_sizes_and_channels(tmp_path, extension, size, grey, transparent):
+def test_sizes_and_channels(tmp_path, extension, size, gray, transparent):
     pixels = np.random.default_rng(4).integers(0, 65536, (*size, 3), dtype=np.uint16)
-    if grey:
+    if gray:
         pixels[:] = pixels[..., :1]
     alpha = pixels[::-1, :, 0] if transparent else None
     metadata = Metadata(exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0")  # its byte order becomes the file's
-    wanted = np.concatenate([pixels[..., :1] if grey else pixels, *([alpha[..., None]] if transparent else [])], axis=2)
+    wanted = np.concatenate([pixels[..., :1] if gray else pixels, *([alpha[..., None]] if transparent else [])], axis=2)
     for one in (Metadata(), metadata):
-        assert write_image(tmp_path / f"a.{extension}", pixels, alpha, grey, one) == ()
+        assert write_image(tmp_path / f"a.{extension}", pixels, alpha, gray, one) == ()
         found = read(tmp_path / f"a.{extension}")
         assert found.dtype == np.uint16 and np.array_equal(found.reshape(wanted.shape), wanted)
 
@@ -94,10 +94,10 @@ def test_bits():
 
 
 def test_gray_of(gradient):
-    assert np.array_equal(grey_of(gradient), gradient[..., 0])
+    assert np.array_equal(gray_of(gradient), gradient[..., 0])
     pixels = np.random.default_rng(5).integers(0, 65536, (50, 50, 3), dtype=np.uint16)
     wanted = np.rint(pixels @ np.array([0.299, 0.587, 0.114]))
-    assert np.abs(grey_of(pixels).astype(float) - wanted).max() <= 1 and grey_of(pixels).dtype == np.uint16
+    assert np.abs(gray_of(pixels).astype(float) - wanted).max() <= 1 and gray_of(pixels).dtype == np.uint16
 
 
 def test_quantize_to_16_bits():

@@ -32,7 +32,7 @@ def png(width: int, height: int, bits: int, color_type: int, rows: bytes) -> byt
 def test_rgb(tmp_path, rgb):
     Image.fromarray(rgb).save(tmp_path / "a.png")
     picture = read_image(tmp_path / "a.png")
-    assert np.array_equal(picture.pixels, rgb) and picture.alpha is None and not picture.grey and not picture.notes
+    assert np.array_equal(picture.pixels, rgb) and picture.alpha is None and not picture.gray and not picture.notes
     tensor = picture.tensor()
     assert tensor.dtype == torch.float32 and tensor.shape == (3, 6, 9) and tensor.is_contiguous()
     assert torch.equal(tensor, torch.from_numpy(rgb).permute(2, 0, 1).float() / 255)
@@ -43,7 +43,7 @@ def test_gray(tmp_path, rgb, mode):
     image = Image.fromarray(rgb).convert(mode)
     image.save(tmp_path / "a.png")
     picture = read_image(tmp_path / "a.png")
-    assert picture.grey and picture.alpha is None
+    assert picture.gray and picture.alpha is None
     assert np.array_equal(picture.pixels, np.array(image.convert("RGB")))
 
 
@@ -54,7 +54,7 @@ def test_alpha_is_kept_apart(tmp_path, rgb, mode):
     image.putalpha(Image.fromarray(alpha))
     image.save(tmp_path / "a.png")
     picture = read_image(tmp_path / "a.png")
-    assert np.array_equal(picture.alpha, alpha) and picture.grey == (mode == "LA")
+    assert np.array_equal(picture.alpha, alpha) and picture.gray == (mode == "LA")
     expected = rgb if mode == "RGBA" else np.array(Image.fromarray(rgb).convert("L").convert("RGB"))
     assert np.array_equal(picture.pixels, expected)
 
@@ -93,7 +93,7 @@ def test_16_bit_gray_keeps_its_precision(tmp_path, extension):
     values = np.array([[0, 1, 256, 257], [65535, 65534, 1000, 32768]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{extension}")
     picture = read_image(tmp_path / f"a.{extension}")
-    assert picture.pixels.dtype == np.uint16 and picture.grey and not picture.notes
+    assert picture.pixels.dtype == np.uint16 and picture.gray and not picture.notes
     assert all(np.array_equal(picture.pixels[..., channel], values) for channel in range(3))
     assert torch.equal(picture.tensor()[1], torch.from_numpy(values.astype(np.float32)) / 65535)
 
@@ -221,8 +221,8 @@ def test_alpha_is_written(tmp_path, rgb, extension):
 
 
 def test_gray_and_profile_are_written(tmp_path, rgb):
-    write_image(tmp_path / "a.png", rgb, grey=True)
-    assert read_image(tmp_path / "a.png").grey
+    write_image(tmp_path / "a.png", rgb, gray=True)
+    assert read_image(tmp_path / "a.png").gray
     write_image(tmp_path / "b.png", rgb, metadata=Metadata(b"a profile"))
     assert read_image(tmp_path / "b.png").metadata.icc_profile == b"a profile"
 

@@ -83,7 +83,7 @@ def test_jpeg_xl(tmp_path, channels, bits):
     values = DEEP[..., :channels] if bits == 16 else (DEEP[..., :channels] >> 8).astype(np.uint8)
     picture = read(tmp_path / "a.jxl", codecs.jpegxl_encode(values[..., 0] if channels == 1 else values, lossless=True))
     colors = values[..., : 1 if channels < 3 else 3]
-    assert np.array_equal(picture.pixels, np.broadcast_to(colors, (12, 20, 3))) and picture.grey == (channels < 3)
+    assert np.array_equal(picture.pixels, np.broadcast_to(colors, (12, 20, 3))) and picture.gray == (channels < 3)
     assert picture.alpha is None if channels in (1, 3) else np.array_equal(picture.alpha, values[..., -1])
 
 

@@ -21,7 +21,7 @@ def test_png_of_16_bits(tmp_path, channels):
     picture = read(tmp_path / "a.png", png16(values))
     colors = values[..., : 1 if channels < 3 else 3]
     assert np.array_equal(picture.pixels, np.broadcast_to(colors, (12, 20, 3))) and not picture.notes
-    assert picture.grey == (channels < 3)
+    assert picture.gray == (channels < 3)
     assert (picture.alpha is None) if channels in (1, 3) else np.array_equal(picture.alpha, values[..., -1])
 
 
@@ -88,12 +88,12 @@ def test_ppm_of_any_maximum(tmp_path, kind, maximum):
     picture = read(tmp_path / "a.ppm", header + body)
     top = 255 if maximum < 256 else 65535
     assert np.array_equal(picture.pixels, np.broadcast_to(np.rint(values * top / maximum), (5, 7, 3)))
-    assert picture.pixels.max() == top and picture.grey == (channels == 1) and not picture.notes
+    assert picture.pixels.max() == top and picture.gray == (channels == 1) and not picture.notes
 
 
 def test_bitmaps_are_black_where_1(tmp_path):
     picture = read(tmp_path / "a.pbm", b"P1\n3 2\n101\n0 1 0")
-    assert picture.grey and (picture.pixels[..., 0] == [[0, 255, 0], [255, 0, 255]]).all()
+    assert picture.gray and (picture.pixels[..., 0] == [[0, 255, 0], [255, 0, 255]]).all()
     assert np.array_equal(
         read(tmp_path / "b.pbm", b"P4\n3 2\n" + bytes([0b10100000, 0b01000000])).pixels, picture.pixels
     )
@@ -104,7 +104,7 @@ def test_pam(tmp_path):
     picture = read(tmp_path / "a.pam", header % (4, 255, b"RGB_ALPHA") + bytes(range(8)))
     assert picture.pixels.tolist() == [[[0, 1, 2], [4, 5, 6]]] and picture.alpha.tolist() == [[3, 7]]
     picture = read(tmp_path / "a.pam", header % (1, 1, b"BLACKANDWHITE") + bytes([0, 1]))
-    assert picture.pixels[..., 0].tolist() == [[0, 255]] and picture.grey
+    assert picture.pixels[..., 0].tolist() == [[0, 255]] and picture.gray
     (tmp_path / "b.pam").write_bytes(header % (5, 255, b"CMYKA") + bytes(10))
     assert "'CMYKA', which is not supported" in refusal(tmp_path / "b.pam")
 
@@ -143,5 +143,5 @@ def test_png_of_few_bits_with_a_transparent_gray(tmp_path, bits):
         transparent = png_chunk(b"tRNS", struct.pack(">H", key))
         data = b"\x89PNG\r\n\x1a\n" + header + transparent + pixels + png_chunk(b"IEND", b"")
         picture = read(tmp_path / "a.png", data)
-        assert np.array_equal(picture.pixels[..., 0], values * 255 // (levels - 1)) and picture.grey
+        assert np.array_equal(picture.pixels[..., 0], values * 255 // (levels - 1)) and picture.gray
         assert np.array_equal(picture.alpha, np.where(values == key, 0, 255))

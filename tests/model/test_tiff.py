@@ -69,7 +69,7 @@ def check(path, values: np.ndarray, bits: int, photometric: str, extra: str | No
     assert not isinstance(picture, str), (case, picture)
     wanted = expected_pixels(values, bits, photometric)
     assert picture.pixels.dtype == wanted.dtype and np.array_equal(picture.pixels, wanted), case
-    assert picture.grey == (photometric != "rgb"), case
+    assert picture.gray == (photometric != "rgb"), case
     if extra == "unassalpha":
         assert picture.alpha.dtype == wanted.dtype, case
         assert np.array_equal(picture.alpha, stretched(values[..., -1], bits)) and not picture.notes, case
@@ -146,7 +146,7 @@ def test_palette(tmp_path, bits, compression):
         data = tiff(values, bits, "palette", order=order, compression=compression, colors=colors, **pieces)
         (tmp_path / "a.tif").write_bytes(data)
         picture = read_image(tmp_path / "a.tif")
-        assert np.array_equal(picture.pixels, table.T[values[..., 0]]) and not picture.grey
+        assert np.array_equal(picture.pixels, table.T[values[..., 0]]) and not picture.gray
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])

@@ -8,5 +8,5 @@
 What is found beside wrong numbers, as a `Fault` that names the instruction and its line in Python: accesses outside
 the tensors or not aligned to their size, reads of what nobody wrote, elements of a result that nobody writes, races
 between threads, shuffles and barriers that not all their threads reach. What cannot be found: faults of ptxas, of the
-launch itself, of ROCm; and nothing is learnt about speed.
+launch itself, of ROCm; and nothing is learned about speed.
 """

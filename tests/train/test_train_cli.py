@@ -137,7 +137,7 @@ def test_tensorboard_scalars_and_pictures(command, tmp_path):
     assert set(log.Tags()["scalars"]) == {
         "loss/total", "loss/stage_1", "loss/stage_2", "gradient_norm", "learning_rate", "seconds_a_step",
         "samples/brightness_input", "samples/brightness_enhanced",
-        "samples/colour_cast_input", "samples/colour_cast_enhanced",
+        "samples/color_cast_input", "samples/color_cast_enhanced",
     }  # fmt: skip
     assert [event.step for event in log.Scalars("loss/total")] == list(range(1, 10))
     total, first, second = (log.Scalars(f"loss/{name}")[4].value for name in ("total", "stage_1", "stage_2"))
@@ -146,7 +146,7 @@ def test_tensorboard_scalars_and_pictures(command, tmp_path):
     pixels = [np.asarray(Image.open(path)) / 255 for path in sorted((tmp_path / "photos").iterdir())]
     means = np.mean([picture.mean(axis=(0, 1)) for picture in pixels], axis=0)
     assert log.Scalars("samples/brightness_input")[0].value == pytest.approx(means.mean(), rel=1e-5)
-    assert log.Scalars("samples/colour_cast_input")[0].value == pytest.approx(means.std(), rel=1e-4)
+    assert log.Scalars("samples/color_cast_input")[0].value == pytest.approx(means.std(), rel=1e-4)
     assert set(log.Tags()["images"]) == {"samples/a.png", "samples/b.png", "samples/c.jpg"}
 
 

@@ -133,7 +133,9 @@ def test_a_signal_finishes_the_step_and_saves(
 def test_a_finished_run_goes_on_with_more_epochs_and_workers(folder, unharmed, tmp_path, no_board, capsys):
     out = tmp_path / "out"
     assert begin(folder, out, "--epochs", 1) == 0
+    told = (out / "summary.txt").read_text()
     assert resume(out) == 0 and "already at step 3 of 3" in capsys.readouterr().out
+    assert (out / "summary.txt").read_text() == told and "3 steps now" in told
     assert resume(out, "--epochs", 2, "--workers", 2) == 0
     assert_same_weights(out, unharmed)
     assert resume(out, "--steps", 5) == 0 and "already at step 6 of 5" in capsys.readouterr().out

@@ -97,7 +97,7 @@ class TrainingReport:
         self._tones = tone([image[0].cpu() for _, image in images]), tone(enhanced)
         for when, found in zip(("input", "enhanced"), self._tones, strict=True):
             self._log("add_scalar", f"samples/brightness_{when}", found.brightness, step)
-            self._log("add_scalar", f"samples/colour_cast_{when}", found.cast, step)
+            self._log("add_scalar", f"samples/color_cast_{when}", found.cast, step)
 
     def _write_sample(self, folder: str, file: str, image: Tensor) -> None:
         """Write a sample; one that cannot be written, as its name with .png may be too long, does not stop the run."""
@@ -109,7 +109,7 @@ class TrainingReport:
             warn(f"warning: {target}: this sample is left out ({error.strerror or error})")
 
     def summary(self, step: int, loss: float | None, device: str, weights: Path, official: Path) -> str:
-        """The results of the run, in plain lines, which are also written to summary.txt."""
+        """The results of the run, in plain lines. They replace summary.txt only if there were steps."""
         seconds = sum(self.seconds)
         lines = [f"step {step} reached, {len(self.seconds)} steps now, {seconds:.1f} s in steps on {device}"]
         if loss is not None:
@@ -119,7 +119,8 @@ class TrainingReport:
         lines += [f"weights {weights}", f"the same for the official code {official}"]
         lines += [f"tensorboard --logdir {shlex.quote(str(self.out / TENSORBOARD))}"]
         text = "\n".join(lines) + "\n"
-        write_atomically(self.out / SUMMARY, text.encode())
+        if self.seconds or not (self.out / SUMMARY).exists():
+            write_atomically(self.out / SUMMARY, text.encode())
         return text
 
     def close(self) -> None:

@@ -85,7 +85,7 @@ def picture_of_image(
     if deep is not None:
         done()
         picture = picture_of(deep, deep.ndim == 3 and deep.shape[2] in (2, 4), orientation)
-        pixels, alpha, gray = picture.pixels, picture.alpha, picture.grey
+        pixels, alpha, gray = picture.pixels, picture.alpha, picture.gray
     else:
         gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
         convert = None

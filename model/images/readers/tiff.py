@@ -59,7 +59,7 @@ def read_tiff(path: Path, layout: Layout) -> Picture:
     picture = picture_of(samples, alpha is not None, orientation_of(exif, layout.xmp), premultiplied=layout.associated)
     height, width = picture.pixels.shape[:2]
     metadata = metadata_of(profile, exif, layout.xmp, layout.dpi, (width, height), notes, from_tiff=True)
-    return Picture(picture.pixels, picture.alpha, picture.grey, metadata, tuple(notes))
+    return Picture(picture.pixels, picture.alpha, picture.gray, metadata, tuple(notes))
 
 
 def exact_in_pillow(layout: Layout) -> bool:

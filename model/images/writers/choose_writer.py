@@ -36,31 +36,31 @@ _BAND_PIXELS = 1 << 18
 
 
 def to_pil(
-    pixels: np.ndarray, alpha: np.ndarray | None = None, grey: bool = False, metadata: Metadata = NO_METADATA
+    pixels: np.ndarray, alpha: np.ndarray | None = None, gray: bool = False, metadata: Metadata = NO_METADATA
 ) -> Image.Image:
     """Eight-bit `(H, W, 3)` pixels as a PIL image; arguments as for `write_image`.
 
     The metadata are in `image.info`, as if Pillow had read a file, for `image.save(path, exif=image.info["exif"])`.
     """
     image = Image.fromarray(pixels)
-    if grey:
+    if gray:
         image = image.convert("L")
     if alpha is not None:
         image.putalpha(Image.fromarray(to_bits(alpha, 8)))
     parts = {"icc_profile": metadata.icc_profile, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
-    if metadata.icc_profile and not profile_fits(metadata.icc_profile, grey):
+    if metadata.icc_profile and not profile_fits(metadata.icc_profile, gray):
         del parts["icc_profile"]
     image.info.update((name, part) for name, part in parts.items() if part)
     return image
 
 
-def grey_of(pixels: np.ndarray) -> np.ndarray:
+def gray_of(pixels: np.ndarray) -> np.ndarray:
     """The luma `(H, W)` of pixels `(H, W, 3)`, in their dtype; integers are rounded to the nearest.
 
     For uint8 and uint16 these are the values that `write_image` writes for a gray picture.
     """
     if pixels.dtype == np.uint8:
-        return np.asarray(to_pil(pixels, grey=True))
+        return np.asarray(to_pil(pixels, gray=True))
     red, green, blue = np.moveaxis(pixels.astype(np.promote_types(pixels.dtype, np.float32)), -1, 0)
     # 0.299 R + 0.587 G + 0.114 B, as Pillow computes it, but exact if the three are equal.
     luma = green + 0.299 * (red - green) + 0.114 * (blue - green)
@@ -90,7 +90,7 @@ def write_image(
     path: str | Path,
     pixels: np.ndarray,
     alpha: np.ndarray | None = None,
-    grey: bool = False,
+    gray: bool = False,
     metadata: Metadata = NO_METADATA,
     exclusive: bool = False,
 ) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def write_image(
         pixels: uint8, or uint16 if the extension is one of `DEEP_EXTENSIONS`.
         alpha: transparency `(H, W)`, uint8 or uint16, written with the bits of the pixels. If the format has no
             transparency, it has to be opaque and is left out.
-        grey: write one channel, the luma.
+        gray: write one channel, the luma.
         metadata: the metadata of the source, written as far as the format can hold them.
         exclusive: never replace an existing file.
 
@@ -125,11 +125,11 @@ def write_image(
         if not _opaque(alpha):
             raise ImageError(f"{path}: the picture has transparency, which {name} cannot hold; use .png")
         alpha = None
-    metadata, notes = held(metadata, name, grey)
+    metadata, notes = held(metadata, name, gray)
     encoded = io.BytesIO()
     try:
         with quiet:  # libjpeg prints what it cannot do
-            _encode(encoded, name, options, (pixels, alpha, grey), metadata)
+            _encode(encoded, name, options, (pixels, alpha, gray), metadata)
     except MemoryError:
         raise
     except Exception as error:  # for example a side longer than the format allows
@@ -157,8 +157,8 @@ def _encode(
     picture: tuple[np.ndarray, np.ndarray | None, bool],
     metadata: Metadata,
 ) -> None:
-    pixels, alpha, grey = picture
-    shape = (*pixels.shape[:2], (1 if grey else 3) + (alpha is not None))
+    pixels, alpha, gray = picture
+    shape = (*pixels.shape[:2], (1 if gray else 3) + (alpha is not None))
     if name == "TIFF":
         write_tiff(file, _bands(*picture), shape, 8 * pixels.dtype.itemsize, metadata)
     elif pixels.dtype == np.uint16:
@@ -168,11 +168,11 @@ def _encode(
         image.save(file, format=name, icc_profile=metadata.icc_profile, **_pillow_metadata(name, metadata), **options)
 
 
-def _bands(pixels: np.ndarray, alpha: np.ndarray | None, grey: bool) -> Iterator[np.ndarray]:
+def _bands(pixels: np.ndarray, alpha: np.ndarray | None, gray: bool) -> Iterator[np.ndarray]:
     """The channels to write `(rows, W, C)`, band by band from the top, without a copy of the whole picture."""
     for rows in bands(pixels, _BAND_PIXELS):
         band = pixels[rows]
-        band = grey_of(band)[..., None] if grey else band
+        band = gray_of(band)[..., None] if gray else band
         if alpha is not None:
             transparency = to_bits(alpha[rows], 8 * pixels.dtype.itemsize)
             band = np.concatenate([band, transparency[..., None]], axis=2)
