@@ -14,8 +14,8 @@ _INTRODUCTION = """\
 
 `python -m bench report` writes this page from the JSON files in [bench/results](../bench/results), and `--check`
 tells whether the page still says what they say. A number that no file contains is printed as "not measured". No
-provider is timed before its results have agreed with the reference in the same process. The files are of several
-days, and not all of one machine even where the processor has the same name: compare numbers of one table only. How to
+provider is timed before its results have agreed with the reference in the same process. Machines differ even where
+their processors have the same name, and change their speed from hour to hour: compare numbers of one table only. How to
 measure: [measuring.md](measuring.md). How the kernels reach these times: [kernels.md](kernels.md)."""
 _FIGURES = """\
 ## Promised and measured
