@@ -26,9 +26,9 @@ from ..measure import (
     environment,
     most_expensive,
     profiled,
+    save_json,
     size_of,
     summary,
-    write_json,
 )
 
 CHANNELS = 16
@@ -143,5 +143,5 @@ def main(argv: list[str]) -> int:
         command = f"python -m bench convolutions --device {device}"
         command += f" --size {size[1]}x{size[0]}" if args.size else ""
         content: Row = {"kind": "convolutions", "environment": environment(), "device": device}
-        write_json(args.json, content | {"command": command, "rows": rows})
+        return save_json(args.json, content | {"command": command, "rows": rows})
     return 0
