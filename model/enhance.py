@@ -178,7 +178,7 @@ def _enhance_pictures(
                 error=error,
             )
 
-        options = Options(args.overwrite, args.bits, args.strip, args.raw_half)
+        options = Options(args.overwrite, args.bits, args.strip, args.raw_half, resume=args.skip_existing)
         skip = _EarlierRun(args.illumination) if args.skip_existing else None
         mapped = _WithIlluminations(jobs, gallery)
         outcome = enhance_files(mapped, enhancer, options, args.workers, skip=skip, listener=listen)

@@ -24,7 +24,7 @@ import sci_kernels
 
 from .command_line import Parser, add_exposure_options, settle_exposure
 from .export_graph import Exposed, Published, graph
-from .files import ImageError, write_atomically
+from .files import ImageError, is_same, write_atomically
 from .images import read_image
 from .network import DEFAULT_WEIGHTS, WeightsError, official_state, to_pt
 from .page import PageError, write_page
@@ -138,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if os.path.lexists(args.output) and not args.overwrite:
             raise WeightsError(f"{args.output}: exists and was left alone; use --overwrite, or another name")
+        if is_same(args.output, args.weights):
+            raise WeightsError(f"{args.output}: is the weight file to read and would be replaced; choose another -o")
         compared = _write(args)
     except (WeightsError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -158,7 +160,6 @@ def _write(args: argparse.Namespace) -> list[str]:
     if args.format == "official":
         return [f"{export_official(args.output, args.weights)} entries, read back: the same to the bit"]
     if args.format == "html":
-        _check_extension("html", args.output)
         tried = write_page(args.output, [args.image], args.weights, args.exposure, args.denoise)
         return [one.line for one in tried.compared] or [tried.line]
     differences = export(args.format, args.output, args.weights, args.image, args.exposure, args.denoise)
@@ -237,7 +238,7 @@ def _load_torch(data: bytes) -> Run:
 @torch.no_grad()
 def _compare(run: Run, network: Network, image: Tensor) -> dict[str, float]:
     """Largest differences of both outputs, by the shape compared."""
-    height, width = ((size // 2 - 1) | 1 for size in image.shape[2:])
+    height, width = (max(1, (size // 2 - 1) | 1) for size in image.shape[2:])
     pieces = torch.cat([image[..., :height, :width], image[..., -height:, -width:]])
     return {
         " x ".join(map(str, sample.shape)): max(
@@ -270,6 +271,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace an existing file")
     add_exposure_options(parser)
     args = parser.parse_args(argv)
+    if args.output.suffix.lower() != EXTENSIONS[args.format]:
+        parser.error(f"{args.output}: expected a name that ends in {EXTENSIONS[args.format]} for {args.format}")
     if args.format == "official" and (args.exposure != "auto" or args.denoise is not None):
         parser.error("--format official writes the weights alone; leave out --exposure, --published and --denoise")
     settle_exposure(parser, args)

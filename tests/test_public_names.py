@@ -71,7 +71,7 @@ FLAGS = {
         "--stage --steps --sync-bn --sync_bn --workers"
     ),
     "train plan": "--amp --batch-size --checkpoint --exact --finetune --memory --official --stage",
-    "train.evaluate": "--csv --denoise --exposure --input --niqe --pred --published --truth --weights",
+    "train.evaluate": "--csv --denoise --exposure --input --niqe --overwrite --pred --published --truth --weights",
 }
 
 

@@ -50,6 +50,17 @@ def prepare_folder(out: Path, overwrite: bool) -> None:
             shutil.rmtree(out / name, ignore_errors=True)
 
 
+def refuse_to_delete(out: Path, needed: dict[str, str | None]) -> None:
+    """Raise TrainError where `prepare_folder` would delete what the new run reads; `needed` has paths by flag."""
+    for flag, path in needed.items():
+        real = None if path is None else Path(path).resolve()
+        for name in (*_FILES, *_FOLDERS):
+            if real is not None and real.is_relative_to((out / name).resolve()):
+                raise TrainError(
+                    f"{flag}: {path} belongs to the run in {out}, which --overwrite deletes; choose another --out"
+                )
+
+
 def save_checkpoint(
     out: Path,
     step: int,

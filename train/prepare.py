@@ -97,6 +97,8 @@ def _checked(settings: Settings, resume: bool, overwrite: bool, processes: Proce
         )
     if not resume and not overwrite:
         checkpoint.refuse_existing_run(out)
+    if overwrite:
+        checkpoint.refuse_to_delete(out, {"--data": settings.data, "--finetune": settings.finetune})
     device = pick_device(device_name, warn if processes.first else _silent)
     state = checkpoint.load_checkpoint(out) if resume else None
     photos = Photos(settings.data, settings.crop, settings.seed, warn if processes.first else _silent)

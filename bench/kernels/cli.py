@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sci_kernels.triton import INTERPRETED
 
-from ..measure import GPUS, Row, environment, write_json
+from ..measure import GPUS, Row, environment, pattern, save_json
 from .compile_without_gpu import compiled_row
 from .launch_cases import HEIGHT, WIDTH, cases
 from .recorded_launches import record
@@ -74,7 +74,7 @@ def describe(row: Row) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--target", nargs="+", choices=GPUS, default=["sm_90"], help="compile for these GPUs (sm_90)")
-    parser.add_argument("--only", default="", metavar="REGEX", help="compile only the cases whose names match")
+    parser.add_argument("--only", default="", type=pattern, metavar="REGEX", help="only the cases whose names match")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     if INTERPRETED:
@@ -89,11 +89,12 @@ def main(argv: list[str] | None = None) -> int:
     for row in rows(args.target, args.only):
         result.append(row)
         print(describe(row), flush=True)
-    if args.json:
-        write_json(args.json, {"environment": environment(), "rows": result})
+    if not result:
+        parser.error(f"--only: {args.only!r} matches no case")
+    unsaved = save_json(args.json, {"environment": environment(), "rows": result}) if args.json else 0
     spilled = [row for row in result if row["stack"]]
     print(f"{len(result)} kernels compiled, {len(spilled)} with a stack")
-    return 1 if spilled else 0
+    return unsaved or (1 if spilled else 0)
 
 
 if __name__ == "__main__":

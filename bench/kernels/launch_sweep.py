@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..compare import worst_error
-from ..measure import SIZES, Repeated, Row, Timing, choose_device, environment, summary, write_json
+from ..measure import SIZES, Repeated, Row, Timing, choose_device, environment, pattern, save_json, summary
 
 _REPEATS = 11
 _TOLERANCE = 1e-6
@@ -150,7 +150,7 @@ def _tensors(result: object) -> list[Tensor]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="REGEX", help="time only the settings whose lines match")
+    parser.add_argument("--only", default="", type=pattern, metavar="REGEX", help="only the settings whose lines match")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     args = parser.parse_args(argv)
     choose_device("cuda")
@@ -166,8 +166,9 @@ def main(argv: list[str]) -> int:
         ms = rows[-1].get("ms")
         text = f"{ms['median']:.4f} ms [{ms['p20']:.4f}, {ms['p80']:.4f}]" if ms else rows[-1]["status"]
         print(f"  {title(kernel, changes):48} {text}", flush=True)
-        if args.json:
-            write_json(args.json, {"kind": "sweep", "environment": environment(), "device": "cuda", "rows": rows})
+        content = {"kind": "sweep", "environment": environment(), "device": "cuda", "rows": rows}
+        if args.json and save_json(args.json, content):
+            return 2
     return 0
 
 

@@ -1,6 +1,6 @@
 """What every measurement needs: clocks, memory, profilers, processes, and a record of what it depends on."""
 
-from .arguments import SIZES, choose_device, one_of, size_of
+from .arguments import SIZES, choose_device, one_of, pattern, size_of
 from .clock import (
     Repeated,
     Timing,
@@ -19,7 +19,7 @@ from .inputs import loss_inputs
 from .memory import extra_memory, peak_gpu_memory
 from .nvidia_tools import find_tool
 from .profiler import Cost, count_calls, most_expensive, profiled, write_trace
-from .provenance import ROOT, Row, environment, write_json
+from .provenance import ROOT, Row, environment, save_json, write_json
 from .subprocesses import Command, CommandResult, run_command, run_together, status_text
 
 __all__ = [
@@ -45,10 +45,12 @@ __all__ = [
     "milliseconds",
     "most_expensive",
     "one_of",
+    "pattern",
     "peak_gpu_memory",
     "profiled",
     "run_command",
     "run_together",
+    "save_json",
     "sets_needed",
     "size_of",
     "status_text",

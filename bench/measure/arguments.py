@@ -1,6 +1,7 @@
 """Arguments that several commands take: the size of an image, a word from a list, a device."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 
@@ -31,6 +32,15 @@ def one_of(known: list[str]) -> Callable[[str], str]:
         return text
 
     return check
+
+
+def pattern(text: str) -> str:
+    """The type of an argument that must be a regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"expected a regular expression; got {text!r} ({error})") from None
+    return text
 
 
 def choose_device(name: str) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,16 @@ Row = dict[str, Any]  # JSON values by name: one measurement, or what a whole fi
 def write_json(path: Path, content: object) -> None:
     """Writes `content` to a file that is never seen incomplete. Raises OSError."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def save_json(path: Path, content: object) -> int:
+    """As `write_json`; a file that cannot be written gives one line. Returns the exit status."""
+    try:
+        write_json(path, content)
+    except OSError as error:
+        print(f"--json: {path}: cannot be written ({error.strerror or error}); name another file", file=sys.stderr)
+        return 2
+    return 0
 
 
 def environment() -> Row:

@@ -26,9 +26,9 @@ from ..measure import (
     environment,
     most_expensive,
     profiled,
+    save_json,
     size_of,
     summary,
-    write_json,
 )
 
 CHANNELS = 16
@@ -133,8 +133,8 @@ def main(argv: list[str]) -> int:
             continue
         content["rows"].append(row)
         print("\n".join(texts(row)), flush=True)
-        if args.json:
-            write_json(args.json, content)
+        if args.json and save_json(args.json, content):
+            return 2
     return 1 if any(row["status"] != "ok" for row in content["rows"]) else 0
 
 

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from ..files import ImageError
-from ..images import NO_METADATA, Picture, pixel_count, read_image, write_image
+from ..images import DEEP_EXTENSIONS, NO_METADATA, Picture, pixel_count, read_image, to_bits, write_image
 from ..machine import free_memory
 from ..streams import terminal_line
 from .enhancer import Enhancer
@@ -82,6 +82,7 @@ class Options(NamedTuple):
     bits: int | None = None  # per channel; None: in TIFF as many as the source has, otherwise 8
     strip: bool = False  # leave out all metadata
     half: bool = False  # read raw files at half their size
+    resume: bool = False  # results that exist stay, and those that are missing are written
 
 
 def enhance_files(
@@ -112,9 +113,9 @@ def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> 
         OSError: a result cannot be written.
     """
     began = time.perf_counter()
-    for path in job.results:
-        if os.path.lexists(path) and not options.overwrite:
-            raise ImageError(_left_alone(path))
+    there = [] if options.overwrite else [path for path in job.results if os.path.lexists(path)]
+    if there and not options.resume:
+        raise ImageError(_left_alone(there[0]))
     picture = read_image(job.source, half=options.half)
     bits = _bits(options.bits, job.result, picture)
     with contextlib.nullcontext() if enhancer.device.type == "cpu" else _one_on_the_gpu:
@@ -124,9 +125,13 @@ def enhance_file(job: Job, enhancer: Enhancer, options: Options = Options()) -> 
     del picture  # its pixels are no longer needed, and take as much memory as the result
     job.result.parent.mkdir(parents=True, exist_ok=True)
     try:
-        notes += write_image(job.result, enhanced.pixels, alpha, gray, metadata, exclusive=exclusive)
-        if job.illumination is not None and enhanced.illumination is not None:
-            write_image(job.illumination, enhanced.illumination, None, gray, exclusive=exclusive)
+        if job.result not in there:
+            notes += write_image(job.result, enhanced.pixels, alpha, gray, metadata, exclusive=exclusive)
+        if job.illumination is not None and enhanced.illumination is not None and job.illumination not in there:
+            light = enhanced.illumination
+            if job.illumination.suffix.lower() not in DEEP_EXTENSIONS:  # for the gallery it is JPEG
+                light = to_bits(light, 8)
+            write_image(job.illumination, light, None, gray, exclusive=exclusive)
     except FileExistsError as error:
         raise ImageError(_left_alone(Path(error.filename))) from None
     seconds = time.perf_counter() - began

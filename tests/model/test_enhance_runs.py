@@ -36,9 +36,21 @@ def test_skip_existing_goes_on_where_a_run_ended(capsys):
     assert os.stat("out/a.png") == before and files_below("out") == ["a.png", "c.png", "deep/b.png"]
     status, out, _ = run(capsys, "-i", "in", "-o", "out", "--skip-existing")
     assert status == 0 and out.startswith("0 of 3 pictures enhanced, 3 skipped")
-    os.remove("out/c.png")
-    status, out, _ = run(capsys, "-i", "in", "-o", "out", "--skip-existing", "--illumination")
-    assert status == 1 and out.startswith("1 of 3") and len(files_below("out")) == 4  # c and its map; a and b are there
+
+
+def test_skip_existing_writes_the_maps_that_are_missing(capsys):
+    """As where a run was killed between a picture and its map, or did not ask for maps."""
+    for name in ("in/a.png", "in/b.png", "in/c.png"):
+        make_picture(name)
+    assert run(capsys, "-i", "in/a.png", "in/b.png", "-o", "out", "--illumination")[0] == 0
+    light = Path("out/a_illumination.png").read_bytes()
+    os.remove("out/a_illumination.png")
+    os.remove("out/b.png")
+    before = os.stat("out/a.png"), os.stat("out/b_illumination.png")
+    status, out, lines = run(capsys, "-i", "in", "-o", "out", "--skip-existing", "--illumination")
+    assert (status, lines) == (0, []) and out.startswith("3 of 3")
+    assert len(files_below("out")) == 6 and Path("out/a_illumination.png").read_bytes() == light
+    assert (os.stat("out/a.png"), os.stat("out/b_illumination.png")) == before
 
 
 def test_skip_existing_takes_no_result_for_a_source(capsys):

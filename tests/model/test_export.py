@@ -251,6 +251,14 @@ def test_the_command_exposes_by_default(small, tmp_path, monkeypatch, capsys):
     assert networks[0].metadata == {"exposure": "auto", "target": "0.40", "denoise": "1"}
 
 
+def test_a_picture_of_one_pixel_is_compared_too(tmp_path, monkeypatch):
+    networks = []
+    monkeypatch.setattr(exporting, "_build_torch", lambda network, metadata: networks.append(network) or b"program")
+    monkeypatch.setattr(exporting, "_load_torch", lambda data: networks[0].expected)
+    Image.new("RGB", (1, 1), (30, 20, 9)).save(tmp_path / "one.png")
+    assert list(export("torch", tmp_path / "a.pt2", picture=tmp_path / "one.png")) == ["1 x 3 x 1 x 1", "2 x 3 x 1 x 1"]
+
+
 def test_the_command_with_a_number_and_no_filter(small, tmp_path, capsys):
     out = tmp_path / "a.pt2"
     command = ["--format", "torch", "-o", str(out), "--image", str(small)]
@@ -270,7 +278,7 @@ def test_the_command_with_a_number_and_no_filter(small, tmp_path, capsys):
     "arguments, status, line",
     [
         ("--format torch -o there.pt2", 2, "error: there.pt2: exists and was left alone; use --overwrite"),
-        ("--format torch -o new.onnx", 1, "error: new.onnx: expected a name that ends in .pt2 for torch"),
+        ("--format torch -o new.onnx", 2, "error: new.onnx: expected a name that ends in .pt2 for torch"),
         ("--format torch -o new.pt2 --weights none.pt", 2, "error: none.pt: no such file; name a weight file"),
         ("--format torch -o new.pt2 --image there.pt2", 2, "error: there.pt2: not a picture in a known format"),
         (
@@ -278,8 +286,8 @@ def test_the_command_with_a_number_and_no_filter(small, tmp_path, capsys):
             2,
             "error: no/new.pt2: cannot be written (No such file or directory)",
         ),
-        ("--format official -o there.pt2", 2, "error: there.pt2: exists and was left alone; use --overwrite"),
-        ("--format official -o new.pt2", 1, "error: new.pt2: expected a name that ends in .pt for official"),
+        ("--format official -o new.pt2", 2, "error: new.pt2: expected a name that ends in .pt for official"),
+        ("--format html -o there.pt2 --overwrite", 2, "error: there.pt2: expected a name that ends in .html for html"),
         ("--format official -o new.pt -n there.pt2", 2, "error: there.pt2: truncated, or no weight file at all"),
         ("--format official -o no/new.pt", 2, "error: no/new.pt: cannot be written (No such file or directory)"),
         (

@@ -100,3 +100,14 @@ def test_a_state_dict_is_replaced_when_asked_and_whole_or_not_at_all(tmp_path, m
     assert capsys.readouterr().err == f"error: {out}: cannot be written (No space left on device); choose another -o\n"
     assert out.read_bytes() == b"precious" and os.listdir(tmp_path) == ["out.pt"]
     assert main([*command, "--overwrite"]) == 0 and len(torch.load(out, weights_only=True)) == 83
+
+
+def test_the_weights_to_read_are_never_replaced(tmp_path, capsys):
+    weights = tmp_path / "w.pt"
+    save_weights(Network(), weights)
+    before = weights.read_bytes()
+    os.link(weights, tmp_path / "other.pt")
+    for name in ("w.pt", "other.pt"):
+        assert main(["--format", "official", "-n", str(weights), "-o", str(tmp_path / name), "--overwrite"]) == 2
+        assert "is the weight file to read and would be replaced" in capsys.readouterr().err
+    assert weights.read_bytes() == before

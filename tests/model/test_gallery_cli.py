@@ -65,6 +65,12 @@ def test_only_what_was_done_is_shown(capsys, monkeypatch):
     assert os.path.exists("out/a_illumination.png")
 
 
+def test_results_of_sixteen_bits(capsys):
+    status, out, lines = run(capsys, "--gallery", "index.html", "--bits", "16")
+    assert (status, lines) == (0, []) and out.endswith("3 of them side by side in index.html\n")
+    assert [image["class"] for image in read(Path("index.html")).find("img")] == ["after", "light", "before"] * 3
+
+
 def test_mistakes(capsys):
     assert run(capsys, "--gallery", "in/a.jpg")[2] == [
         "error: in/a.jpg: expected a name that ends in .html for --gallery"

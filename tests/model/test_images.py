@@ -1,5 +1,6 @@
 """Reading and writing pictures: every odd or broken kind is made here, on disk, as a user would have it."""
 
+import errno
 import os
 import struct
 import zlib
@@ -181,6 +182,17 @@ def test_no_picture_empty_missing_folder(tmp_path):
     assert "not a file" in refusal(tmp_path)
     (tmp_path / "a.ps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     assert "not a picture" in refusal(tmp_path / "a.ps")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, rgb, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.fromarray(rgb).save(path)
+
+    def forbidden(*arguments, **options):  # a mode would not keep root out
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builtins.open", forbidden)
+    assert refusal(path) == f"{path}: cannot be read (Permission denied); check its permissions"
 
 
 def test_absurdly_large(tmp_path, rgb, monkeypatch, recwarn):

@@ -240,3 +240,13 @@ def test_an_earlier_run_is_not_touched_unasked(command, tmp_path):
     status, _, _ = command("--steps", 1, "--overwrite", "--sample-every", 0)
     assert status == 0 and (out / "notes.txt").read_text() == "mine" and not (out / "samples").exists()
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 1
+
+
+def test_what_a_new_run_reads_is_not_deleted(command, tmp_path):
+    out = tmp_path / "out"
+    command("--steps", 2, "--sample-every", 1)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for flag, path in (("--finetune", out / "weights.pt"), ("--data", out / "samples")):
+        status, _, errors = command("--steps", 1, "--overwrite", flag, path)
+        assert status == 1 and len(errors) == 1 and f"{flag}: {path} belongs to the run in {out}" in errors[0]
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}

@@ -9,6 +9,7 @@ PSNR and SSIM need the bright photographs, LOE the dark ones; DE and EME neither
 import csv
 import io
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..errors import TrainError
 from . import metrics
 
 Row = dict[str, float]
+_HEAD = b"name,"  # of a CSV
 
 
 def evaluate(
@@ -201,6 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", metavar="DIR", help="the dark photographs: LOE")
     parser.add_argument("--niqe", action="store_true", help="NIQE as well; needs pyiqa (pip install '.[niqe]')")
     parser.add_argument("--csv", metavar="FILE", help="write the numbers there, whole or not at all")
+    parser.add_argument("--overwrite", action="store_true", help="replace the --csv of an earlier evaluation")
     parser.add_argument(
         "--weights",
         metavar="FILE",
@@ -219,10 +222,8 @@ def main(argv: list[str] | None = None) -> int:
         enhancer = None
         if not options.pred:
             enhancer = Enhancer(options.weights, exposure=options.exposure, denoise=options.denoise)
-        if options.csv and not Path(options.csv).absolute().parent.is_dir():
-            raise TrainError(
-                f"--csv: expected a file in a folder that exists; got {options.csv}; make the folder first"
-            )
+        if options.csv:
+            _check_place(Path(options.csv), options.overwrite)
         rows = evaluate(options.pred, options.truth, options.input, options.niqe, enhancer)
     except (TrainError, ImageError, WeightsError) as error:
         _say(f"error: {error}")
@@ -232,14 +233,31 @@ def main(argv: list[str] | None = None) -> int:
         _say(f"error: {file}: expected pictures that can be read; got: {error.strerror or error}; check the path")
         return 1
     print(to_table(rows), flush=True)
-    return _write(options.csv, rows) if options.csv else 0
+    return _write(options.csv, rows, options.overwrite) if options.csv else 0
 
 
-def _write(path: str, rows: dict[str, Row]) -> int:
+def _check_place(path: Path, overwrite: bool) -> None:
+    """Raises TrainError where the CSV cannot be written, or would replace something else than a CSV of `to_csv`."""
+    if not path.absolute().parent.is_dir():
+        raise TrainError(f"--csv: expected a file in a folder that exists; got {path}; make the folder first")
+    if os.path.lexists(path) and not _is_csv(path):
+        raise TrainError(f"--csv: {path}: is no table of an evaluation and was left alone; name another file")
+    if os.path.lexists(path) and not overwrite:
+        raise TrainError(f"--csv: {path}: exists and was left alone; use --overwrite, or name another file")
+
+
+def _is_csv(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_HEAD)) in (_HEAD, b"")
+
+
+def _write(path: str, rows: dict[str, Row], overwrite: bool) -> int:
     """Write the CSV; returns the exit status."""
     try:
         # A name may hold bytes that are not UTF-8; they are written unchanged.
-        write_atomically(path, to_csv(rows).encode(errors="surrogateescape"))
+        write_atomically(path, to_csv(rows).encode(errors="surrogateescape"), exclusive=not overwrite)
     except OSError as error:
         _say(f"error: --csv: {path}: cannot be written ({error.strerror or error}); name another file")
         return 1

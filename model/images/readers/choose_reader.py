@@ -51,6 +51,8 @@ def read_image(path: str | Path, half: bool = False) -> Picture:
     except Image.UnidentifiedImageError:
         known = ", ".join(["TIFF", "HEIC", "JPEG XL", "PPM", "raw", *pillow_formats()])
         raise ImageError(f"{path}: not a picture in a known format ({known}), or damaged") from None
+    except PermissionError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to read it; scale the picture down or cut it up") from None
     except Exception as error:  # damaged files make decoders raise nearly anything: OSError, SyntaxError, IndexError
