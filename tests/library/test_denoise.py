@@ -109,6 +109,7 @@ def test_strides_change_no_bit(host):
     assert torch.equal(sci_kernels.denoise(wide[..., ::2], gain, impl=host), expected)
     turned = wide[..., ::2].mT.contiguous().mT
     assert torch.equal(sci_kernels.denoise(turned, gain, impl=host), expected)
+    assert torch.equal(sci_kernels.denoise(turned, gain.mT.contiguous().mT, impl=host), expected)
     gray = wide[:, :1].expand(-1, 3, -1, -1)
     assert torch.equal(
         sci_kernels.denoise(gray, make_gain(wide), impl=host),
