@@ -31,11 +31,12 @@ class EnhanceWeights(NamedTuple):
         """
         if len(convolutions) != LAYERS:
             raise ValueError(f"convolutions: expected {LAYERS} pairs of weight and bias; got {len(convolutions)}")
-        for index, (weight, bias) in enumerate(convolutions):
-            if weight.shape != (CHANNELS, CHANNELS, 3, 3) or bias.shape != (CHANNELS,):
+        for index, pair in enumerate(convolutions):
+            found = [tuple(part.shape) if isinstance(part, Tensor) else part for part in pair]
+            if found != [(CHANNELS, CHANNELS, 3, 3), (CHANNELS,)]:
                 raise ValueError(
-                    f"convolutions[{index}]: expected a weight of shape (3, 3, 3, 3) and a bias of shape (3,); "
-                    f"got {tuple(weight.shape)} and {tuple(bias.shape)}"
+                    f"convolutions[{index}]: expected a weight of shape (3, 3, 3, 3) and a bias of shape (3,), zeros "
+                    f"if there is none; got {' and '.join(map(str, found))}"
                 )
         rows = [torch.cat((weight.reshape(CHANNELS, TAPS), bias[:, None]), dim=1) for weight, bias in convolutions]
         return cls(torch.stack(rows).detach().to("cpu", torch.float64))

@@ -186,7 +186,7 @@ def denoise(image: Tensor, gain: Tensor, strength: float = 1.0, *, impl: str = "
     if not 0.0 <= strength <= MAX_DENOISING:
         raise ValueError(f"strength: expected a number from 0 to {MAX_DENOISING:g}; got {strength}")
     impl = resolve_impl(impl, image)
-    _refuse_gradient("denoise", image=image, gain=gain)
+    _refuse_gradient("denoise", "torch.no_grad()", image=image, gain=gain)
     with torch.no_grad():
         if strength == 0.0:
             return image.clone()
@@ -217,7 +217,7 @@ def _enhance(
         black = 1.0 if exposure is None else constants_of(weights.packed)[1]
         result, light, gains = reference.enhance(image, weights.packed, exposure, black)
     else:
-        _refuse_gradient("enhance", image=image, exposure=exposure)
+        _refuse_gradient("enhance", "impl='reference', torch.no_grad()", image=image, exposure=exposure)
         result, light, gains = ops.enhance(image, weights.packed, illumination, impl, exposure, gain)
     return result, light if illumination else None, gains if gain else None
 
@@ -256,10 +256,9 @@ def _as_tensor(exposure: float | Tensor, image: Tensor) -> Tensor:
     return torch.full((image.shape[0],), float(exposure), dtype=dtype, device=image.device)
 
 
-def _refuse_gradient(function: str, **tensors: Tensor | None) -> None:
+def _refuse_gradient(function: str, instead: str, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad:
             raise RuntimeError(
-                f"{name}: requires a gradient, which {function} does not have; use torch.no_grad(), {name}.detach(), "
-                "or impl='reference'"
+                f"{name}: requires a gradient, which {function} does not have; use {instead} or {name}.detach()"
             )

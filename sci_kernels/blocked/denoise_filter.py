@@ -38,7 +38,7 @@ def _filter_band(y: Tensor, scale: Tensor, above: int) -> Tensor:
     """The filtered rows of y, (3, R, W), from row `above` on: as many as `scale` has."""
     rows, width = scale.shape
     total, weights = y[:, above : above + rows].clone(), torch.ones_like(scale)
-    differences, squares = torch.empty_like(total), torch.empty_like(scale)
+    differences, squares = torch.empty_like(total), scale.new_empty(scale.shape)
     least = torch.full_like(scale[:1, :1], _LEAST_EXPONENT).exp_()
     for dy, dx in OFFSETS:
         first, end = max(0, -above - dy), min(rows, y.shape[1] - above - dy)

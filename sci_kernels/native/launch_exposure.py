@@ -18,7 +18,7 @@ def find_exposure(image: Tensor, light: Tensor, target: float, black: float) -> 
     dtype = compute_dtype(image)
     x, light = (tensor.detach().to(dtype).contiguous() for tensor in (image, light))
     n, _, h, w = x.shape
-    exposure = torch.empty(n, dtype=dtype)
+    exposure = x.new_empty(n)
     double = dtype == torch.float64
     problem = problem_type(double, _POINTERS, ("count",), _REALS)(
         *addresses((x, light, exposure)), h * w, target, LUMA, 0.5 / black, HIGHLIGHTS, MAX_EXPOSURE

@@ -20,17 +20,19 @@ from .. import blocked, native, versions
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _transformed, _modes = torch._C._are_functorch_transforms_active, torch._C._len_torch_dispatch_stack
+_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def unwatched(*tensors: Tensor) -> bool:
     """Whether a call needs no dispatcher: there is no compiler, transform, mode, profiler or tensor subclass.
 
-    A lazily negated tensor needs it as well: only the dispatcher materializes it.
+    Tensors without memory of their values need it as well, since only the dispatcher materializes them: those that are
+    lazily negated, lazily zero, or batched by `torch.autograd.grad(is_grads_batched=True)`, which is no transform.
     """
     if torch.compiler.is_compiling():
         return False
     for tensor in tensors:
-        if type(tensor) not in _PLAIN or tensor.is_neg():
+        if type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor() or _batched(tensor):
             return False
     return not (_transformed() or _modes() or torch._C._get_tracing_state() or torch.autograd._profiler_enabled())
 

@@ -151,11 +151,8 @@ def _may_be_given_away(grad_loss: Tensor) -> bool:
     That saves two copies of the size of an image. On a GPU False, since reading the factor would wait for it.
     """
     return (
-        type(grad_loss) is Tensor
+        final(grad_loss)
         and grad_loss.device.type == "cpu"
-        and not torch.is_grad_enabled()  # else a second derivative may be asked for, which the operator refuses
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
         and not torch._C._autograd._get_current_graph_task_keep_graph()
         and grad_loss.item() == 1.0
     )
@@ -165,18 +162,18 @@ def _loss_backward(ctx, grad_loss, *_):
     if grad_loss is None:
         return (None,) * len(ctx.needs_input_grad)
     needed = ctx.needs_input_grad[:2]
+    saved = ctx.saved_tensors  # once: a checkpoint gives them out only once, and an offloaded one is moved each time
     if ctx.stored:
-        stored = ctx.saved_tensors
-        found = [(tensor, dtype) for tensor, dtype in zip(stored, ctx.dtypes, strict=True) if tensor is not None]
+        found = [(tensor, dtype) for tensor, dtype in zip(saved, ctx.dtypes, strict=True) if tensor is not None]
         if all(tensor.dtype == dtype for tensor, dtype in found) and _may_be_given_away(grad_loss):
             # `data`, so that they are not outputs of this node any more.
-            grads = tuple(None if tensor is None else tensor.data for tensor in stored)
+            grads = tuple(None if tensor is None else tensor.data for tensor in saved)
         else:
-            stored = (grad_loss.new_empty(0) if tensor is None else tensor for tensor in stored)
+            stored = (grad_loss.new_empty(0) if tensor is None else tensor for tensor in saved)
             grads = _scale_gradients(grad_loss, *stored, *ctx.dtypes)
     else:
-        call = _loss_gradients if final(grad_loss, *ctx.saved_tensors) else _illumination_loss_bwd
-        grads = call(grad_loss, *ctx.saved_tensors, *ctx.options, *needed)
+        call = _loss_gradients if final(grad_loss, *saved) else _illumination_loss_bwd
+        grads = call(grad_loss, *saved, *ctx.options, *needed)
     wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
     return *wanted, *[None] * (len(ctx.needs_input_grad) - 2)
 

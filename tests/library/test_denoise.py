@@ -109,6 +109,7 @@ def test_strides_change_no_bit(host):
     assert torch.equal(sci_kernels.denoise(wide[..., ::2], gain, impl=host), expected)
     turned = wide[..., ::2].mT.contiguous().mT
     assert torch.equal(sci_kernels.denoise(turned, gain, impl=host), expected)
+    assert torch.equal(sci_kernels.denoise(turned, gain.mT.contiguous().mT, impl=host), expected)
     gray = wide[:, :1].expand(-1, 3, -1, -1)
     assert torch.equal(
         sci_kernels.denoise(gray, make_gain(wide), impl=host),
@@ -223,8 +224,11 @@ def test_gradients_are_refused():
     image = make_image(1, 3, 5, 5)
     gain = make_gain(image)
     for x, g in ((image.clone().requires_grad_(), gain), (image, gain.clone().requires_grad_())):
-        with pytest.raises(RuntimeError, match="requires a gradient, which denoise does not have"):
-            sci_kernels.denoise(x, g)
+        for impl in ("auto", "reference"):
+            with pytest.raises(
+                RuntimeError, match=r"which denoise does not have; use torch.no_grad\(\) or (image|gain).detach\(\)$"
+            ):
+                sci_kernels.denoise(x, g, impl=impl)
         with torch.no_grad():
             sci_kernels.denoise(x, g)
 

@@ -146,6 +146,9 @@ def test_wrong_arguments_are_named():
         EnhanceWeights.pack((torch.zeros(3, 3, 3, 3), torch.zeros(3)))
     with pytest.raises(ValueError, match=r"convolutions\[0\]: expected a weight of shape \(3, 3, 3, 3\)"):
         EnhanceWeights.pack(*[(torch.zeros(4, 3, 3, 3), torch.zeros(4))] * 3)
+    without_bias = torch.nn.Conv2d(3, 3, 3, bias=False)
+    with pytest.raises(ValueError, match=r"bias of shape \(3,\), zeros if there is none; got \(3, 3, 3, 3\) and None"):
+        EnhanceWeights.pack(*[(without_bias.weight, without_bias.bias)] * 3)
 
 
 def test_bands_cover_a_wide_image(monkeypatch):

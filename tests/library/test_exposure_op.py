@@ -281,6 +281,17 @@ def test_exposure_of_values_outside(host):
         assert torch.equal(found, wanted) and found.isfinite()
 
 
+def test_results_are_where_the_image_is_and_not_on_the_default_device(host):
+    image, weights = 0.3 * make_image(1, 3, 6, 7), make_weights()
+    wanted = sci_kernels.exposure(image, weights, impl=host)
+    with torch.device("meta"):
+        found = sci_kernels.exposure(image, weights, impl=host)
+        bright, gain = sci_kernels.enhance(image, weights, exposure=2.0, return_gain=True, impl=host)
+        smooth = sci_kernels.denoise(bright, gain, impl=host)
+    assert torch.equal(found, wanted)
+    assert bright.device == gain.device == smooth.device == image.device
+
+
 def test_compiles_without_graph_break(host):
     weights = make_weights()
 

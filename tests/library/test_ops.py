@@ -1,10 +1,12 @@
 """What PyTorch does with the operators: opcheck, compile, export, torch.func, autocast; layouts."""
 
+import functools
 import io
 
 import pytest
 import torch
 import torch._dynamo.testing
+import torch.utils.checkpoint
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.autograd import forward_ad
@@ -261,6 +263,30 @@ def test_vmap_gives_the_value_and_gradients_of_each(fused, name):
     assert_all_close(grads, torch.autograd.grad(expected @ weights, (x, y)))
 
 
+@pytest.mark.quick(name=["illumination_loss"])
+@pytest.mark.interpreted(name=["illumination_loss"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_several_incoming_gradients_at_once(fused, name):
+    impl, device = fused
+    x, y = pair(device)
+    factors = torch.tensor([1.0, -2.0], device=device)
+    both = torch.autograd.grad(FUNCTIONS[name](x, y, impl), (x, y), factors, is_grads_batched=True)
+    for index, factor in enumerate(factors):
+        expected = torch.autograd.grad(FUNCTIONS[name](x, y, impl), (x, y), factor)
+        assert_all_close([grad[index] for grad in both], expected)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_within_a_checkpoint(fused, reentrant):
+    """Which, unless it is reentrant, gives what was saved out only once."""
+    impl, device = fused
+    x, y = pair(device)
+    expected = torch.autograd.grad(FUNCTIONS["illumination_loss"](x, y, impl), (x, y))
+    function = functools.partial(FUNCTIONS["illumination_loss"], impl=impl)
+    torch.utils.checkpoint.checkpoint(function, x, y, use_reentrant=reentrant).backward()
+    assert_all_close((x.grad, y.grad), expected)
+
+
 def test_functional_call_uses_the_parameters_it_is_given(fused):
     impl, device = fused
     step, other = Step(impl).to(device), Step(impl).to(device)
@@ -300,6 +326,15 @@ def test_any_layout_is_read_and_left_as_it_is(fused, name, layout):
     tolerances = {"rtol": 2e-6, "atol": 1e-7}
     torch.testing.assert_close(actual, expected, **tolerances)
     assert_all_close(grads, torch.autograd.grad(expected, leaves), **tolerances)
+
+
+@pytest.mark.interpreted(name=["retinex"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_zeros_without_memory_are_read(fused, name):
+    impl, device = fused
+    _, y = pair(device)
+    lazy = torch._efficientzerotensor(y.shape, device=device)
+    assert torch.equal(FUNCTIONS[name](lazy, y, impl), FUNCTIONS[name](torch.zeros_like(y), y, impl))
 
 
 @pytest.mark.quick("triton-cpu", name=["retinex"])

@@ -8,6 +8,7 @@ import forks
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import sci_kernels
 
@@ -68,6 +69,17 @@ def test_trace_for_any_size_saved_and_loaded(name):
     for image in (images(1, 3, 12, 15), images(2, 3, 17, 9)):
         same_results_and_gradients(traced, model, image)
         same_results_and_gradients(loaded, model, image)
+
+
+@pytest.mark.parametrize("mode", ["real", "symbolic"])
+def test_a_graph_of_the_gradients(mode):
+    def gradients(image, illumination):
+        return torch.autograd.grad(sci_kernels.illumination_loss(image, illumination), (image, illumination))
+
+    pair = [images(1, 3, 8, 9).requires_grad_(), (0.5 * images(1, 3, 8, 9)).requires_grad_()]
+    traced = make_fx(gradients, tracing_mode=mode)(*pair)
+    for actual, expected in zip(traced(*pair), gradients(*pair), strict=True):
+        assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("name", MODELS)
