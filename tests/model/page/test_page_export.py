@@ -154,15 +154,20 @@ def test_a_browser_that_fails_leaves_no_page(tmp_path, photograph, browser, caps
     assert not list(tmp_path.iterdir())
 
 
-def test_other_shapes_and_names_are_refused_in_one_line(tmp_path, capsys):
+def test_other_shapes_and_missing_pictures_are_refused_in_one_line(tmp_path, capsys):
     weights = tmp_path / "wide.safetensors"
     save_weights(EnhanceNetwork(channels=5), weights)
     for arguments, message in (
         (["-o", str(tmp_path / "a.html"), "-n", str(weights)], f"{weights}: "),
-        (["-o", str(tmp_path / "a.txt")], f"{tmp_path / 'a.txt'}: expected a name that ends in .html for html"),
         (["-o", str(tmp_path / "a.html"), "--image", str(tmp_path / "none.png")], f"{tmp_path / 'none.png'}: "),
     ):
-        assert main(["--format", "html", *arguments]) in (1, 2)
+        assert main(["--format", "html", *arguments]) == 2
         errors = capsys.readouterr().err
         assert errors.startswith(f"error: {message}") and errors.count("\n") == 1
     assert not (tmp_path / "a.html").exists()
+
+
+def test_a_name_with_another_extension_is_a_mistake_in_the_arguments(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--format", "html", "-o", str(tmp_path / "a.txt")])
+    assert f"{tmp_path / 'a.txt'}: expected a name that ends in .html for html" in capsys.readouterr().err
