@@ -55,7 +55,8 @@ leave()
 
 # A run that a signal ends, and another that is left alone; their ports are the last arguments.
 RUNS = """
-import os, sys, torch
+import os, pathlib, sys, time, torch
+from model.files import write_atomically
 from tests.train.test_train_distributed import OPTIONS, STEPS_MORE
 from train.__main__ import main
 
@@ -66,8 +67,15 @@ def run(name, port, steps):
     return main(["--data", f"{folder}/photos", "--out", f"{folder}/{name}", *OPTIONS, "--steps", str(steps)])
 
 assert run("out", ports[0], 10000) == 143
-step = torch.load(f"{folder}/out/checkpoint.pt", weights_only=True)["step"]
-assert run("whole", ports[1], step + STEPS_MORE) == 0
+# Process 0 saves; the other one may end before, and must not read an earlier checkpoint.
+saved = pathlib.Path(folder, "saved")
+if os.environ["RANK"] == "0":
+    step = torch.load(f"{folder}/out/checkpoint.pt", weights_only=True)["step"]
+    write_atomically(saved, str(step).encode())
+deadline = time.monotonic() + 60
+while not saved.exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert run("whole", ports[1], int(saved.read_text()) + STEPS_MORE) == 0
 """
 OPTIONS = ["--sample-every", "0", "--stage", "2"]
 STEPS_MORE = 7  # two epochs and a part of one
