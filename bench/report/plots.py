@@ -60,8 +60,15 @@ def _groups(rows: list[dict]) -> list[list[dict]]:
     for group in groups.values():
         if measured := [row for row in group if is_measured(row)]:
             part = main_part(measured)
-            result.append([row for row in group if row["part"] in (part, None)])
+            result.append([_with_memory(row, group) for row in group if row["part"] in (part, None)])
     return result
+
+
+def _with_memory(row: dict, group: list[dict]) -> dict:
+    """The row with the peak memory of the operation, which may have been measured for another part."""
+    keys = ("extra_bytes", "provider", "width", "height")
+    known = [other for other in (row, *group) if other.get(keys[0]) and all(other[key] == row[key] for key in keys[1:])]
+    return row | {"extra_bytes": known[0]["extra_bytes"]} if known else row
 
 
 def _draw_against_size(rows: list[dict], environment: dict, folder: Path) -> list[Path]:

@@ -62,8 +62,13 @@ def details_table(rows: list[dict], size: tuple[int, int]) -> str:
     ]
 
     def column(title: str, key: str, text: Callable[[dict], str]) -> None:
-        # Where the part is missing or failed, the column of its time says why.
-        columns.append((title, lambda parts: text(parts[part]) if has(parts.get(part), key) else NOT_MEASURED))
+        # Where the part is missing or failed, the column of its time says why. What is measured for the whole
+        # operation alone, such as memory, is in the row of its last part.
+        def cell(parts: dict[str | None, Row]) -> str:
+            found = [row for row in (parts.get(part), *parts.values()) if has(row, key)]
+            return text(found[0]) if found and found[0] else NOT_MEASURED
+
+        columns.append((title, cell))
 
     def optional(title: str, key: str, text: Callable[[dict], str]) -> None:
         if any(has(row, key) for row in rows):

@@ -202,6 +202,26 @@ def test_with_a_gpu_it_is_no_longer_unmeasured(place):
     assert "Filled: measured" in drawing
 
 
+def test_memory_of_the_operation_is_shown_beside_its_first_part(place):
+    """As of enhancing, whose first part is timed alone."""
+    rows = [
+        row(
+            "ours",
+            part,
+            size,
+            op="enhance",
+            color=None,
+            extra_bytes=memory,
+            first_call_s=None if memory is None else 2.0,
+        )
+        for size in ((60, 40), (600, 400))
+        for part, memory in (("reflectance", None), ("forward", size[0] * 100_000))
+    ]
+    _, text = run(place, enhance=results(rows))
+    assert "60.0 MB" in text and "2.00 s" in text
+    assert "](../bench/pictures/cpu/enhance/enhance-float32-memory.svg)" in text
+
+
 def test_a_processor_has_its_vectors_beside_its_name(place):
     _, text = run(place, loss=results(LOSS, environment=ENVIRONMENT | {"vectors": "AVX2"}))
     assert "On Some Processor (AVX2), 2 threads, " in text

@@ -103,7 +103,11 @@ def environment(rank=0, port=0, count=2):
 
 def finish(workers):
     """What they say; none may fail."""
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
+    try:
+        said = [worker.communicate(timeout=120)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()  # one that waits for a process that failed would wait forever
     assert [worker.returncode for worker in workers] == [0, 0], said
     return said
 
