@@ -271,8 +271,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace an existing file")
     add_exposure_options(parser)
     args = parser.parse_args(argv)
-    if args.output.suffix.lower() != EXTENSIONS[args.format]:
-        parser.error(f"{args.output}: expected a name that ends in {EXTENSIONS[args.format]} for {args.format}")
+    try:
+        _check_extension(args.format, args.output)
+    except ExportError as error:
+        parser.error(str(error))
     if args.format == "official" and (args.exposure != "auto" or args.denoise is not None):
         parser.error("--format official writes the weights alone; leave out --exposure, --published and --denoise")
     settle_exposure(parser, args)

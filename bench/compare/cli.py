@@ -46,6 +46,7 @@ from ..measure import (
     environment,
     fresh_compilers,
     one_of,
+    save_json,
     size_of,
     write_json,
 )
@@ -146,10 +147,7 @@ def main(argv: list[str]) -> int:
         if args.json:
             write_json(args.json, content)
 
-    try:
-        save()
-    except OSError as error:
-        print(f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file", file=sys.stderr)
+    if args.json and save_json(args.json, content):
         return 2
     if folder or graph:
         return _measure_instead(args, device, content, save)

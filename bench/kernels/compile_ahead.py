@@ -54,6 +54,7 @@ def cases_to_compile() -> dict[str, "LaunchCase"]:
     return {case.name: case for case in found}
 
 
+@functools.cache  # read once in each process, however many cases it compiles
 def _default_weights() -> EnhanceWeights:
     from model import EnhanceNetwork, fold, load_weights
 

@@ -158,6 +158,7 @@ def main(argv: list[str]) -> int:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         list(pool.map(compile_setting, wanted))
     rows: list[Row] = []
+    content = {"kind": "sweep", "environment": environment(), "device": "cuda", "rows": rows}
     expected: dict[str, list[Tensor]] = {}
     for kernel, changes in (settings()[index] for index in wanted):
         if kernel not in expected:
@@ -166,7 +167,6 @@ def main(argv: list[str]) -> int:
         ms = rows[-1].get("ms")
         text = f"{ms['median']:.4f} ms [{ms['p20']:.4f}, {ms['p80']:.4f}]" if ms else rows[-1]["status"]
         print(f"  {title(kernel, changes):48} {text}", flush=True)
-        content = {"kind": "sweep", "environment": environment(), "device": "cuda", "rows": rows}
         if args.json and save_json(args.json, content):
             return 2
     return 0

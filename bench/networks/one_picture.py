@@ -1,11 +1,10 @@
 """What the commands that measure one picture share: their options, and how results are written."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..measure import Row, size_of, write_json
+from ..measure import Row, save_json, size_of
 
 
 def parse(
@@ -39,9 +38,4 @@ def save(args: argparse.Namespace, command: str, size: str, device: str, content
     height, width = args.size
     text = f"python -m bench {command} --device {device}"
     text += "" if args.size == size_of(size) else f" --size {width}x{height}"
-    try:
-        write_json(args.json, content | {"kind": command, "device": device, "command": text})
-    except OSError as error:
-        print(f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file", file=sys.stderr)
-        return False
-    return True
+    return not save_json(args.json, content | {"kind": command, "device": device, "command": text})

@@ -11,7 +11,6 @@ import argparse
 import functools
 import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +25,7 @@ from train import FINETUNE_LR
 from train.step import make_optimizer, training_step
 
 from ..baselines import twelve_pairs
-from ..measure import ROOT, environment, extra_memory, interleave, loss_inputs, write_json
+from ..measure import ROOT, environment, extra_memory, interleave, loss_inputs, save_json
 from ..networks import LR, step_times
 from . import golden_losses
 
@@ -186,13 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{verdict}  {row.what}\n      must: {row.bound}\n      got:  {row.measured}", flush=True)
     if args.json:
         content = {"environment": machine, "figures": [row._asdict() for row in rows]}
-        try:
-            write_json(args.json, content)
-        except OSError as error:
-            print(
-                f"--json: {args.json}: cannot be written ({error.strerror or error}); name another file",
-                file=sys.stderr,
-            )
+        if save_json(args.json, content):
             return 2
     counts = [sum(row.passed is passed for row in rows) for passed in (True, False, None)]
     print("{} pass, {} fail, {} skipped".format(*counts))

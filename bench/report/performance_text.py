@@ -1,7 +1,7 @@
 """The text of docs/performance.md. Every number in it comes from a file of results."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..measure import GPUS, ROOT
@@ -103,15 +103,16 @@ def page(sources: list[Source], pictures: dict[Path, list[Path]]) -> str:
     on_cpu, on_gpu = ([source for source in rows if source.on_gpu is gpu] for gpu in (False, True))
     blocks = [_INTRODUCTION, _FIGURES, *_figures(_of("figures", sources))]
     blocks += ["## In the official code's own script", *_gains(_of("gain", sources))]
-    exposing = _of("exposing", sources)
     blocks += ["## On a CPU", _PROVIDERS, *_operations(on_cpu, pictures)]
-    blocks += [*_exposing([source for source in exposing if not source.on_gpu]), *_folders(on_cpu)]
-    blocks += ["## In a browser", *_in_a_browser(_of("page", sources))]
+    blocks += [*_exposing(sources, False), *_folders(on_cpu)]
+    blocks += _calls("## In a browser", _PAGE, "page", _of("page", sources), call_tables.browser_table)
     gpu = [_NO_GPU]
     if on_gpu:
         gpu = [_GPU, *_bounds(on_gpu), *_operations(on_gpu, pictures)]
-        gpu += _convolutions([source for source in _of("convolutions", sources) if source.on_gpu])
-        gpu += [*_exposing([source for source in exposing if source.on_gpu]), *_folders(on_gpu)]
+        found = [source for source in _of("convolutions", sources) if source.on_gpu]
+        title = "### The convolutions of training"
+        gpu += _calls(title, _CONVOLUTIONS, "convolutions", found, call_tables.convolutions_table)
+        gpu += [*_exposing(sources, True), *_folders(on_gpu)]
     blocks += ["## On a GPU", *gpu]
     blocks += _kernels(_of("kernels", sources), on_gpu, pictures)
     return "\n\n".join([*blocks, _NOTES]) + "\n"
@@ -146,30 +147,21 @@ def _gains(sources: list[Source]) -> Iterator[str]:
         yield f"`accelerate` itself takes, for a network of 50 modules, {seconds} (bound: 1 s)."
 
 
-def _exposing(sources: list[Source]) -> Iterator[str]:
+def _calls(
+    title: str, text: str, command: str, sources: list[Source], table: Callable[[list[dict]], str]
+) -> Iterator[str]:
+    """A section with a table for each file of a command that does not compare providers."""
+    yield title
+    yield text if sources else f"Not measured: no file of `python -m bench {command}`."
+    for source in sources:
+        yield _origin(source)
+        yield table(source.rows)
+
+
+def _exposing(sources: list[Source], on_gpu: bool) -> Iterator[str]:
     """Exposure and the filter against noise."""
-    yield "### Exposure and noise"
-    yield _EXPOSING if sources else "Not measured: no file of `python -m bench exposing`."
-    for source in sources:
-        yield _origin(source)
-        yield call_tables.exposing_table(source.rows)
-
-
-def _convolutions(sources: list[Source]) -> Iterator[str]:
-    """The convolutions that most of a training step consists of."""
-    yield "### The convolutions of training"
-    yield _CONVOLUTIONS if sources else "Not measured: no file of `python -m bench convolutions`."
-    for source in sources:
-        yield _origin(source)
-        yield call_tables.convolutions_table(source.rows)
-
-
-def _in_a_browser(sources: list[Source]) -> Iterator[str]:
-    """The page that enhances pictures."""
-    yield _PAGE if sources else "Not measured: no file of `python -m bench page`."
-    for source in sources:
-        yield _origin(source)
-        yield call_tables.browser_table(source.rows)
+    found = [source for source in _of("exposing", sources) if source.on_gpu is on_gpu]
+    return _calls("### Exposure and noise", _EXPOSING, "exposing", found, call_tables.exposing_table)
 
 
 def _operations(sources: list[Source], pictures: dict[Path, list[Path]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .roofline import draw_rooflines
 from .svg_card import CARD, INK, SOFT, axes, card, memory_text, milliseconds_text, on_axis, spread, stamp
-from .tables import OPERATIONS, is_measured, main_part
+from .tables import OPERATIONS, is_measured, main_part, with_operation
 
 # Okabe and Ito's colors, darkened where they would be too pale for text; markers tell them apart without color.
 STYLES = {
@@ -60,15 +60,8 @@ def _groups(rows: list[dict]) -> list[list[dict]]:
     for group in groups.values():
         if measured := [row for row in group if is_measured(row)]:
             part = main_part(measured)
-            result.append([_with_memory(row, group) for row in group if row["part"] in (part, None)])
+            result.append([row for row in with_operation(group) if row["part"] in (part, None)])
     return result
-
-
-def _with_memory(row: dict, group: list[dict]) -> dict:
-    """The row with the peak memory of the operation, which may have been measured for another part."""
-    keys = ("extra_bytes", "provider", "width", "height")
-    known = [other for other in (row, *group) if other.get(keys[0]) and all(other[key] == row[key] for key in keys[1:])]
-    return row | {"extra_bytes": known[0]["extra_bytes"]} if known else row
 
 
 def _draw_against_size(rows: list[dict], environment: dict, folder: Path) -> list[Path]:

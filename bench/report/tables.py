@@ -55,20 +55,15 @@ def sizes_table(rows: list[dict]) -> str:
 
 def details_table(rows: list[dict], size: tuple[int, int]) -> str:
     """Everything that was measured at one size, a line for each provider."""
-    part = main_part(rows)
+    part, rows = main_part(rows), with_operation(rows)
     columns: list[tuple[str, Callable[[dict[str | None, dict]], str]]] = [
         (part_name(name), functools.partial(_part_timing, name))
         for name in dict.fromkeys(row["part"] for row in rows if row["part"])
     ]
 
     def column(title: str, key: str, text: Callable[[dict], str]) -> None:
-        # Where the part is missing or failed, the column of its time says why. What is measured for the whole
-        # operation alone, such as memory, is in the row of its last part.
-        def cell(parts: dict[str | None, Row]) -> str:
-            found = [row for row in (parts.get(part), *parts.values()) if has(row, key)]
-            return text(found[0]) if found and found[0] else NOT_MEASURED
-
-        columns.append((title, cell))
+        # Where the part is missing or failed, the column of its time says why.
+        columns.append((title, lambda parts: text(parts[part]) if has(parts.get(part), key) else NOT_MEASURED))
 
     def optional(title: str, key: str, text: Callable[[dict], str]) -> None:
         if any(has(row, key) for row in rows):
@@ -132,6 +127,20 @@ def main_part(rows: list[dict]) -> str | None:
     """The part that is shown where there is room for one."""
     parts = list(dict.fromkeys(row["part"] for row in rows if row["part"]))
     return "forward+backward" if "forward+backward" in parts else parts[0] if parts else None
+
+
+# What is measured once for an operation, and is in the row of one of its parts.
+_OF_THE_OPERATION = ("extra_bytes", "first_call_s", "new_size_ratio", "stream_ms", "largest_planned")
+
+
+def with_operation(rows: list[dict]) -> list[dict]:
+    """The rows, of one dtype and color, each with what was measured for its provider and size in any of them."""
+    result = []
+    for row in rows:
+        same = [row, *(other for other in rows if other["provider"] == row["provider"] and _size(other) == _size(row))]
+        known = {key: other[key] for other in reversed(same) for key in _OF_THE_OPERATION if has(other, key)}
+        result.append(row | known)
+    return result
 
 
 def part_name(part: str | None) -> str:
